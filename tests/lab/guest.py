@@ -1,0 +1,100 @@
+"""The guest: Debian's cloud kernel and an initramfs of busybox and virtio modules.
+
+Modules are loaded by the initramfs in the order listed here; each scenario brings its own shell
+script, which is passed as a second, concatenated archive (`scenario_archive`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.lab import cpio, packages
+from tests.lab.paths import guest_directory
+
+READY = "vringcore-lab: ready"
+"""The line a scenario's guest script prints once its work has begun."""
+
+_MODULES = (
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_blk",
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "scsi_common",
+    "scsi_mod",
+    "crc-t10dif",
+    "crct10dif_common",
+    "crct10dif_generic",
+    "crc64",
+    "crc64-rocksoft",
+    "t10-pi",
+    "sd_mod",
+    "virtio_scsi",
+    "virtio_console",
+    "rng-core",
+    "virtio-rng",
+    "virtio_balloon",
+    "evdev",
+    "virtio_input",
+    "virtio_mem",
+)
+
+_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+echo 1 > /proc/sys/kernel/printk
+for module in $(cat /modules/order); do insmod /modules/$module.ko; done
+. /scenario.sh
+while :; do sleep 60; done
+"""
+
+
+def kernel() -> Path:
+    """The guest kernel image."""
+    return guest_directory() / "vmlinuz"
+
+
+def initramfs() -> Path:
+    """The part of the initramfs that all scenarios share."""
+    return guest_directory() / "initramfs"
+
+
+def scenario_archive(script: str) -> bytes:
+    """A second initramfs archive holding one scenario's guest script."""
+    return cpio.archive([cpio.executable("scenario.sh", script.encode())])
+
+
+def make() -> None:
+    """Fetches kernel and busybox and writes the initramfs; does nothing if both are there."""
+    if kernel().exists() and initramfs().exists():
+        return
+    packages.install("busybox-static", "qemu-system-data", "seabios")
+    guest_directory().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch)
+        image = packages.dependency_of("linux-image-cloud-amd64", "linux-image-")
+        packages.extract(image, tree)
+        initramfs().write_bytes(_shared_archive(tree))
+        shutil.copy(next((tree / "boot").glob("vmlinuz-*")), kernel())
+
+
+def _shared_archive(tree: Path) -> bytes:
+    found = {path.stem: path for path in (tree / "lib" / "modules").rglob("*.ko")}
+    order = [name for name in _MODULES if name in found]
+    entries = [cpio.directory(name) for name in ("bin", "dev", "proc", "sys", "modules")]
+    entries.append(cpio.character_device("dev/console", 5, 1))
+    entries.append(cpio.executable("bin/busybox", Path("/bin/busybox").read_bytes()))
+    entries.append(cpio.executable("init", _INIT.encode()))
+    entries.append(cpio.executable("modules/order", "\n".join(order).encode()))
+    entries += [cpio.executable(f"modules/{name}.ko", found[name].read_bytes()) for name in order]
+    return cpio.archive(entries)

@@ -1,0 +1,32 @@
+"""Where the lab keeps what it makes: always outside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def lab_root() -> Path:
+    """The lab's directory: ``$VRINGCORE_LAB``, otherwise ``~/.cache/vringcore-lab``."""
+    configured = os.environ.get("VRINGCORE_LAB")
+    return Path(configured) if configured else Path.home() / ".cache" / "vringcore-lab"
+
+
+def qemu_directory(version: str) -> Path:
+    """Finished binaries of one QEMU version."""
+    return lab_root() / "qemu" / version
+
+
+def guest_directory() -> Path:
+    """Kernel and initramfs of the guest."""
+    return lab_root() / "guest"
+
+
+def cases_directory() -> Path:
+    """Parent of all case directories: ``cases/VERSION/SCENARIO``."""
+    return lab_root() / "cases"
+
+
+def work_directory() -> Path:
+    """Scratch space for builds and for cases that are being made."""
+    return lab_root() / "work"

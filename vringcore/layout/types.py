@@ -1,0 +1,154 @@
+"""C types as data.
+
+A type is a tree of small frozen structs. What a pointer points to, and what a member of struct
+type is, is named (:class:`Named`), not copied: a definition is looked up when somebody needs it,
+so a layout bundle can hold one struct without dragging in the rest of the program, and a struct
+that one file only declares is found where another file defines it.
+
+Sizes and offsets are in bytes, bit sizes and bit offsets in bits.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Encoding = Literal[
+    "signed", "unsigned", "bool", "char", "signed-char", "unsigned-char", "float", "utf", "complex"
+]
+RecordKind = Literal["struct", "union"]
+DefinitionKind = Literal["struct", "union", "enum", "typedef"]
+
+
+class _Type(msgspec.Struct, frozen=True, tag_field="t", omit_defaults=True):
+    pass
+
+
+class Void(_Type, frozen=True, tag="void"):
+    """No type: what ``void *`` points to."""
+
+
+class Base(_Type, frozen=True, tag="base"):
+    """A base type: ``int``, ``unsigned char``, ``_Bool``, ``double``, ``__int128``."""
+
+    name: str
+    size: int
+    encoding: Encoding
+
+
+class Pointer(_Type, frozen=True, tag="ptr"):
+    """A pointer."""
+
+    to: Type
+    size: int = 8
+
+
+class Array(_Type, frozen=True, tag="array"):
+    """An array; ``count`` is None for a flexible or incomplete one."""
+
+    of: Type
+    count: int | None
+
+
+class Qualified(_Type, frozen=True, tag="qual"):
+    """``const``, ``volatile``, ``restrict`` or ``_Atomic`` of a type."""
+
+    qualifier: str
+    of: Type
+
+
+class Function(_Type, frozen=True, tag="func"):
+    """A function's type."""
+
+    returns: Type
+    parameters: tuple[Type, ...] = ()
+    variadic: bool = False
+    prototyped: bool = True
+
+
+class Named(_Type, frozen=True, tag="named"):
+    """A struct, union, enum or typedef by name; its definition is looked up by :attr:`key`."""
+
+    kind: DefinitionKind
+    name: str
+
+    @property
+    def key(self) -> str:
+        """The key of the definition: ``struct VirtQueue``, ``typedef hwaddr``."""
+        return f"{self.kind} {self.name}"
+
+
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A member of a struct or union.
+
+    ``offset`` is in bytes. For a bit-field ``bit_size`` is set, and ``bit_offset`` counts from the
+    least significant bit (little-endian) or the most significant bit (big-endian) of the byte at
+    ``offset``; DWARF 4's and 5's ``DW_AT_data_bit_offset`` is ``offset * 8 + bit_offset``.
+    ``name`` is None for an unnamed struct or union whose members belong to the parent.
+    """
+
+    name: str | None
+    type: Type
+    offset: int
+    bit_size: int | None = None
+    bit_offset: int = 0
+
+
+class Record(_Type, frozen=True, tag="record"):
+    """A struct or union. ``name`` is None for an anonymous one."""
+
+    kind: RecordKind
+    name: str | None
+    size: int
+    members: tuple[Member, ...]
+
+
+class Enum(_Type, frozen=True, tag="enum"):
+    """An enumeration. ``enumerators`` keep the order of the source."""
+
+    name: str | None
+    size: int
+    signed: bool
+    enumerators: dict[str, int]
+
+
+class Typedef(_Type, frozen=True, tag="typedef"):
+    """What a typedef name stands for."""
+
+    name: str
+    type: Type
+
+
+Type = Void | Base | Pointer | Array | Qualified | Function | Named | Record | Enum
+"""Any type. An anonymous struct, union or enum appears inline."""
+
+Definition = Record | Enum | Typedef
+"""What a key such as ``struct VirtQueue`` leads to."""
+
+
+class Variable(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A variable of a module.
+
+    ``address`` is the link-time address (add the load bias), or the offset in the module's TLS
+    block when ``thread_local``. ``unit`` is the source file's name as the compile unit gives it.
+    ``function`` is set for a static variable inside a function. ``type`` is None where only the
+    ELF symbol table knows the variable.
+    """
+
+    name: str
+    address: int
+    type: Type | None = None
+    size: int = 0
+    unit: str = ""
+    function: str = ""
+    external: bool = False
+    thread_local: bool = False
+
+
+class Symbol(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An ELF symbol: link-time address and ``st_size``."""
+
+    name: str
+    address: int
+    size: int

@@ -1,0 +1,78 @@
+"""What every address space is: ``read``, ``pieces`` and ``ranges``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from vringcore.addresses import HostAddress
+from vringcore.errors import MemoryFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vringcore.memory.gaps import Gap
+
+A = TypeVar("A", bound=int)
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A part of a range: bytes that are there, or the gap that is there instead."""
+
+    address: int
+    size: int
+    data: bytes | None
+    gap: Gap | None
+
+
+class Range(msgspec.Struct, frozen=True):
+    """A stretch of addresses that an address space knows of.
+
+    ``readable`` is the number of bytes, from the start, that can be read; the rest is a gap.
+    ``file_offset`` is where the first byte lies in the core file, -1 where it does not lie in it.
+    """
+
+    address: int
+    size: int
+    readable: int
+    name: str = ""
+    file_offset: int = -1
+    writable: bool = False
+    executable: bool = False
+
+
+class AddressSpace(Generic[A]):
+    """Memory by address. Nothing is padded: a byte is there, or a gap says why it is not."""
+
+    name: str = "memory"
+
+    def pieces(self, address: A, size: int) -> Iterator[Piece]:
+        """Yield the range in order as data and gaps, without holes or overlaps.
+
+        A large range comes in bounded chunks, so a caller can stream it.
+
+        :raises AddressOverflowError: if the range leaves the address space
+        """
+        raise NotImplementedError
+
+    def read(self, address: A, size: int) -> bytes:
+        """Return exactly ``size`` bytes.
+
+        :raises MemoryFault: at the first byte that is not there
+        :raises AddressOverflowError: if the range leaves the address space
+        """
+        parts = []
+        for piece in self.pieces(address, size):
+            if piece.gap is not None:
+                raise MemoryFault(f"reading {size} bytes of {self.name}", piece.address, piece.gap)
+            assert piece.data is not None
+            parts.append(piece.data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def ranges(self) -> Sequence[Range]:
+        """Return what is known to be mapped, sorted by address, disjoint."""
+        raise NotImplementedError
+
+
+HostSpace = AddressSpace[HostAddress]

@@ -1,0 +1,60 @@
+"""A virtio device."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from vringcore.model.queues import Queue
+from vringcore.model.values import Absent, Fields, Flags, Hex
+
+
+class Backend(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The block back-end of a disk: BlockBackend, its root node and that node's file.
+
+    ``in_flight`` counts AIO requests; ``quiesce_counter`` above 0 means inside a drained section.
+    """
+
+    address: Hex
+    name: str | Absent | None
+    node: str | Absent | None
+    driver: str | Absent | None
+    file: str | Absent | None
+    in_flight: int | Absent
+    quiesce_counter: int | Absent
+    io_status: str | Absent | None = None
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One virtio device.
+
+    ``id`` is the user's (``-device ...,id=``) and may be None; ``qom_path`` is the key. ``kind``
+    is the device type's name in words (``virtio-blk``), ``type_name`` the QOM type. ``transport``
+    is ``pci``, ``mmio``, ``ccw`` or ``unknown``. ``ring_owner`` tells who moves the ring indices:
+    ``qemu``, ``vhost-kernel``, ``vhost-user``, ``vhost-user-disconnected``, ``vdpa``,
+    ``shadow-vq``, ``unknown``. ``found_by`` lists the independent ways that led to it.
+    """
+
+    index: int
+    id: str | None
+    kind: str
+    type_name: str
+    qom_path: str | Absent
+    address: Hex
+    transport: str
+    pci_address: str | Absent | None
+    serial: str | Absent | None
+    device_id: int | Absent
+    status: Flags | Absent
+    host_features: Flags | Absent
+    guest_features: Flags | Absent
+    broken: bool | Absent
+    vm_running: bool | Absent
+    ring_owner: str
+    iothread: str | Absent | None
+    queue_iothreads: tuple[str, ...]
+    backend: Backend | Absent | None
+    found_by: tuple[str, ...]
+    fields: Fields | UnsetType = UNSET
+    unknown_members: tuple[str, ...] = ()
+    queues: tuple[Queue, ...] | UnsetType = UNSET

@@ -1,0 +1,95 @@
+"""The documents that the verbs print as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from vringcore.model.devices import Device
+from vringcore.model.queues import Chain, Queue, SplitRing
+from vringcore.model.values import Absent, Hex
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """Who made the document."""
+
+    name: str
+    version: str
+
+
+class Module(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An ELF file that was mapped in the process."""
+
+    path: str
+    address: Hex
+    build_id: str = ""
+    file: str = ""
+    """The file it is read from on this machine; empty if none was found."""
+
+
+class CoreInfo(msgspec.Struct, frozen=True):
+    """The core file itself.
+
+    ``kind`` is ``gcore``, ``kernel``, ``slim`` or ``unknown``. ``complete`` is False for a
+    truncated file. ``captured_at`` is an ISO 8601 time in UTC, when something in the core tells.
+    """
+
+    path: str
+    size: int
+    kind: str
+    machine: str
+    build_id: str
+    captured_at: str | Absent
+    complete: bool
+    guest_ram: str
+    threads: int
+    modules: tuple[Module, ...]
+
+
+class QemuInfo(msgspec.Struct, frozen=True):
+    """The QEMU process. ``command_line`` has its secrets replaced by ``<redacted>``."""
+
+    version: str | Absent
+    machine_type: str | Absent
+    command_line: tuple[str, ...] | Absent
+    pid: int | Absent
+    vm_name: str | Absent | None
+    vm_uuid: str | Absent | None
+    run_state: str | Absent
+    migration: str | Absent | None
+
+
+class Limitation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that was not done or not found, and why: partial truth, said aloud."""
+
+    what: str
+    why: str
+    hint: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """``vringcore/report/1``: one core. A key that is missing was not asked for."""
+
+    tool: Tool
+    core: CoreInfo
+    qemu: QemuInfo
+    devices: tuple[Device, ...] | UnsetType = UNSET
+    limits: tuple[Limitation, ...] = ()
+    schema: str = "vringcore/report/1"
+
+
+class RingDocument(msgspec.Struct, frozen=True):
+    """``vringcore/ring/1``: one queue's ring.
+
+    ``chains`` are the descriptor chains of the heads the driver has published and the device has
+    not taken, and of those in flight.
+    """
+
+    tool: Tool
+    device_id: str | None
+    qom_path: str | Absent
+    queue: Queue
+    split: SplitRing | Absent
+    chains: tuple[Chain, ...]
+    limits: tuple[Limitation, ...] = ()
+    schema: str = "vringcore/ring/1"

@@ -1,0 +1,92 @@
+"""Requests in flight."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from vringcore.model.values import Absent, Hex
+
+
+class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One descriptor of a chain (VirtIO 1.3, 2.7.5).
+
+    ``index`` is its place in the table it lies in: the ring's, or the indirect table at
+    ``table``. ``flags`` are named in ``flag_names`` (``next``, ``write``, ``indirect``, and
+    ``bit N`` for bits the specification does not know).
+    """
+
+    index: int
+    address: Hex
+    length: int
+    flags: int
+    next: int
+    flag_names: tuple[str, ...] = ()
+    table: Hex | None = None
+
+
+class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A virtio-blk request as QEMU holds it (``struct VirtIOBlockReq``).
+
+    ``sector`` counts 512-byte sectors, ``length`` bytes of data. ``buffers`` are (address, length)
+    of the request's data in QEMU's own memory.
+    """
+
+    kind: str
+    address: Hex
+    operation: str
+    type: int
+    sector: int | Absent
+    length: int | Absent
+    started_ns: int | Absent
+    buffers: tuple[Buffer, ...] = ()
+
+
+class Buffer(msgspec.Struct, frozen=True):
+    """A data buffer: its address in the QEMU process and its length in bytes."""
+
+    address: Hex
+    length: int
+
+
+class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a request waits, from the outermost place to the innermost that could be found.
+
+    ``place`` is one of ``tracked-request``, ``throttle``, ``drain-queue``, ``retry-list``,
+    ``nbd``, ``linux-aio``, ``io-uring``, ``thread-pool``; an open set. ``node`` is the block
+    node's name, ``address`` the structure that says so, ``detail`` the rest in words.
+    """
+
+    place: str
+    address: Hex
+    node: str = ""
+    detail: str = ""
+
+
+class Age(msgspec.Struct, frozen=True):
+    """How long a request had been in flight, in nanoseconds.
+
+    ``exact`` is False when only a lower bound is known: print it as ``>= x s``.
+    """
+
+    nanoseconds: int
+    exact: bool
+
+
+class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request that the device took and has not given back.
+
+    ``head`` is the index of its first descriptor (``VirtQueueElement.index``). ``source`` tells
+    how it was identified: ``element`` (QEMU's own structure), ``ring`` (a candidate from the
+    ring), ``inflight_region`` (vhost-user). ``chain_end`` says how the walk of its descriptors
+    ended (``complete``, ``loop`` …).
+    """
+
+    head: int
+    source: str
+    summary: str
+    chain_end: str = ""
+    descriptors: tuple[Descriptor, ...] | UnsetType = UNSET
+    request: BlockRequest | None = None
+    waits_in: tuple[Waiting, ...] = ()
+    age: Age | Absent | None = None

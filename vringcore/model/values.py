@@ -1,0 +1,95 @@
+"""The values that model fields are made of, and how each looks in JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from msgspec import Meta
+
+from vringcore.errors import AbsentError
+
+
+class Address(int):
+    """An integer that people read in hexadecimal: an address, a ``hwaddr``, a feature word."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{int(self):#x}"
+
+    __str__ = __repr__
+
+
+Hex = Annotated[int, Meta(extra_json_schema={"type": "string", "pattern": "^0x[0-9a-f]+$"})]
+"""A field that holds an :class:`Address`; a hex string in JSON."""
+
+
+class Absent(msgspec.Struct, frozen=True, rename={"reason": "absent"}, omit_defaults=True):
+    """A value that is not there, and why. Using it as a number or truth value raises.
+
+    :param reason: a gap kind (``not-dumped``, ``truncated`` …) or ``not-in-this-build``,
+        ``ring-not-set-up``, ``not-reachable`` and the like; an open set
+    :param address: where it would have been, when known
+    :param hint: what would make it available
+    """
+
+    reason: str
+    address: Hex | None = None
+    hint: str = ""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise AbsentError(
+            "an absent value was used as a number or truth value",
+            seen=f"absent: {self.reason}",
+            hint=self.hint or "test with isinstance(value, Absent) first",
+        )
+
+    __bool__ = __int__ = __index__ = __float__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __and__ = __rand__ = __mod__ = _refuse
+
+
+class EnumValue(msgspec.Struct, frozen=True):
+    """A C enumerator: its number, and its name where the enumeration has one."""
+
+    value: int
+    name: str | None
+
+
+class Pointer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pointer member. ``symbol`` is given only if the address lies inside the symbol's size."""
+
+    address: Hex
+    symbol: str | None = None
+    offset: int = 0
+
+
+class Flags(msgspec.Struct, frozen=True):
+    """A bit set: the number and the names of the bits that are on, unknown ones as ``bit N``."""
+
+    value: Hex
+    names: tuple[str, ...]
+
+
+Fields = dict[str, Any]
+"""A whole C structure under its C names: what gdb prints, member for member.
+
+Values are int, bool, float, str (char arrays), :class:`Address`, :class:`EnumValue`,
+:class:`Pointer`, :class:`Absent`, and lists and dicts of these.
+"""
+
+
+def to_builtin(value: Any) -> Any:
+    """Turn the model's own number types into JSON's; msgspec's ``enc_hook``."""
+    if isinstance(value, Address):
+        return f"{int(value):#x}"
+    raise NotImplementedError(f"no JSON form for {type(value).__name__}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=to_builtin)
+
+
+def encode(document: Any) -> bytes:
+    """Return a model object as one line of JSON (UTF-8), key and list order fixed."""
+    return _encoder.encode(document)
