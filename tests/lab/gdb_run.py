@@ -1,0 +1,18 @@
+"""Runs gdb over a core with the oracle script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+_SCRIPT = Path(__file__).with_name("gdb_truth.py")
+
+
+def write_truth(executable: Path, core: Path, target: Path) -> None:
+    """Lets gdb, and nothing of ours, read the core; writes what it said as JSON."""
+    command = ["gdb", "-batch", "-nx", "-x", str(_SCRIPT), str(executable), str(core)]
+    environment = {**os.environ, "VRINGCORE_LAB_TRUTH": str(target)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    if not target.exists():
+        raise RuntimeError(f"gdb wrote no truth for {core}:\n{ended.stdout}\n{ended.stderr}")

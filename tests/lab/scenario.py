@@ -1,0 +1,52 @@
+"""What a scenario is: a VM described by data, and an incident brought about by steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.lab.nbd import ServerPlan
+
+if TYPE_CHECKING:
+    from tests.lab.session import Session
+
+
+@dataclass(frozen=True)
+class Device:
+    """A virtio device as its command line asks for it: what a reader of the core must find.
+
+    `server` names the NBD server behind a disk; `queues` is the number of virtqueues where the
+    command line fixes it.
+    """
+
+    id: str
+    kind: str
+    pci_address: str
+    serial: str | None = None
+    iothread: str | None = None
+    node: str | None = None
+    queues: int | None = None
+    server: str | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One reproducible situation.
+
+    `arguments` are QEMU's beyond the common ones; `{NAME.nbd}` stands for the socket of the NBD
+    server NAME and `{directory}` for the case's scratch directory. `script` is run by the guest's
+    init. `incident` is called once the guest has printed the ready line, and leaves the VM as the
+    core shall show it.
+    """
+
+    name: str
+    summary: str
+    arguments: tuple[str, ...]
+    script: str
+    devices: tuple[Device, ...]
+    incident: Callable[[Session], None]
+    servers: tuple[ServerPlan, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    kernel_core: bool = False
+    monitor_answers_after: bool = True

@@ -1,0 +1,77 @@
+"""A case being made: the running servers and VM, and the steps an incident is built from."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.lab import qmp_facts
+from tests.lab.machine import GuestError, Machine
+from tests.lab.nbd import HeldRequest, NbdServer
+from tests.lab.qmp import MonitorSilentError
+from tests.lab.scenario import Device, Scenario
+
+_SETTLE_SECONDS = 3.0
+_ATTEMPTS = 10
+
+
+class Session:
+    """Handed to a scenario's incident; keeps what QEMU and the servers said."""
+
+    def __init__(self, scenario: Scenario, machine: Machine, servers: list[NbdServer]) -> None:
+        self.scenario = scenario
+        self.machine = machine
+        self.servers = {server.name: server for server in servers}
+        self.facts: dict[str, Any] | None = None
+        self.notes: dict[str, Any] = {}
+
+    def ask(self) -> None:
+        """Records what QEMU says now; the last call before the core wins."""
+        self.facts = qmp_facts.ask(self.machine.monitor)
+
+    def stop_server(self, device: Device) -> None:
+        """Freezes the server of a disk so that every queue has requests that never return.
+
+        The freeze may fall between the log line that ends a request and its answer on the wire;
+        it is repeated until server and QEMU agree on how many requests are unanswered.
+        """
+        server = self.servers[str(device.server)]
+        for _ in range(_ATTEMPTS):
+            server.stop()
+            time.sleep(_SETTLE_SECONDS)
+            if self._agree(device, server):
+                return
+            server.resume()
+            time.sleep(1)
+        raise GuestError(f"{device.id}: server and QEMU never agreed on what is in flight")
+
+    def wait_held(self, server: str, count: int, seconds: float = 60.0) -> list[HeldRequest]:
+        """Waits until a server holds at least `count` requests; returns them."""
+        deadline = time.monotonic() + seconds
+        while True:
+            held = self.servers[server].held()
+            if len(held) >= count:
+                return held
+            if time.monotonic() > deadline:
+                raise GuestError(f"{server} holds {len(held)} requests, expected {count}")
+            time.sleep(0.2)
+
+    def migrate_until_hung(self, seconds: float = 240.0) -> None:
+        """Starts a migration and waits until the monitor is silent: the VM hangs in its end."""
+        monitor = self.machine.monitor
+        monitor.execute("migrate", uri="exec:cat>/dev/null")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                status = monitor.execute("query-migrate", seconds=10)
+            except MonitorSilentError:
+                return
+            if status.get("status") in ("completed", "failed", "cancelled"):
+                raise GuestError(f"the migration did not hang: {status}")
+            time.sleep(0.5)
+        raise GuestError("the migration neither hung nor ended")
+
+    def _agree(self, device: Device, server: NbdServer) -> bool:
+        in_use = qmp_facts.in_use(self.machine.monitor, device.id)
+        all_stuck = all(in_use.values())
+        return all_stuck and sum(in_use.values()) == len(server.held())
