@@ -1,0 +1,168 @@
+"""A regular file read at random, by pread through a small block cache.
+
+No mapping: a file that shrinks while mapped kills the process that reads it, and a core may lie on
+a file system that somebody else writes to.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+from vringcore.errors import FileError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+BLOCK_SHIFT = 14
+"""Blocks of 16 KiB: a fill costs little more than one of 4 KiB, and a structure's neighbours are
+usually asked for next."""
+
+BLOCK_SIZE = 1 << BLOCK_SHIFT
+MAX_BLOCKS = 256
+"""4 MiB of cache for each file."""
+
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+class FileSource:
+    """One open regular file. Reads may come from several threads at once.
+
+    ``size`` is the size when the file was opened; what is appended later is not seen, and what is
+    cut off later reads short.
+    """
+
+    __slots__ = ("_blocks", "_fd", "_lock", "path", "size", "what")
+
+    def __init__(self, fd: int, path: str, size: int, what: str) -> None:
+        self._fd = fd
+        self._blocks: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+        self.path = path
+        self.size = size
+        self.what = what
+
+    @classmethod
+    def open(cls, path: str, *, what: str = "file") -> Self:
+        """Open a regular file; ``what`` names its part in messages ("core", "executable").
+
+        :raises FileError: if it cannot be opened, is not a regular file, or is on another host
+        """
+        if path.startswith(("//", "\\\\")):
+            raise FileError(
+                f"the {what} is named by a network path",
+                where=path,
+                expected="a path of this machine",
+                hint="copy the file here, or write the path with one slash",
+            )
+        try:
+            # Non-blocking, because a core can name a FIFO where a library is expected.
+            fd = os.open(path, _OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            raise _file_error(f"the {what} cannot be opened", path, error) from error
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise FileError(
+                f"the {what} cannot be read",
+                where=path,
+                seen=_kind_of(status.st_mode),
+                expected="a regular file",
+            )
+        return cls(fd, path, status.st_size, what)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset``, fewer only where the file ends.
+
+        :raises FileError: if the system refuses the read, or the source is closed
+        """
+        start = offset & (BLOCK_SIZE - 1)
+        end = start + size
+        if end <= BLOCK_SIZE:
+            index = offset >> BLOCK_SHIFT
+            block = self._blocks.get(index)
+            if block is None:
+                block = self._load(index)
+            return block[start:end]
+        if size <= BLOCK_SIZE:
+            head = self.read(offset, BLOCK_SIZE - start)
+            return head + self.read(offset + BLOCK_SIZE - start, end - BLOCK_SIZE)
+        return self._pread(offset, size)
+
+    def close(self) -> None:
+        """Close the file and forget its blocks; reading afterwards is a :class:`FileError`."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            self._blocks.clear()
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"FileSource({self.path!r}, size={self.size})"
+
+    def _load(self, index: int) -> bytes:
+        block = self._pread(index << BLOCK_SHIFT, BLOCK_SIZE)
+        with self._lock:
+            blocks = self._blocks
+            if len(blocks) >= MAX_BLOCKS:
+                del blocks[next(iter(blocks))]
+            blocks[index] = block
+        return block
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        # Bounded by the file before the system allocates anything for us.
+        size = min(size, self.size - offset)
+        if size <= 0:
+            return b""
+        parts = []
+        try:
+            while size > 0:
+                part = os.pread(self._fd, size, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                size -= len(part)
+        except OSError as error:
+            where = f"offset {offset:#x} of {self.path}"
+            raise _file_error(f"the {self.what} cannot be read", where, error) from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _file_error(doing: str, where: str, error: OSError | ValueError) -> FileError:
+    seen = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return FileError(doing, where=where, seen=seen)
+
+
+def _kind_of(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISCHR, "a character device"),
+    )
+    return next((name for test, name in kinds if test(mode)), "a special file")
