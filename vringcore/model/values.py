@@ -21,6 +21,12 @@ class Address(int):
     __str__ = __repr__
 
 
+class Wide(int):
+    """An integer of more than 64 bits (``Int128``); a decimal string in JSON."""
+
+    __slots__ = ()
+
+
 Hex = Annotated[int, Meta(extra_json_schema={"type": "string", "pattern": "^0x[0-9a-f]+$"})]
 """A field that holds an :class:`Address`; a hex string in JSON."""
 
@@ -84,6 +90,8 @@ def to_builtin(value: Any) -> Any:
     """Turn the model's own number types into JSON's; msgspec's ``enc_hook``."""
     if isinstance(value, Address):
         return f"{int(value):#x}"
+    if isinstance(value, Wide):
+        return str(int(value))
     raise NotImplementedError(f"no JSON form for {type(value).__name__}")
 
 

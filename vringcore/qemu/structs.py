@@ -1,0 +1,456 @@
+"""Every QEMU structure that is read by name, and where its definition lies.
+
+This is the file that a change in QEMU touches. A member lists older names after its newest one;
+``*_if_any`` marks what only some releases have, with the releases in a comment. ``unit`` names the
+source files that define the type, newest place first: a hint for finding it fast, never trusted.
+"""
+
+from __future__ import annotations
+
+from vringcore.view.declare import (
+    View,
+    boolean,
+    boolean_if_any,
+    integer,
+    place,
+    place_if_any,
+    pointer,
+    pointer_if_any,
+    text,
+)
+
+# Objects (qom/object.c, include/qom/object.h) and devices (include/hw/qdev-core.h)
+
+
+class Object(View):
+    c_type = "struct Object"
+    unit = ("hw/virtio/virtio.c",)
+
+    class_ = pointer("class")
+    properties = pointer()
+    parent = pointer()
+
+
+class ObjectClass(View):
+    c_type = "struct ObjectClass"
+    unit = ("hw/virtio/virtio.c",)
+
+    type_ = pointer("type")
+
+
+class TypeImpl(View):
+    c_type = "struct TypeImpl"
+    unit = ("qom/object.c",)
+
+    name = pointer()
+    parent = pointer()
+    class_ = pointer("class")
+
+
+class ObjectProperty(View):
+    c_type = "struct ObjectProperty"
+    unit = ("qom/object.c",)
+
+    name = pointer()
+    type_ = pointer("type")
+    opaque = pointer()
+
+
+class DeviceState(View):
+    c_type = "struct DeviceState"
+    unit = ("hw/virtio/virtio.c",)
+
+    id_ = pointer("id")
+    canonical_path = pointer()
+    realized = boolean()
+    parent_bus = pointer()
+    child_bus = place()
+
+
+class BusState(View):
+    c_type = "struct BusState"
+    unit = ("hw/virtio/virtio.c",)
+
+    parent = pointer()
+    name = pointer()
+    children = place()
+
+
+class BusChild(View):
+    c_type = "struct BusChild"
+    unit = ("hw/virtio/virtio.c",)
+
+    child = pointer()
+    index = integer()
+
+
+class PCIDevice(View):
+    c_type = "struct PCIDevice"
+    unit = ("hw/virtio/virtio-pci.c",)
+
+    devfn = integer()
+    config = pointer()
+
+
+class PCIBus(View):
+    c_type = "struct PCIBus"
+    unit = ("hw/virtio/virtio-pci.c", "hw/pci/pci.c")
+
+    parent_dev = pointer()
+
+
+class IOThread(View):
+    c_type = "struct IOThread"
+    unit = ("iothread.c",)
+
+    ctx = pointer()
+    thread_id = integer()
+
+
+# Virtio (hw/virtio/virtio.c, include/hw/virtio/virtio.h)
+
+
+class VMChangeStateEntry(View):
+    c_type = "struct VMChangeStateEntry"
+    # softmmu/vl.c in 5.2, softmmu/runstate.c up to 8.2, system/runstate.c since 9.0
+    unit = ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c")
+
+    opaque = pointer()
+
+
+class VirtIODevice(View):
+    c_type = "struct VirtIODevice"
+    unit = ("hw/virtio/virtio.c",)
+
+    name = pointer()
+    status = integer()
+    isr = integer()
+    guest_features = integer()
+    host_features = integer()
+    # Since 10.2 a feature word is a union with the 128-bit form X_ex[2].
+    guest_features_ex = place_if_any()
+    host_features_ex = place_if_any()
+    vq = pointer()
+    device_id = integer()
+    vm_running = boolean()
+    broken = boolean()
+    disabled = boolean_if_any()
+    started = boolean_if_any()
+    use_started = boolean_if_any()
+    vmstate = pointer()
+    device_endian = integer()
+    dma_as = pointer()
+    vhost_started = boolean_if_any()  # since 7.1
+
+
+class VirtQueue(View):
+    c_type = "struct VirtQueue"
+    unit = ("hw/virtio/virtio.c",)
+
+    num = integer("vring.num")
+    num_default = integer("vring.num_default")
+    desc = integer("vring.desc")
+    avail = integer("vring.avail")
+    used = integer("vring.used")
+    caches = pointer("vring.caches")
+    last_avail_idx = integer()
+    last_avail_wrap_counter = boolean_if_any()  # since 4.2
+    shadow_avail_idx = integer()
+    used_idx = integer()
+    used_wrap_counter = boolean_if_any()  # since 4.2
+    signalled_used = integer()
+    signalled_used_valid = boolean()
+    notification = boolean()
+    queue_index = integer()
+    inuse = integer()
+    vector = integer()
+    handle_output = pointer()
+    vdev = pointer()
+
+
+class VRingMemoryRegionCaches(View):
+    c_type = "struct VRingMemoryRegionCaches"
+    unit = ("hw/virtio/virtio.c",)
+
+    desc_ptr = pointer("desc.ptr")
+    desc_xlat = integer("desc.xlat")
+    desc_len = integer("desc.len")
+    avail_ptr = pointer("avail.ptr")
+    avail_xlat = integer("avail.xlat")
+    avail_len = integer("avail.len")
+    used_ptr = pointer("used.ptr")
+    used_xlat = integer("used.xlat")
+    used_len = integer("used.len")
+
+
+class VirtQueueElement(View):
+    c_type = "struct VirtQueueElement"
+    unit = ("hw/virtio/virtio.c",)
+
+    index = integer()
+    ndescs = integer()
+    out_num = integer()
+    in_num = integer()
+    in_addr = pointer()
+    out_addr = pointer()
+    in_sg = pointer()
+    out_sg = pointer()
+
+
+class VirtIOBlock(View):
+    c_type = "struct VirtIOBlock"
+    unit = ("hw/block/virtio-blk.c",)
+
+    blk = pointer()
+    rq = pointer()
+    serial = pointer("conf.serial")
+    iothread = pointer("conf.iothread")
+    conf_blk = pointer("conf.conf.blk")
+    vq_aio_context = pointer_if_any()  # since 9.0; before, dataplane->ctx
+    dataplane = pointer_if_any()  # until 8.2
+
+
+class VirtIOBlockDataPlane(View):
+    c_type = "struct VirtIOBlockDataPlane"
+    unit = ("hw/block/dataplane/virtio-blk.c",)
+
+    iothread = pointer()
+    ctx = pointer()
+
+
+class VirtIOBlockReq(View):
+    c_type = "struct VirtIOBlockReq"
+    unit = ("hw/block/virtio-blk.c",)
+
+    elem = place()
+    index = integer("elem.index")
+    ndescs = integer("elem.ndescs")
+    out_num = integer("elem.out_num")
+    in_num = integer("elem.in_num")
+    in_sg = pointer("elem.in_sg")
+    out_sg = pointer("elem.out_sg")
+    sector_num = integer()
+    dev = pointer()
+    vq = pointer()
+    in_ = pointer("in")
+    out_type = integer("out.type")
+    out_ioprio = integer("out.ioprio")
+    out_sector = integer("out.sector")
+    qiov_iov = pointer("qiov.iov")
+    qiov_niov = integer("qiov.niov")
+    qiov_size = integer("qiov.size")
+    next = pointer()
+    mr_next = pointer()
+    start_time_ns = integer("acct.start_time_ns")
+    acct_bytes = integer("acct.bytes")
+
+
+class SCSIDevice(View):
+    c_type = "struct SCSIDevice"
+    unit = ("hw/scsi/scsi-bus.c",)
+
+    id = integer()
+    channel = integer()
+    lun = integer()
+    conf_blk = pointer("conf.blk")
+
+
+class VHostDev(View):
+    c_type = "struct vhost_dev"
+    unit = ("hw/virtio/vhost.c",)
+
+    vdev = pointer()
+    started = boolean()
+    vhost_ops = pointer()
+
+
+class VHostOps(View):
+    c_type = "struct VhostOps"
+    unit = ("hw/virtio/vhost.c",)
+
+    backend_type = integer()
+
+
+# Memory (include/exec/memory.h, ramblock.h; system/physmem.c)
+
+
+class RAMBlock(View):
+    c_type = "struct RAMBlock"
+    unit = ("system/physmem.c", "softmmu/physmem.c", "exec.c")
+
+    host = pointer()
+    offset = integer()
+    used_length = integer()
+    max_length = integer()
+    flags = integer()
+    idstr = text()
+    fd = integer()
+    page_size = integer()
+
+
+class AddressSpaceView(View):
+    c_type = "struct AddressSpace"
+    unit = ("hw/virtio/virtio.c",)
+
+    name = pointer()
+    current_map = pointer()
+
+
+class FlatView(View):
+    c_type = "struct FlatView"
+    unit = ("system/memory.c", "softmmu/memory.c")
+
+    ranges = pointer()
+    nr = integer()
+
+
+class FlatRange(View):
+    c_type = "struct FlatRange"
+    unit = ("system/memory.c", "softmmu/memory.c")
+
+    mr = pointer()
+    offset_in_region = integer()
+    start = place("addr.start")
+    size = place("addr.size")
+    readonly = boolean()
+    romd_mode = boolean()
+
+
+class MemoryRegion(View):
+    c_type = "struct MemoryRegion"
+    unit = ("hw/virtio/virtio.c",)
+
+    ram = boolean()
+    ram_device = boolean_if_any()
+    is_iommu = boolean()
+    ram_block = pointer()
+    name = pointer()
+
+
+# Block layer (block/block-backend.c, include/block/block_int-common.h)
+
+
+class BlockBackend(View):
+    c_type = "struct BlockBackend"
+    unit = ("block/block-backend.c",)
+
+    name = pointer()
+    root = pointer()
+    dev = pointer()
+    iostatus = integer()
+    quiesce_counter = integer()
+    queued_requests = place()
+    in_flight = integer()
+    throttle_group_member = place("public.throttle_group_member")
+
+
+class BdrvChild(View):
+    c_type = "struct BdrvChild"
+    unit = ("block/block-backend.c", "block.c")
+
+    bs = pointer()
+    name = pointer()
+
+
+class BlockDriverState(View):
+    c_type = "struct BlockDriverState"
+    unit = ("block/block-backend.c", "block.c")
+
+    drv = pointer()
+    opaque = pointer()
+    aio_context = pointer()
+    filename = text()
+    exact_filename = text()
+    node_name = text()
+    in_flight = integer()
+    quiesce_counter = integer()
+    tracked_requests = place()
+    children = place()
+    file = pointer()
+    backing = pointer()
+    active_flush_req = pointer_if_any()
+
+
+class BlockDriver(View):
+    c_type = "struct BlockDriver"
+    unit = ("block/block-backend.c", "block.c")
+
+    format_name = pointer()
+
+
+class BdrvTrackedRequest(View):
+    c_type = "struct BdrvTrackedRequest"
+    unit = ("block/io.c", "block.c")
+
+    bs = pointer()
+    offset = integer()
+    bytes = integer()
+    type_ = integer("type")
+    co = pointer()
+    waiting_for = pointer()
+
+
+class Coroutine(View):
+    c_type = "struct Coroutine"
+    unit = ("util/qemu-coroutine.c",)
+
+    entry = pointer()
+    entry_arg = pointer()
+    caller = pointer()
+    ctx = pointer()
+    co_queue_next = pointer("co_queue_next.sqe_next")
+
+
+class BlkAioEmAIOCB(View):
+    c_type = "struct BlkAioEmAIOCB"
+    unit = ("block/block-backend.c",)
+
+    cb = pointer("common.cb")
+    opaque = pointer("common.opaque")
+    blk = pointer("rwco.blk")
+    offset = integer("rwco.offset")
+    ret = integer("rwco.ret")
+    bytes = integer()
+
+
+class ThrottleGroupMember(View):
+    c_type = "struct ThrottleGroupMember"
+    unit = ("block/throttle-groups.c", "block/block-backend.c")
+
+    throttle_state = pointer()
+    throttled_reqs = place()
+    pending_reqs = place()
+
+
+# Machine and run state (hw/core/machine.c; system/runstate.c; migration/migration.c)
+
+
+class MachineState(View):
+    c_type = "struct MachineState"
+    unit = ("hw/core/machine.c",)
+
+    ram_size = integer()
+    accelerator = pointer()
+    dump_guest_core = boolean()
+
+
+class MachineClass(View):
+    c_type = "struct MachineClass"
+    unit = ("hw/core/machine.c",)
+
+    name = pointer()
+
+
+class MigrationState(View):
+    c_type = "struct MigrationState"
+    unit = ("migration/migration.c",)
+
+    state = integer()
+
+
+class QEnumLookup(View):
+    c_type = "struct QEnumLookup"
+    unit = ("qapi/qapi-types-run-state.c", "hw/core/machine.c")
+
+    array = pointer()
+    size = integer()
