@@ -1,0 +1,74 @@
+"""The lab's command line; docs/lab.md explains it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.lab import build, guest, scenarios
+from tests.lab.cases import iter_cases
+from tests.lab.paths import cases_directory, lab_root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.lab",
+        description=f"Makes cores of real QEMUs, with the truth about them, below {lab_root()}.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    building = verbs.add_parser("build", help="build QEMU with debug information, once")
+    building.add_argument("version", choices=build.VERSIONS)
+    making = verbs.add_parser("make", help="make cases of one QEMU version")
+    making.add_argument("version", choices=build.VERSIONS)
+    making.add_argument("scenario", nargs="+", help=f"all, or of: {', '.join(scenarios.NAMES)}")
+    making.add_argument("--missing", action="store_true", help="leave finished cases alone")
+    verbs.add_parser("list", help="name the finished cases")
+    everything = verbs.add_parser("all", help="build all versions and make all missing cases")
+    everything.add_argument("version", nargs="*", help="only these versions")
+    chosen = parser.parse_args(arguments)
+    if chosen.verb == "build":
+        print(build.qemu(chosen.version))
+    elif chosen.verb == "make":
+        return _make(chosen.version, chosen.scenario, chosen.missing)
+    elif chosen.verb == "list":
+        for case in iter_cases():
+            print(case.name, *(core.kind for core in case.cores()))
+    else:
+        versions = chosen.version or list(build.VERSIONS)
+        return max(_make(version, ["all"], missing_only=True) for version in versions)
+    return 0
+
+
+def _make(version: str, names: list[str], missing_only: bool) -> int:
+    wanted = list(scenarios.NAMES) if names == ["all"] else names
+    unknown = sorted(set(wanted) - set(scenarios.NAMES))
+    if unknown:
+        print(f"no scenario is named {', '.join(unknown)}; there are: {', '.join(scenarios.NAMES)}")
+        return 2
+    build.qemu(version)
+    guest.make()
+    failed = 0
+    for name in wanted:
+        if missing_only and (cases_directory() / version / name / "manifest.json").exists():
+            continue
+        failed += not _made(version, name)
+    return min(failed, 1)
+
+
+def _made(version: str, name: str) -> bool:
+    started = time.monotonic()
+    try:
+        place: Path | None = scenarios.make(version, name)
+    except Exception as failure:  # One scenario's failure must not end the others.
+        print(f"{version}/{name} FAILED: {failure}", file=sys.stderr, flush=True)
+        return False
+    if place is None:
+        return True
+    print(f"{version}/{name} {time.monotonic() - started:.0f} s {place}", flush=True)
+    return True
+
+
+sys.exit(main())

@@ -1,0 +1,104 @@
+"""Builds QEMU with debug information from Debian's sources; done once per version."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import packages
+from tests.lab.paths import lab_root, qemu_directory, work_directory
+
+_BUILD_PACKAGES = (
+    *("dpkg-dev", "build-essential", "ninja-build", "pkg-config", "meson", "python3-venv"),
+    *("libglib2.0-dev", "libpixman-1-dev", "zlib1g-dev", "libfdt-dev", "libaio-dev"),
+    *("liburing-dev", "libslirp-dev", "libattr1-dev", "libcap-ng-dev", "flex", "bison"),
+)
+_RUN_PACKAGES = ("gdb", "nbdkit", "libnbd-bin", "fuse3", "binutils")
+
+_OPTIONS = (
+    *("--target-list=x86_64-softmmu", "--without-default-features", "--enable-tcg"),
+    *("--enable-linux-aio", "--enable-linux-io-uring", "--enable-slirp"),
+    *("--enable-virtfs", "--enable-attr", "--enable-cap-ng"),
+    *("--enable-vhost-user", "--enable-vhost-net", "--enable-vhost-user-blk-server"),
+    *("--enable-tools", "--enable-debug-info", "--enable-pie"),
+    *("--disable-werror", "--disable-strip", "--disable-docs", "--disable-install-blobs"),
+)
+_TARGETS = ("qemu-system-x86_64", "storage-daemon/qemu-storage-daemon", "qemu-nbd")
+
+# What QEMU 9.0 and later ask of meson's environment; bookworm's own meson is too old for them.
+_NEWER_MESON = ("meson>=1.8", "tomli", "distlib", "pycotap")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a QEMU version's sources come from and what it needs to be built."""
+
+    suite: str
+    newer_meson: bool
+
+
+VERSIONS = {
+    "7.2": Plan("bookworm", newer_meson=False),
+    "10.0": Plan("trixie", newer_meson=True),
+}
+
+
+def qemu(version: str) -> Path:
+    """The directory with the finished binaries, built if they are not there yet."""
+    packages.install(*_RUN_PACKAGES)
+    target = qemu_directory(version)
+    if (target / "build.json").exists():
+        return target
+    packages.install(*_BUILD_PACKAGES)
+    work = work_directory() / f"qemu-{version}"
+    shutil.rmtree(work, ignore_errors=True)
+    source = packages.fetch_source("qemu", VERSIONS[version].suite, work)
+    objects = source / "objects"
+    objects.mkdir()
+    configured = _compile(version, source, objects)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _TARGETS:
+        shutil.copy2(objects / name, target)
+    record = {"version": version, "source": source.name, "configure": configured}
+    (target / "build.json").write_text(json.dumps(record, indent=1))
+    shutil.rmtree(work)
+    return target
+
+
+def _compile(version: str, source: Path, objects: Path) -> list[str]:
+    environment = dict(os.environ)
+    command = [str(source / "configure"), *_OPTIONS]
+    if VERSIONS[version].newer_meson:
+        python = _meson_environment()
+        command.append(f"--python={python}")
+        environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
+    _run(command, objects, environment)
+    _run(["ninja", *_TARGETS], objects, environment)
+    return command
+
+
+def _meson_environment() -> Path:
+    directory = lab_root() / "meson"
+    python = directory / "bin" / "python3"
+    if not python.exists():
+        venv.create(directory, with_pip=True)
+        _run([str(python), "-m", "pip", "install", "-q", *_NEWER_MESON], lab_root(), None)
+    return python
+
+
+def _run(command: list[str], cwd: Path, environment: dict[str, str] | None) -> None:
+    log = cwd / "lab.log"
+    with log.open("ab") as sink:
+        ended = subprocess.run(
+            command, cwd=cwd, env=environment, stdout=sink, stderr=subprocess.STDOUT
+        )
+    if ended.returncode:
+        tail = log.read_text(errors="replace")[-4000:]
+        print(tail, file=sys.stderr)
+        raise RuntimeError(f"{command[0]} failed in {cwd}; its output is in {log}")

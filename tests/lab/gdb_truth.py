@@ -1,0 +1,32 @@
+"""Entry of the oracle: ``gdb -batch -nx -x gdb_truth.py EXECUTABLE CORE``.
+
+Writes what gdb reads from the core to the file named by VRINGCORE_LAB_TRUTH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from oracle import block, devices, process, requests
+
+
+def main() -> None:
+    """Collects everything; the file appears only when all of it was read."""
+    truth = {
+        "state": process.state(),
+        "devices": devices.devices(),
+        "requests": requests.requests(),
+        "block": block.block_graph(),
+        "flat_view": process.flat_view(),
+        "ram_blocks": process.ram_blocks(),
+        "threads": process.threads(),
+    }
+    Path(os.environ["VRINGCORE_LAB_TRUTH"]).write_text(json.dumps(truth, indent=1))
+
+
+main()
