@@ -1,0 +1,37 @@
+"""Writes the JSON Schemas of all documents: ``python -m vringcore.cli.schemas DIRECTORY``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+
+from vringcore.model.error import ErrorDocument
+from vringcore.model.report import Report, RingDocument
+from vringcore.model.schema import document_schema
+
+DOCUMENTS: tuple[type[msgspec.Struct], ...] = (ErrorDocument, Report, RingDocument)
+"""Every document that a verb prints."""
+
+
+def schema_files() -> dict[str, str]:
+    """Return the text of each schema file by its name: ``report-1.json`` …"""
+    files = {}
+    for document in DOCUMENTS:
+        name = next(f.default for f in msgspec.structs.fields(document) if f.name == "schema")
+        _, kind, version = name.split("/")
+        schema = document_schema(document, name)
+        files[f"{kind}-{version}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return files
+
+
+def main(directory: str) -> None:
+    """Write every schema file into ``directory``."""
+    for name, text in schema_files().items():
+        (Path(directory) / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
