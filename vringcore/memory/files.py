@@ -96,7 +96,7 @@ class FileSource:
         if size <= BLOCK_SIZE:
             head = self.read(offset, BLOCK_SIZE - start)
             return head + self.read(offset + BLOCK_SIZE - start, end - BLOCK_SIZE)
-        return self._pread(offset, size)
+        return self.pread(offset, size)
 
     def close(self) -> None:
         """Close the file and forget its blocks; reading afterwards is a :class:`FileError`."""
@@ -124,7 +124,7 @@ class FileSource:
         return f"FileSource({self.path!r}, size={self.size})"
 
     def _load(self, index: int) -> bytes:
-        block = self._pread(index << BLOCK_SHIFT, BLOCK_SIZE)
+        block = self.pread(index << BLOCK_SHIFT, BLOCK_SIZE)
         with self._lock:
             blocks = self._blocks
             if len(blocks) >= MAX_BLOCKS:
@@ -132,7 +132,8 @@ class FileSource:
             blocks[index] = block
         return block
 
-    def _pread(self, offset: int, size: int) -> bytes:
+    def pread(self, offset: int, size: int) -> bytes:
+        """Return bytes as :meth:`read` does, past the cache: for what is read once, in passing."""
         # Bounded by the file before the system allocates anything for us.
         size = min(size, self.size - offset)
         if size <= 0:
