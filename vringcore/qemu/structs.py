@@ -206,8 +206,16 @@ class VirtIOBlock(View):
     serial = pointer("conf.serial")
     iothread = pointer("conf.iothread")
     conf_blk = pointer("conf.conf.blk")
+    iothread_vq_mapping_list = pointer_if_any("conf.iothread_vq_mapping_list")  # since 9.0
     vq_aio_context = pointer_if_any()  # since 9.0; before, dataplane->ctx
     dataplane = pointer_if_any()  # until 8.2
+
+
+class VirtIOSCSICommon(View):
+    c_type = "struct VirtIOSCSICommon"
+    unit = ("hw/scsi/virtio-scsi.c",)
+
+    iothread = pointer("conf.iothread")
 
 
 class VirtIOBlockDataPlane(View):
@@ -454,3 +462,11 @@ class QEnumLookup(View):
 
     array = pointer()
     size = integer()
+
+
+VARIABLES: dict[str, tuple[str, ...]] = {
+    "main_system_bus": ("hw/core/sysbus.c",),
+    "vm_change_state_head": ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c"),
+    "vhost_devices": ("hw/virtio/vhost.c",),
+}
+"""Global and static variables that every question needs, and the files that define them."""

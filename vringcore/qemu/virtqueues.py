@@ -1,0 +1,294 @@
+"""QEMU's VirtQueue structures (hw/virtio/virtio.c) and where their rings lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.addresses import HostAddress
+from vringcore.errors import CorruptDataError, VringcoreError
+from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
+from vringcore.model.report import Limitation
+from vringcore.model.values import Absent, Address
+from vringcore.qemu.absence import absence_of, attempt
+from vringcore.qemu.structs import VirtQueue, VRingMemoryRegionCaches
+from vringcore.virtio import counts
+from vringcore.virtio.features import RING_PACKED, has_feature
+from vringcore.virtio.roles import queue_role
+from vringcore.virtio.split import Indices, RingAddresses, SplitRing, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vringcore.view.views import Views
+
+VIRTIO_QUEUE_MAX = 1024
+"""Length of ``VirtIODevice.vq`` (include/hw/virtio/virtio.h)."""
+
+MAX_HOLES = 8
+"""How many unused queues in a row are passed over before the search for more ends."""
+
+NOT_SET_UP = Absent("ring-not-set-up", None, "the driver has not given this queue a ring")
+
+
+class RingPlace(msgspec.Struct, frozen=True):
+    """Where the three parts of a ring lie in QEMU's memory, and the driver's addresses of them.
+
+    For a packed ring ``avail`` is the driver's event suppression structure and ``used`` the
+    device's (VirtIO 1.3, 2.8.10). A part is Absent if it cannot be reached.
+    """
+
+    desc: HostAddress | Absent
+    avail: HostAddress | Absent
+    used: HostAddress | Absent
+
+    @property
+    def state(self) -> str:
+        """``ready``, or why the ring cannot be read, as in the model's ``ring_state``."""
+        for part in (self.desc, self.avail, self.used):
+            if isinstance(part, Absent):
+                return {"ring-not-set-up": "not-set-up", "behind-iommu": "untranslatable"}.get(
+                    part.reason, "unreadable"
+                )
+        return "ready"
+
+
+class RawQueue(msgspec.Struct, frozen=True):
+    """A VirtQueue that exists: its index, its view, and where its ring lies."""
+
+    index: int
+    view: VirtQueue
+    place: RingPlace
+
+
+def read_queues(views: Views, vq: int, device: int) -> tuple[list[RawQueue], list[Limitation]]:
+    """Return the queues of a device: those of the array at ``vq`` whose ``vring.num`` is not 0.
+
+    :param device: the VirtIODevice's address, against which ``VirtQueue.vdev`` is checked
+    """
+    size = views.binding(VirtQueue).type.size
+    queues: list[RawQueue] = []
+    limits: list[Limitation] = []
+    holes = 0
+    for index in range(VIRTIO_QUEUE_MAX):
+        view = views.at(VirtQueue, vq + index * size)
+        try:
+            if not view.num_default and not view.num:
+                holes += 1
+                if holes > MAX_HOLES:
+                    break
+                continue
+            if view.vdev != device:
+                raise CorruptDataError(
+                    "a VirtQueue that names another device",
+                    where=f"VirtQueue.vdev of queue {index}, {view.address_:#x}",
+                    seen=f"{view.vdev:#x}",
+                    expected=f"{device:#x}",
+                )
+        except VringcoreError as error:
+            limits.append(Limitation(f"queue {index} and those after it are not shown", str(error)))
+            break
+        holes = 0
+        queues.append(RawQueue(index, view, ring_place(views, view)))
+    return queues, limits
+
+
+def ring_place(views: Views, queue: VirtQueue) -> RingPlace:
+    """Return where a queue's ring lies in QEMU's memory, from ``vring.caches``."""
+    try:
+        if not queue.desc:
+            return RingPlace(NOT_SET_UP, NOT_SET_UP, NOT_SET_UP)
+        if not queue.caches:
+            gone = Absent("no-ring-caches", None, "QEMU holds no mapping of the ring")
+            return RingPlace(gone, gone, gone)
+        caches = views.at(VRingMemoryRegionCaches, queue.caches)
+    except VringcoreError as error:
+        absent = absence_of(error)
+        return RingPlace(absent, absent, absent)
+    return RingPlace(
+        _part(lambda: caches.desc_ptr, lambda: caches.desc_xlat),
+        _part(lambda: caches.avail_ptr, lambda: caches.avail_xlat),
+        _part(lambda: caches.used_ptr, lambda: caches.used_xlat),
+    )
+
+
+def _part(pointer: Callable[[], HostAddress], xlat: Callable[[], int]) -> HostAddress | Absent:
+    try:
+        address = pointer()
+        if address:
+            return address
+        # MemoryRegionCache.ptr is NULL where the region is not plain RAM: behind an IOMMU, xlat
+        # is the I/O virtual address.
+        return Absent("behind-iommu", Address(xlat()), "the ring lies behind an IOMMU")
+    except VringcoreError as error:
+        return absence_of(error)
+
+
+def split_ring(views: Views, raw: RawQueue, *, event_idx: bool) -> SplitRing[HostAddress]:
+    """Return the reader of a split ring through QEMU's own mapping of it.
+
+    :raises CorruptDataError: if ``vring.num`` is impossible
+    :raises MemoryFault: if the VirtQueue itself is not in the core
+    """
+    place = raw.place
+    assert not isinstance(place.desc, Absent)
+    assert not isinstance(place.avail, Absent)
+    assert not isinstance(place.used, Absent)
+    addresses = RingAddresses(place.desc, place.avail, place.used)
+    return SplitRing(views.space, addresses, raw.view.num, event_idx=event_idx)
+
+
+def split_guest(views: Views, raw: RawQueue, *, event_idx: bool) -> SplitGuest | Absent:
+    """Read the indices and flags that lie in guest memory for a split ring.
+
+    :param event_idx: VIRTIO_F_EVENT_IDX was negotiated
+    """
+    for part in (raw.place.desc, raw.place.avail, raw.place.used):
+        if isinstance(part, Absent):
+            return part
+    try:
+        indices = split_ring(views, raw, event_idx=event_idx).indices()
+    except VringcoreError as error:
+        return absence_of(error)
+    return guest_model(indices)
+
+
+def guest_model(indices: Indices) -> SplitGuest:
+    """Return a ring's shared words as the model has them."""
+    return SplitGuest(
+        avail_idx=_there(indices.avail_idx),
+        avail_flags=_there(indices.avail_flags),
+        used_idx=_there(indices.used_idx),
+        used_flags=_there(indices.used_flags),
+        used_event=None if indices.used_event is None else _there(indices.used_event),
+        avail_event=None if indices.avail_event is None else _there(indices.avail_event),
+    )
+
+
+def _there(value: int | Unreadable) -> int | Absent:
+    return absence_of(value) if isinstance(value, VringcoreError) else value
+
+
+def packed_guest(views: Views, raw: RawQueue) -> PackedGuest:
+    """Read the event suppression structures of a packed ring."""
+
+    def word(base: HostAddress | Absent) -> int | Absent:
+        if isinstance(base, Absent):
+            return base
+        return attempt(lambda: int.from_bytes(views.space.read(base, 4), "little"))
+
+    return PackedGuest(word(raw.place.avail), word(raw.place.used))
+
+
+def split_counts(
+    raw: RawQueue, guest: SplitGuest | Absent, identified: int | None
+) -> Counts:
+    """Return the counts of a split queue.
+
+    :param identified: how many of the requests in use were found; None if they were not looked for
+    """
+    last_avail = attempt(lambda: raw.view.last_avail_idx)
+    used = attempt(lambda: raw.view.used_idx)
+    in_use = attempt(lambda: raw.view.inuse)
+    popped = _both(last_avail, used, counts.popped)
+    if isinstance(guest, Absent):
+        unseen: int | Absent = guest
+        past: int | Absent | None = guest
+    else:
+        unseen = _both(guest.avail_idx, last_avail, counts.unseen)
+        past = None
+        if guest.used_event is not None:
+            past = _both(guest.used_idx, guest.used_event, counts.past_used_event)
+    return Counts(
+        unseen=unseen,
+        popped=popped,
+        in_use=in_use,
+        unidentified=_unidentified(in_use, identified),
+        leaked=_both(popped, in_use, counts.leaked),
+        past_used_event=past,
+    )
+
+
+def packed_counts(raw: RawQueue, identified: int | None) -> Counts:
+    """Return the counts of a packed queue, in descriptors (VirtIO 1.3, 2.8.1).
+
+    ``unseen`` would need the descriptors' flags, and is Absent here.
+    """
+    view = raw.view
+
+    def popped() -> int:
+        size = view.num
+        if not size:
+            return 0
+        ahead = view.last_avail_idx - view.used_idx
+        if view.last_avail_wrap_counter != view.used_wrap_counter:
+            ahead += size
+        if not 0 <= ahead <= size:
+            raise CorruptDataError(
+                "the positions of a packed ring",
+                where=f"VirtQueue at {view.address_:#x}",
+                seen=f"last_avail_idx {view.last_avail_idx}, used_idx {view.used_idx}",
+                expected=f"at most {size} descriptors between them",
+            )
+        return ahead
+
+    in_use = attempt(lambda: view.inuse)
+    count = attempt(popped)
+    return Counts(
+        unseen=Absent("packed-ring", None, "no index tells it: read the descriptors' flags"),
+        popped=count,
+        in_use=in_use,
+        unidentified=_unidentified(in_use, identified),
+        leaked=_both(count, in_use, counts.leaked),
+        past_used_event=None,
+    )
+
+
+def _unidentified(in_use: int | Absent, identified: int | None) -> int | Absent | None:
+    if identified is None or isinstance(in_use, Absent):
+        return None if identified is None else in_use
+    return max(in_use - identified, 0)
+
+
+def _both(a: int | Absent, b: int | Absent, count: Callable[[int, int], int]) -> int | Absent:
+    if isinstance(a, Absent):
+        return a
+    return b if isinstance(b, Absent) else count(a, b)
+
+
+def queue_model(
+    views: Views, raw: RawQueue, *, device_id: int, features: int, total: int, fields: bool
+) -> Queue:
+    """Return the model of a queue: QEMU's side of it, with the whole structure if asked for."""
+    view = raw.view
+    packed = has_feature(features, RING_PACKED)
+    handler = attempt(lambda: view.handle_output)
+    model = Queue(
+        index=raw.index,
+        address=Address(view.address_),
+        role=queue_role(device_id, raw.index, total, features),
+        ring="packed" if packed else "split",
+        ring_state=raw.place.state,
+        size=attempt(lambda: view.num),
+        last_avail_idx=attempt(lambda: view.last_avail_idx),
+        shadow_avail_idx=attempt(lambda: view.shadow_avail_idx),
+        used_idx=attempt(lambda: view.used_idx),
+        signalled_used=attempt(lambda: view.signalled_used),
+        signalled_used_valid=attempt(lambda: view.signalled_used_valid),
+        notification=attempt(lambda: view.notification),
+        in_use=attempt(lambda: view.inuse),
+        vector=attempt(lambda: view.vector),
+        handle_output=handler if isinstance(handler, Absent) else _function(views, handler),
+    )
+    if fields:
+        type_ = views.layouts.named(VirtQueue.c_type)
+        model = msgspec.structs.replace(model, fields=views.value(type_, view.address_).read())
+    return model
+
+
+def _function(views: Views, address: int) -> str:
+    symbol = views.symbols.lookup(address) if address else None
+    if symbol is None:
+        return f"{address:#x}"
+    return symbol[0] if not symbol[1] else f"{symbol[0]}+{symbol[1]}"

@@ -1,0 +1,52 @@
+"""What each virtqueue of a device type is for, by its index (VirtIO 1.3, chapter 5)."""
+
+from __future__ import annotations
+
+_FIXED: dict[int, tuple[str, ...]] = {
+    4: ("requests",),  # entropy, 5.4.2
+    5: ("inflate", "deflate", "stats", "free-page", "reporting"),  # balloon, 5.5.2
+    9: ("requests",),  # 9P transport
+    16: ("control", "cursor"),  # GPU, 5.7.2
+    18: ("event", "status"),  # input, 5.8.2
+    19: ("rx", "tx", "event"),  # socket, 5.10.2
+    23: ("request", "event"),  # IOMMU, 5.13.2
+    24: ("request",),  # memory, 5.15.2
+    25: ("control", "event", "tx", "rx"),  # sound, 5.14.2
+    27: ("request",),  # persistent memory, 5.19.2
+    34: ("request",),  # I2C adapter, 5.21.2
+    32: ("command", "event"),  # SCMI, 5.17.2
+    41: ("request", "event"),  # GPIO, 5.18.2
+}
+
+
+def queue_role(device_id: int, index: int, count: int, features: int = 0) -> str:
+    """Return the role of queue ``index`` of a device with ``count`` queues.
+
+    Queues of the same role carry their number (``rx0``, ``request3``). Devices that this table
+    does not know give ``queue N``.
+
+    :param features: the negotiated feature word; a balloon's queues depend on it
+    """
+    match device_id:
+        case 1:  # 5.1.2: pairs of receive and transmit, then control where there is an odd one
+            if index == count - 1 and count % 2:
+                return "control"
+            return f"{'tx' if index % 2 else 'rx'}{index // 2}"
+        case 2:  # 5.2.2
+            return "requests" if count == 1 else f"requests{index}"
+        case 3:  # 5.3.2: port 0, control, then the other ports
+            if index in (2, 3):
+                return ("control-rx", "control-tx")[index - 2]
+            port = 0 if index < 2 else index // 2 - 1
+            return f"{'tx' if index % 2 else 'rx'}{port}"
+        case 5 if index == 3 and not features >> 3 & 1:
+            # 5.5.2: without VIRTIO_BALLOON_F_FREE_PAGE_HINT the fourth queue is the reporting one.
+            return "reporting"
+        case 8:  # 5.6.2
+            return ("control", "event")[index] if index < 2 else f"request{index - 2}"
+        case 20:  # 5.9.2: data queues, then control
+            return "control" if index == count - 1 else f"data{index}"
+        case 26:  # 5.11.2: the notification queue is not offered by any QEMU
+            return "high-priority" if index == 0 else f"request{index - 1}"
+    names = _FIXED.get(device_id, ())
+    return names[index] if index < len(names) else f"queue {index}"
