@@ -66,6 +66,7 @@ class NbdServer:
         self.gate = directory / f"{plan.name}.gate"
         self._log = directory / f"{plan.name}.log"
         self._log.touch()
+        self._stopped = False
         plugin = [argument.replace("{gate}", str(self.gate)) for argument in plan.plugin]
         command = ["nbdkit", "-f", "-U", str(self.socket_path), "--filter=log"]
         command += [f"--filter={name}" for name in plan.filters]
@@ -82,9 +83,11 @@ class NbdServer:
     def stop(self) -> None:
         """Freezes the server: nothing is answered from now on."""
         os.kill(self._process.pid, signal.SIGSTOP)
+        self._stopped = True
 
     def resume(self) -> None:
         """Lets a frozen server go on."""
+        self._stopped = False
         os.kill(self._process.pid, signal.SIGCONT)
 
     def close_gate(self) -> None:
@@ -97,15 +100,15 @@ class NbdServer:
 
     def held(self) -> list[HeldRequest]:
         """The requests that are unanswered now, in order of arrival."""
-        return [*self._logged(), *self._unread()]
+        return [*self._logged(), *(self._unread() if self._stopped else [])]
 
     def describe(self) -> dict[str, Any]:
         """The record kept in server.json."""
         return {"name": self.name, "held": [asdict(request) for request in self.held()]}
 
-    def log_text(self) -> str:
-        """All of the log filter's lines."""
-        return self._log.read_text()
+    def completed(self) -> int:
+        """How many requests have been answered so far."""
+        return sum(_END.search(line) is not None for line in self._log.read_text().splitlines())
 
     def _wait_until_listening(self, output: Path) -> None:
         deadline = time.monotonic() + 20

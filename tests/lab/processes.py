@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -51,17 +52,13 @@ class Children:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for process in reversed(self._started):
-            kill_group(process)
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kills a process and all that it started; SIGKILL reaches stopped ones as well."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+        # All are killed before any is waited for: one may sleep in the kernel until another is
+        # gone. SIGKILL reaches stopped processes as well.
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self._started:
+            process.wait()
 
 
 def threads_of(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.lab import qmp_facts
@@ -47,13 +48,20 @@ class Session:
 
     def wait_held(self, server: str, count: int, seconds: float = 60.0) -> list[HeldRequest]:
         """Waits until a server holds at least `count` requests; returns them."""
+        holder = self.servers[server]
+        self.wait_until(
+            lambda: len(holder.held()) >= count, f"{server} holds {count} requests", seconds
+        )
+        return holder.held()
+
+    def wait_until(
+        self, condition: Callable[[], bool], meaning: str, seconds: float = 60.0
+    ) -> None:
+        """Waits for a condition; `meaning` completes "waited in vain until ..."."""
         deadline = time.monotonic() + seconds
-        while True:
-            held = self.servers[server].held()
-            if len(held) >= count:
-                return held
+        while not condition():
             if time.monotonic() > deadline:
-                raise GuestError(f"{server} holds {len(held)} requests, expected {count}")
+                raise GuestError(f"waited {seconds} s in vain until {meaning}")
             time.sleep(0.2)
 
     def migrate_until_hung(self, seconds: float = 240.0) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-
 from oracle.flatten import string
 from oracle.lists import linked_list, simple_queue, tail_queue, variable
 

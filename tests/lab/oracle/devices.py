@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-
 from oracle.flatten import flatten, read, string, symbol
 from oracle.lists import has, object_types, tail_queue, variable
 
@@ -87,7 +86,11 @@ def _queues(device: gdb.Value) -> Iterator[gdb.Value]:
 
 def _queue(queue: gdb.Value, device: gdb.Value) -> dict[str, Any]:
     caches = queue["vring"]["caches"]
-    found = {"address": int(queue.address), "role": symbol(queue["handle_output"]), **flatten(queue)}
+    found = {
+        "address": int(queue.address),
+        "role": symbol(queue["handle_output"]),
+        **flatten(queue),
+    }
     if int(caches) == 0:
         return {**found, "caches": None, "rings": None}
     event_index = bool(int(device["guest_features"]) & _EVENT_IDX)

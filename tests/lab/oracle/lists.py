@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import gdb
-
 from oracle.flatten import string
 
 _LIMIT = 100_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import gdb
-
 from oracle.flatten import integer, raw_bytes, string
 from oracle.lists import linked_list, object_types, optional_variable, variable
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-
 from oracle.block import all_nodes, backends, node_name, throttled
 from oracle.devices import model_type, virtio_devices
 from oracle.flatten import integer, symbol

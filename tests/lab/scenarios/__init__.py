@@ -1,4 +1,4 @@
-"""The lab's scenarios, one module each; `ALL` in the order in which they are made."""
+"""The lab's scenarios, a few per module; `ALL` in the order in which they are made."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from pathlib import Path
 
 from tests.lab import runner
 from tests.lab.scenario import Scenario
-from tests.lab.scenarios import stuck
+from tests.lab.scenarios import held, idle, nine, stuck
 
-ALL: tuple[Scenario, ...] = (stuck.STUCK_MIGRATION, stuck.STUCK)
+ALL: tuple[Scenario, ...] = (
+    stuck.STUCK_MIGRATION,
+    stuck.STUCK,
+    idle.IDLE,
+    nine.NINE_DEVICES,
+    held.OUT_OF_ORDER,
+    held.HELD_KINDS,
+    idle.PAUSED,
+    stuck.NO_GUEST_RAM,
+)
 NAMES = tuple(scenario.name for scenario in ALL)
 
 

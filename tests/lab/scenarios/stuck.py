@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.lab.guest import READY
-from tests.lab.nbd import ServerPlan
 from tests.lab.scenario import Device, Scenario
+from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, nbd_node, ready, traffic
 from tests.lab.session import Session
 
 SECRET = "CANARYSECRET0001"
@@ -20,28 +19,18 @@ _DISK = Device(
     queues=4,
     server="server0",
 )
+_DEVICE = "virtio-blk-pci,id=disk0,drive=nbd0,iothread=io0,num-queues=4,serial=LABSERIAL0,addr=05.0"
 
-# Per vCPU one reader and one writer, so that each of the four queues is in use.
-TRAFFIC = f"""
-for cpu in 0 1 2 3; do
-  taskset -c $cpu sh -c "while :; do dd if=/dev/vda of=/dev/null bs=16k skip=$((cpu * 1000)) \
-count=200 iflag=direct 2>/dev/null; done" &
-  taskset -c $cpu sh -c "while :; do dd if=/dev/zero of=/dev/vda bs=4k seek=$((cpu * 4000 + 20000)) \
-count=200 oflag=direct 2>/dev/null; done" &
-done
-sleep 5
-echo "{READY}"
-"""
 
-_ARGUMENTS = (
-    *("-machine", "q35", "-m", "256"),
-    *("-name", "lab-vm,debug-threads=on", "-uuid", "6c61622d-7672-696e-6763-6f7265303031"),
-    *("-object", f"secret,id=sec0,data={SECRET}"),
-    *("-object", "iothread,id=io0"),
-    *("-blockdev", "driver=nbd,node-name=nbd0,server.type=unix,server.path={server0.nbd}"),
-    *("-device", "virtio-blk-pci,id=disk0,drive=nbd0,iothread=io0,num-queues=4,"
-      "serial=LABSERIAL0,addr=05.0"),
-)  # fmt: skip
+def _arguments(machine: str) -> tuple[str, ...]:
+    return (
+        *("-machine", machine, "-m", "256"),
+        *("-name", "lab-vm,debug-threads=on", "-uuid", "6c61622d-7672-696e-6763-6f7265303031"),
+        *("-object", f"secret,id=sec0,data={SECRET}"),
+        *IOTHREAD,
+        *nbd_node("nbd0", "server0"),
+        *("-device", _DEVICE),
+    )
 
 
 def _stop(session: Session) -> None:
@@ -57,10 +46,10 @@ def _stop_and_migrate(session: Session) -> None:
 STUCK = Scenario(
     name="stuck",
     summary="virtio-blk with four queues and an iothread; its NBD server has stopped",
-    arguments=_ARGUMENTS,
-    script=TRAFFIC,
+    arguments=_arguments("q35"),
+    script=traffic("vda") + ready(5),
     devices=(_DISK,),
-    servers=(ServerPlan("server0", ("memory", "256M")),),
+    servers=(MEMORY_SERVER,),
     environment={"VRINGCORE_LAB_CANARY": ENVIRONMENT_CANARY},
     incident=_stop,
     kernel_core=True,
@@ -69,12 +58,22 @@ STUCK = Scenario(
 STUCK_MIGRATION = Scenario(
     name="stuck-migration",
     summary="as stuck; then a migration that hangs in the drain of that disk",
-    arguments=_ARGUMENTS,
-    script=TRAFFIC,
+    arguments=_arguments("q35"),
+    script=traffic("vda") + ready(5),
     devices=(_DISK,),
-    servers=(ServerPlan("server0", ("memory", "256M")),),
+    servers=(MEMORY_SERVER,),
     environment={"VRINGCORE_LAB_CANARY": ENVIRONMENT_CANARY},
     incident=_stop_and_migrate,
     kernel_core=True,
     monitor_answers_after=False,
+)
+
+NO_GUEST_RAM = Scenario(
+    name="no-guest-ram",
+    summary="as stuck, with -machine dump-guest-core=off: guest RAM is not in the core",
+    arguments=_arguments("q35,dump-guest-core=off"),
+    script=traffic("vda") + ready(5),
+    devices=(_DISK,),
+    servers=(MEMORY_SERVER,),
+    incident=_stop,
 )
