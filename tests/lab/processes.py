@@ -20,6 +20,7 @@ class Children:
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[bytes]] = []
+        self._afterwards: list[Sequence[str]] = []
 
     def start(
         self,
@@ -43,6 +44,10 @@ class Children:
         self._started.append(process)
         return process
 
+    def on_exit(self, command: Sequence[str]) -> None:
+        """Lets `command` clean up once all processes have been killed."""
+        self._afterwards.append(command)
+
     def __enter__(self) -> Children:
         return self
 
@@ -57,6 +62,8 @@ class Children:
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+        for command in self._afterwards:
+            subprocess.run(command, check=False, capture_output=True)
         for process in self._started:
             process.wait()
 

@@ -21,30 +21,62 @@ from tests.lab.processes import Children, threads_of
 from tests.lab.scenario import Scenario
 from tests.lab.session import Session
 
+SYSTEM_EMULATOR = "qemu-system-x86_64"
+
 
 def make_case(version: str, scenario: Scenario) -> Path:
     """Makes a case anew and moves it to its place once it is complete; returns that place."""
-    target = cases_directory() / version / scenario.name
-    work = work_directory() / f"{version}-{scenario.name}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    executable = qemu_directory(version) / "qemu-system-x86_64"
+    work = _empty_work(version, scenario.name)
+    program = executable(version, SYSTEM_EMULATOR)
     with tempfile.TemporaryDirectory(prefix="vringcore-lab-") as scratch:
-        _capture(scenario, executable, Path(scratch), work)
+        _capture(scenario, program, Path(scratch), work)
     for core in sorted(work.glob("core*")):
         truth = core.name.replace("core", "gdb", 1) + ".json"
-        gdb_run.write_truth(executable, core, work / truth)
+        gdb_run.write_truth(program, core, work / truth)
+    return _put_in_place(work, version, scenario.name)
+
+
+def make_other_case(version: str, name: str, command: list[str], pid: int) -> Path:
+    """Makes the case of a running program that is not a system emulator."""
+    work = _empty_work(version, name)
+    facts = {
+        "scenario": name,
+        "summary": f"{Path(command[0]).name}: a program without virtio devices",
+        **_program_facts(Path(command[0]), command, pid),
+        "gcore_seconds": round(capture.gcore(pid, work / "core"), 2),
+        "expected": {"devices": [], "in_flight": {}, "notes": {}},
+    }
+    _write(work / "manifest.json", facts)
+    return _put_in_place(work, version, name)
+
+
+def executable(version: str, program: str) -> Path:
+    """The path of a program built for the lab."""
+    return qemu_directory(version) / program
+
+
+def _empty_work(version: str, name: str) -> Path:
+    work = work_directory() / f"{version}-{name}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return work
+
+
+def _put_in_place(work: Path, version: str, name: str) -> Path:
+    target = cases_directory() / version / name
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     work.rename(target)
     return target
 
 
-def _capture(scenario: Scenario, executable: Path, scratch: Path, case: Path) -> None:
+def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> None:
     with Children() as children:
         servers = [NbdServer(plan, scratch, children) for plan in scenario.servers]
+        if scenario.prepare is not None:
+            scenario.prepare(scratch, servers, children)
         machine = Machine(
-            executable,
+            program,
             _filled(scenario.arguments, servers, scratch),
             scenario.script,
             scratch,
@@ -54,7 +86,7 @@ def _capture(scenario: Scenario, executable: Path, scratch: Path, case: Path) ->
         machine.wait_for(READY)
         session = Session(scenario, machine, servers)
         scenario.incident(session)
-        manifest = _manifest(session, executable)
+        manifest = _manifest(session, program)
         manifest["gcore_seconds"] = round(capture.gcore(machine.pid, case / "core"), 2)
         _write(case / "qmp-before.json", session.facts)
         _write(case / "qmp-after.json", _facts_after(session))
@@ -76,25 +108,31 @@ def _filled(arguments: tuple[str, ...], servers: list[NbdServer], scratch: Path)
     return filled
 
 
-def _manifest(session: Session, executable: Path) -> dict[str, Any]:
+def _manifest(session: Session, program: Path) -> dict[str, Any]:
     machine, scenario = session.machine, session.scenario
     return {
         "scenario": scenario.name,
         "summary": scenario.summary,
-        "qemu_version": _version(executable),
-        "executable": str(executable),
-        "build_id": build_id(executable),
-        "argv": machine.command,
+        **_program_facts(program, machine.command, machine.pid),
         "environment": scenario.environment,
-        "pid": machine.pid,
-        "lwp_count": threads_of(machine.pid),
-        "taken_at": time.time(),
         "monitor_answers_after": scenario.monitor_answers_after,
         "expected": {
             "devices": [asdict(device) for device in scenario.devices],
             "in_flight": _in_flight(session.facts),
             "notes": session.notes,
         },
+    }
+
+
+def _program_facts(program: Path, command: list[str], pid: int) -> dict[str, Any]:
+    return {
+        "qemu_version": _version(program),
+        "executable": str(program),
+        "build_id": build_id(program),
+        "argv": command,
+        "pid": pid,
+        "lwp_count": threads_of(pid),
+        "taken_at": time.time(),
     }
 
 
@@ -121,24 +159,22 @@ def _kernel_core(machine: Machine, scratch: Path, case: Path) -> str:
     return "taken"
 
 
-def _version(executable: Path) -> str:
-    said = subprocess.run(
-        [str(executable), "--version"], check=True, capture_output=True, text=True
-    )
-    found = re.search(r"version (\S+)", said.stdout)
+def _version(program: Path) -> str:
+    said = subprocess.run([str(program), "--version"], check=True, capture_output=True, text=True)
+    found = re.search(r"(?:version |qemu-nbd )(\d\S+)", said.stdout)
     if found is None:
-        raise RuntimeError(f"{executable} does not say its version: {said.stdout!r}")
+        raise RuntimeError(f"{program} does not say its version: {said.stdout!r}")
     return found[1]
 
 
-def build_id(executable: Path) -> str:
+def build_id(program: Path) -> str:
     """The GNU build-id as readelf prints it."""
     notes = subprocess.run(
-        ["readelf", "-n", str(executable)], check=True, capture_output=True, text=True
+        ["readelf", "-n", str(program)], check=True, capture_output=True, text=True
     )
     found = re.search(r"Build ID: ([0-9a-f]+)", notes.stdout)
     if found is None:
-        raise RuntimeError(f"{executable} has no build-id")
+        raise RuntimeError(f"{program} has no build-id")
     return found[1]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.nbd import ServerPlan
+from tests.lab.nbd import NbdServer, ServerPlan
+from tests.lab.processes import Children
 
 if TYPE_CHECKING:
     from tests.lab.session import Session
@@ -36,8 +38,8 @@ class Scenario:
 
     `arguments` are QEMU's beyond the common ones; `{NAME.nbd}` stands for the socket of the NBD
     server NAME and `{directory}` for the case's scratch directory. `script` is run by the guest's
-    init. `incident` is called once the guest has printed the ready line, and leaves the VM as the
-    core shall show it.
+    init. `prepare` may set up more in the scratch directory before QEMU is started. `incident` is
+    called once the guest has printed the ready line, and leaves the VM as the core shall show it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Scenario:
     devices: tuple[Device, ...]
     incident: Callable[[Session], None]
     servers: tuple[ServerPlan, ...] = ()
+    prepare: Callable[[Path, list[NbdServer], Children], None] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     kernel_core: bool = False
     monitor_answers_after: bool = True

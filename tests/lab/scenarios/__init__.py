@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.lab import runner
 from tests.lab.scenario import Scenario
-from tests.lab.scenarios import held, idle, nine, stuck
+from tests.lab.scenarios import aio, failing, held, idle, nine, others, stuck
 
 ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
@@ -17,11 +17,17 @@ ALL: tuple[Scenario, ...] = (
     held.HELD_KINDS,
     idle.PAUSED,
     stuck.NO_GUEST_RAM,
+    failing.STUCK_THROTTLE,
+    failing.IO_ERROR,
+    aio.STUCK_NATIVE,
+    aio.STUCK_IO_URING,
 )
-NAMES = tuple(scenario.name for scenario in ALL)
+NAMES = (*(scenario.name for scenario in ALL), *others.NAMES)
 
 
-def make(version: str, name: str) -> Path | None:
+def make(version: str, name: str) -> Path:
     """Makes one case and returns its directory."""
+    if name in others.NAMES:
+        return others.make(version, name)
     scenario = next(scenario for scenario in ALL if scenario.name == name)
     return runner.make_case(version, scenario)

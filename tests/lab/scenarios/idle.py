@@ -62,7 +62,7 @@ IDLE = Scenario(
 
 PAUSED = Scenario(
     name="paused",
-    summary="QMP stop while the guest was doing I/O: drained, the driver's entries unseen",
+    summary="QMP stop while the guest was doing I/O: drained, nothing in flight",
     arguments=(*Q35, *IOTHREAD, *nbd_node("nbd0", "server0"), *("-device", _DISK_DEVICE)),
     script=traffic("vda") + ready(5),
     devices=(_DISK,),
