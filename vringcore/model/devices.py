@@ -25,6 +25,15 @@ class Backend(msgspec.Struct, frozen=True, omit_defaults=True):
     io_status: str | Absent | None = None
 
 
+class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A disk behind a virtio-scsi adapter; ``unit`` is its ``channel:target:lun``."""
+
+    unit: str
+    id: str | None
+    serial: str | Absent | None
+    backend: Backend | Absent | None
+
+
 class Device(msgspec.Struct, frozen=True):
     """One virtio device.
 
@@ -54,7 +63,8 @@ class Device(msgspec.Struct, frozen=True):
     iothread: str | Absent | None
     queue_iothreads: tuple[str, ...]
     backend: Backend | Absent | None
+    disks: tuple[Disk, ...]
     found_by: tuple[str, ...]
-    fields: Fields | UnsetType = UNSET
+    fields: Fields | Absent | UnsetType = UNSET
     unknown_members: tuple[str, ...] = ()
     queues: tuple[Queue, ...] | UnsetType = UNSET

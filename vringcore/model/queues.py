@@ -76,7 +76,7 @@ class Queue(msgspec.Struct, frozen=True):
     in_use: int | Absent
     vector: int | Absent
     handle_output: str | Absent
-    fields: Fields | UnsetType = UNSET
+    fields: Fields | Absent | UnsetType = UNSET
     guest: SplitGuest | PackedGuest | Absent | UnsetType = UNSET
     counts: Counts | UnsetType = UNSET
     in_flight: tuple[InFlight, ...] | UnsetType = UNSET

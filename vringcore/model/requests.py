@@ -78,13 +78,15 @@ class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``head`` is the index of its first descriptor (``VirtQueueElement.index``). ``source`` tells
     how it was identified: ``element`` (QEMU's own structure), ``ring`` (a candidate from the
-    ring), ``inflight_region`` (vhost-user). ``chain_end`` says how the walk of its descriptors
+    ring), ``inflight_region`` (vhost-user). ``ndescs`` is the number of the ring's own descriptors
+    it takes (``VirtQueueElement.ndescs``: always 1 in a split ring). ``chain_end`` says how the walk of its descriptors
     ended (``complete``, ``loop`` …).
     """
 
     head: int
     source: str
     summary: str
+    ndescs: int = 1
     chain_end: str = ""
     descriptors: tuple[Descriptor, ...] | UnsetType = UNSET
     request: BlockRequest | None = None

@@ -44,6 +44,11 @@ class Absent(msgspec.Struct, frozen=True, rename={"reason": "absent"}, omit_defa
     address: Hex | None = None
     hint: str = ""
 
+    def describe(self) -> str:
+        """Return the absence in one line, for messages."""
+        place = "" if self.address is None else f" at {int(self.address):#x}"
+        return f"{self.reason}{place}" + (f": {self.hint}" if self.hint else "")
+
     def _refuse(self, *_: object) -> NoReturn:
         raise AbsentError(
             "an absent value was used as a number or truth value",

@@ -181,9 +181,7 @@ def packed_guest(views: Views, raw: RawQueue) -> PackedGuest:
     return PackedGuest(word(raw.place.avail), word(raw.place.used))
 
 
-def split_counts(
-    raw: RawQueue, guest: SplitGuest | Absent, identified: int | None
-) -> Counts:
+def split_counts(raw: RawQueue, guest: SplitGuest | Absent, identified: int | None) -> Counts:
     """Return the counts of a split queue.
 
     :param identified: how many of the requests in use were found; None if they were not looked for
@@ -283,7 +281,9 @@ def queue_model(
     )
     if fields:
         type_ = views.layouts.named(VirtQueue.c_type)
-        model = msgspec.structs.replace(model, fields=views.value(type_, view.address_).read())
+        model = msgspec.structs.replace(
+            model, fields=attempt(lambda: views.value(type_, view.address_).read())
+        )
     return model
 
 

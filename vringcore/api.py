@@ -1,0 +1,212 @@
+"""The library's front door: :func:`open_core` and :class:`Core`.
+
+Nothing here is global: two cores may be open at once, in as many threads as you like, and share
+what is known about a build through a :class:`~vringcore.layout.provider.LayoutStore` passed to
+both.
+"""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError
+from vringcore.model.report import Report, RingDocument, Tool
+from vringcore.options import Options
+from vringcore.qemu.process import open_process
+from vringcore.qemu.survey import Survey
+from vringcore.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from vringcore.layout.provider import LayoutStore
+    from vringcore.model.devices import Device
+    from vringcore.model.report import CoreInfo, Limitation, QemuInfo
+    from vringcore.qemu.process import Process
+
+ALL_PARTS = frozenset({"devices", "fields", "queues", "guest", "requests"})
+"""What a report can hold: the devices, whole C structures, the queues, requests in flight."""
+
+
+class Core:
+    """An open core of a QEMU process. Use it in a ``with`` statement, or close it.
+
+    What it returns are plain frozen objects that stay valid after it is closed.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._lock = RLock()
+        self._survey: Survey | None = None
+        self._devices: tuple[Device, ...] | None = None
+
+    def virtio_devices(self) -> tuple[Device, ...]:
+        """Return every virtio device with its queues, rings' indices and requests in flight.
+
+        :raises VringcoreError: only if nothing at all can be said; what is missing within a device
+            is Absent and says why
+        """
+        with self._lock:
+            if self._devices is None:
+                self._devices = self._asked().models(ALL_PARTS)
+            return self._devices
+
+    def find_device(self, name: str) -> Device:
+        """Return the device that ``name`` means: id, QOM path, PCI address, serial or index.
+
+        :raises NoSuchDeviceError: if none does; the message lists the devices
+        :raises AmbiguousDeviceError: if more than one does; the message lists them
+        """
+        with self._lock:
+            return choose_device(self._asked().models(frozenset()), name)
+
+    def report(self, parts: Iterable[str] = ALL_PARTS, *, device: str | None = None) -> Report:
+        """Return the document that the verbs print as JSON.
+
+        :param parts: of ``devices``, ``fields`` (whole C structures), ``queues``, ``requests``
+        :param device: only this device, named as in :meth:`find_device`
+        """
+        with self._lock:
+            wanted = frozenset(parts)
+            survey = self._asked()
+            limits = len(survey.limits)
+            only = None
+            if device is not None:
+                only = choose_device(survey.models(frozenset()), device).index
+                del survey.limits[limits:]
+            devices = survey.models(wanted, only=only)
+            report = Report(
+                tool=TOOL,
+                core=self.info,
+                qemu=self.qemu,
+                devices=devices,
+                limits=_once([*self._process.limits, *survey.limits]),
+            )
+            del survey.limits[limits:]
+            return report
+
+    def ring(self, device: str, queue: int) -> RingDocument:
+        """Return one queue's ring: tables, entries, chains published and in flight.
+
+        :raises NoSuchDeviceError, AmbiguousDeviceError, NoSuchQueueError: if it is not there
+        """
+        with self._lock:
+            survey = self._asked()
+            limits = len(survey.limits)
+            chosen = self.find_device(device)
+            model, split, chains = survey.ring(chosen.index, queue)
+            document = RingDocument(
+                tool=TOOL,
+                device_id=chosen.id,
+                qom_path=chosen.qom_path,
+                queue=model,
+                split=split,
+                chains=chains,
+                limits=_once([*self._process.limits, *survey.limits]),
+            )
+            del survey.limits[limits:]
+            return document
+
+    @property
+    def info(self) -> CoreInfo:
+        """The core file itself."""
+        with self._lock:
+            return self._process.core_info
+
+    @property
+    def qemu(self) -> QemuInfo:
+        """The QEMU process."""
+        with self._lock:
+            return self._process.qemu_info
+
+    def close(self) -> None:
+        """Close every file; an unpacked temporary core is gone with it."""
+        self._process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _asked(self) -> Survey:
+        if self._survey is None:
+            self._survey = Survey(self._process)
+        return self._survey
+
+
+TOOL = Tool("vringcore", VERSION)
+
+
+def open_core(
+    path: str,
+    *,
+    executable: str | None = None,
+    debug_files: Iterable[str] = (),
+    debug_dirs: Iterable[str] = (),
+    sysroot: str | None = None,
+    layout: str | None = None,
+    tmpdir: str | None = None,
+    max_unpacked: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    deep: bool = False,
+    store: LayoutStore | None = None,
+) -> Core:
+    """Open a core of a QEMU process. The parameters are those of :class:`~.options.Options`.
+
+    :param store: what is known about builds, shared by all cores opened with the same one; None
+        makes one over the user's cache directory
+    :raises FileError: if a file cannot be opened
+    :raises CoreFormatError: if it is no core, or too damaged to be read
+    :raises NotQemuError: if it is a core of a program without virtio devices
+    :raises ExecutableMismatchError: if ``executable`` is another build
+    :raises DebugInfoMissingError: if nothing describes QEMU's types
+    """
+    options = Options(
+        executable=executable,
+        debug_files=tuple(debug_files),
+        debug_dirs=tuple(debug_dirs),
+        sysroot=sysroot,
+        layout=layout,
+        tmpdir=tmpdir,
+        max_unpacked=max_unpacked,
+        progress=progress,
+        deep=deep,
+    )
+    return Core(open_process(path, options, store))
+
+
+def choose_device(devices: tuple[Device, ...], name: str) -> Device:
+    """Return the device that ``name`` means; see :meth:`Core.find_device`."""
+    for key in ("id", "qom_path", "pci_address", "serial"):
+        found = [d for d in devices if getattr(d, key) == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AmbiguousDeviceError(
+                f"more than one device has the {key.replace('_', ' ')} {name}",
+                hint="take one of " + ", ".join(_name(d) for d in found),
+            )
+    if name.isdecimal() and int(name) < len(devices):
+        return devices[int(name)]
+    raise NoSuchDeviceError(
+        f"no virtio device is called {name}",
+        hint="there are " + ", ".join(_name(d) for d in devices) if devices else "there is none",
+    )
+
+
+def _name(device: Device) -> str:
+    name = device.id or (device.qom_path if isinstance(device.qom_path, str) else "?")
+    return f"{device.index} ({name}, {device.kind})"
+
+
+def _once(limits: list[Limitation]) -> tuple[Limitation, ...]:
+    return tuple(dict.fromkeys(limits))

@@ -1,0 +1,37 @@
+"""How a core is opened: files to use, places to look in, limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What :func:`vringcore.open_core` takes beside the core.
+
+    :param executable: the program's file; without it, the path in the core and then the debug
+        directories by build-id are tried
+    :param debug_files: files with separate debug information
+    :param debug_dirs: directories with ``.build-id/xx/yyyy.debug`` trees, searched before the
+        system's own
+    :param sysroot: directory under which the paths in the core are looked up
+    :param layout: a layout bundle to use instead of debug information
+    :param tmpdir: where a compressed core is unpacked
+    :param max_unpacked: most bytes that unpacking may take
+    :param progress: called with (bytes done, bytes in all or 0) while unpacking
+    :param deep: allow heap scans even where the structures led to every request
+    """
+
+    executable: str | None = None
+    debug_files: tuple[str, ...] = ()
+    debug_dirs: tuple[str, ...] = ()
+    sysroot: str | None = None
+    layout: str | None = None
+    tmpdir: str | None = None
+    max_unpacked: int | None = None
+    progress: Callable[[int, int], None] | None = None
+    deep: bool = False

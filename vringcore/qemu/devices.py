@@ -1,0 +1,201 @@
+"""Virtio devices as the model has them: everything above, below and beside a VirtIODevice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.addresses import HostAddress
+from vringcore.layout.types import Record
+from vringcore.model.devices import Device, Disk
+from vringcore.model.report import Limitation
+from vringcore.model.values import Absent, Address, Flags
+from vringcore.qemu import kinds
+from vringcore.qemu.absence import attempt
+from vringcore.qemu.discovery import Found, find_virtio_devices
+from vringcore.qemu.pci import Proxy, pci_address, proxy_of
+from vringcore.qemu.structs import DeviceState, VirtIODevice, VirtQueue
+from vringcore.qemu.upstream import unknown_members
+from vringcore.qemu.vhost import ring_owner, running_vhost
+from vringcore.qemu.virtqueues import RawQueue, read_queues
+from vringcore.virtio.constants import status_names
+from vringcore.virtio.features import feature_names
+
+if TYPE_CHECKING:
+    from vringcore.qemu.block import BlockLayer
+    from vringcore.qemu.qom import ObjectModel
+    from vringcore.view.views import Views
+
+
+class RawDevice:
+    """A VirtIODevice with what was worked out about it; queues are read when first asked for."""
+
+    def __init__(self, views: Views, objects: ObjectModel, found: Found) -> None:
+        self._views = views
+        self.address = HostAddress(found.address)
+        self.ways = found.ways
+        self.view = views.at(VirtIODevice, found.address)
+        self.type_name = objects.type_name(found.address) or "virtio-device"
+        self.limits: list[Limitation] = []
+        self._queues: list[RawQueue] | None = None
+
+    @property
+    def queues(self) -> list[RawQueue]:
+        """The queues that exist."""
+        if self._queues is None:
+            vq = attempt(lambda: self.view.vq)
+            if isinstance(vq, Absent):
+                self._queues = []
+                self.limits.append(
+                    Limitation(f"the queues of {self.type_name} are not shown", vq.describe())
+                )
+            else:
+                self._queues, limits = read_queues(self._views, vq, self.address)
+                self.limits += limits
+        return self._queues
+
+    def features(self, side: str) -> int:
+        """Return a feature word with all the bits this QEMU keeps.
+
+        :param side: ``guest`` (negotiated) or ``host`` (offered)
+        """
+        view = self.view
+        if side == "guest":
+            word, wide = view.guest_features, view.guest_features_ex
+        else:
+            word, wide = view.host_features, view.host_features_ex
+        if wide is None:
+            return word
+        # Since 10.2: X_ex[2] shares its first 64 bits with X.
+        return word | self._views.integer(wide + 8, 8) << 64
+
+    @property
+    def device_id(self) -> int:
+        """The VirtIO device id, 0 if it cannot be read."""
+        value = attempt(lambda: self.view.device_id)
+        return 0 if isinstance(value, Absent) else value
+
+    @property
+    def guest_features(self) -> int:
+        """The negotiated features, 0 if they cannot be read."""
+        value = attempt(lambda: self.features("guest"))
+        return 0 if isinstance(value, Absent) else value
+
+
+class Devices:
+    """All virtio devices of a process."""
+
+    def __init__(self, views: Views, objects: ObjectModel, block: BlockLayer) -> None:
+        self._views = views
+        self._objects = objects
+        self._block = block
+        found, self.limits = find_virtio_devices(views, objects)
+        self.raw = [RawDevice(views, objects, each) for each in found]
+        running = attempt(lambda: running_vhost(views))
+        self._vhost: dict[int, str] = {}
+        if isinstance(running, Absent):
+            self.limits.append(
+                Limitation("whether vhost runs a ring is not known", running.describe())
+            )
+        else:
+            self._vhost = running
+
+    def model(self, index: int, *, fields: bool) -> Device:
+        """Return the model of a device, without its queues.
+
+        :param fields: include the whole VirtIODevice
+        """
+        raw = self.raw[index]
+        views, objects = self._views, self._objects
+        proxy = attempt(lambda: proxy_of(views, objects, raw.address))
+        own = attempt(lambda: kinds.own_facts(views, objects, raw.address, len(raw.queues)))
+        if isinstance(own, Absent):
+            raw.limits.append(
+                Limitation(f"{raw.type_name}'s own structure is not shown", own.describe())
+            )
+            own = kinds.Own()
+        disks = tuple(self._disk(disk) for disk in own.disks)
+        single = disks[0] if len(disks) == 1 and not own.disks[0].unit else None
+        device = Device(
+            index=index,
+            id=self._id(raw.address, proxy),
+            kind=kind_of(raw.type_name),
+            type_name=raw.type_name,
+            qom_path=attempt(lambda: objects.path(raw.address)),
+            address=Address(raw.address),
+            transport=proxy.transport if isinstance(proxy, Proxy) else "unknown",
+            pci_address=self._pci_address(proxy),
+            serial=single.serial if single else None,
+            device_id=attempt(lambda: raw.view.device_id),
+            status=attempt(lambda: _status(raw.view.status)),
+            host_features=attempt(lambda: _features(raw, "host")),
+            guest_features=attempt(lambda: _features(raw, "guest")),
+            broken=attempt(lambda: raw.view.broken),
+            vm_running=attempt(lambda: raw.view.vm_running),
+            ring_owner=ring_owner(raw.type_name, int(raw.address), self._vhost),
+            iothread=own.iothread,
+            queue_iothreads=own.queue_iothreads,
+            backend=single.backend if single else None,
+            disks=disks if not single else (),
+            found_by=raw.ways,
+            unknown_members=self._unknown(VirtIODevice.c_type),
+        )
+        if fields:
+            type_ = views.layouts.named(VirtIODevice.c_type)
+            whole = attempt(lambda: views.value(type_, raw.address).read())
+            device = msgspec.structs.replace(device, fields=whole)
+        return device
+
+    def unknown_queue_members(self) -> tuple[str, ...]:
+        """Return the members of VirtQueue that no upstream QEMU has."""
+        return self._unknown(VirtQueue.c_type)
+
+    def _unknown(self, c_type: str) -> tuple[str, ...]:
+        record = self._views.layouts.find_definition(c_type)
+        return unknown_members(record) if isinstance(record, Record) else ()
+
+    def _disk(self, disk: kinds.Disk) -> Disk:
+        blk = disk.blk
+        return Disk(
+            unit=disk.unit,
+            id=disk.id,
+            serial=disk.serial,
+            backend=blk
+            if isinstance(blk, Absent)
+            else (attempt(lambda: self._block.backend_of(blk)) if blk else None),
+        )
+
+    def _id(self, device: HostAddress, proxy: Proxy | Absent | None) -> str | None:
+        """Return the user's id: on the device itself (virtio-mmio), else on its proxy."""
+        for address in (device, proxy.address if isinstance(proxy, Proxy) else 0):
+            if address:
+                name = attempt(
+                    lambda a=address: self._views.string_or_none(  # type: ignore[misc]
+                        self._views.at(DeviceState, a).id_
+                    )
+                )
+                if isinstance(name, str):
+                    return name
+        return None
+
+    def _pci_address(self, proxy: Proxy | Absent | None) -> str | Absent | None:
+        if isinstance(proxy, Absent):
+            return proxy
+        if proxy is None or proxy.transport != "pci":
+            return None
+        return attempt(lambda: pci_address(self._views, self._objects, proxy.address))
+
+
+def kind_of(type_name: str) -> str:
+    """Return a device type's name in words: ``virtio-blk-device`` is ``virtio-blk``."""
+    return type_name.removesuffix("-device")
+
+
+def _status(value: int) -> Flags:
+    return Flags(Address(value), status_names(value))
+
+
+def _features(raw: RawDevice, side: str) -> Flags:
+    word = raw.features(side)
+    return Flags(Address(word), feature_names(raw.device_id, word))
