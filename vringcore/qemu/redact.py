@@ -24,6 +24,9 @@ _SECRET_WORDS = (*_SECRET_ENDINGS, "secret", "credential", "apikey", "signature"
 _SECRET_PARTS = frozenset({"key", "pass", "psk", "pw", "pwd", "pin", "sig"})
 """Names on a kernel command line or in a URL's query are free, so they are judged by parts."""
 
+_WHOLE_VALUE = frozenset({"set", "prom-env"})
+"""``-set group.id.name=value``: a comma is part of the value. So is it in the short -global."""
+
 _KERNEL_OPTIONS = frozenset({"append", "arg"})
 _ON_OFF = frozenset({"on", "off", "yes", "no", "y", "n", "true", "false"})
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-[]$")
@@ -42,17 +45,16 @@ def redact(argv: Sequence[str]) -> tuple[str, ...]:
 def redact_words(line: str) -> str:
     """Return the beginning of a command line whose arguments are joined by blanks.
 
-    Where an argument ends cannot be told, so what follows a secret is dropped up to the next
-    option.
+    Where an argument ends cannot be told, nor what a cut URL would have shown to be its password:
+    the line ends with ``<redacted>`` before the first argument that could hold a secret.
     """
     words = line.split(" ")
     kept: list[str] = []
-    hiding = False
     for before, word, after in zip(("", *words), words, redact(words), strict=False):
-        if hiding and not word.startswith("-"):
-            continue
-        hiding = after != word or before.lstrip("-").lower() in _KERNEL_OPTIONS
-        kept.append(REDACTED if hiding and after == word else after)
+        if after != word or "://" in word or before.lstrip("-").lower() in _KERNEL_OPTIONS:
+            kept.append(REDACTED)
+            break
+        kept.append(word)
     return " ".join(kept)
 
 
@@ -63,7 +65,8 @@ def _argument(option: str, text: str) -> str:
         return REDACTED
     if text.lstrip().startswith("{"):
         return _json(option, text)
-    parts = [_part(option, part) for part in _split(text, ",")]
+    whole = option in _WHOLE_VALUE or (option == "global" and "." in text.partition("=")[0])
+    parts = [_part(option, part) for part in ([text] if whole else _split(text, ",", ",,"))]
     if option == "global" and any(_names_secret(part) for part in parts):
         parts = [f"value={REDACTED}" if part.startswith("value=") else part for part in parts]
     return _urls(",".join(parts))
@@ -87,7 +90,7 @@ def _value(option: str, value: str) -> str:
         hidden = _json(option, value.removeprefix("json:").replace(",,", ","))
         return "json:" + hidden.replace(",", ",,")
     if value.startswith("rbd:"):
-        return ":".join(_rbd_part(part) for part in _split(value, ":"))
+        return ":".join(_rbd_part(part) for part in _split(value, ":", "\\:"))
     if value.startswith("exec:"):
         return f"exec:{REDACTED}"
     if "-cmd:" in value:  # -netdev user,guestfwd=tcp:…-cmd:COMMAND
@@ -117,28 +120,16 @@ def _names_secret(part: str) -> bool:
 
 
 def _sounds_secret(name: str) -> bool:
-    plain = name.lower().replace("-", "_").replace(".", "_")
-    return any(word in plain for word in _SECRET_WORDS) or not _SECRET_PARTS.isdisjoint(
-        plain.split("_")
-    )
+    plain = name.lower()
+    parts = "".join(c if c.isalnum() else " " for c in plain).split()
+    return any(word in plain for word in _SECRET_WORDS) or not _SECRET_PARTS.isdisjoint(parts)
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split a list in which a literal separator is doubled (``,``) or has a backslash (``:``)."""
-    parts = [""]
-    at = 0
-    while at < len(text):
-        pair = text[at : at + 2]
-        if pair in (separator * 2, "\\" + separator) and (separator == ",") == (pair[0] == ","):
-            parts[-1] += pair
-            at += 2
-        elif text[at] == separator:
-            parts.append("")
-            at += 1
-        else:
-            parts[-1] += text[at]
-            at += 1
-    return parts
+def _split(text: str, separator: str, escaped: str) -> list[str]:
+    """Split a list; ``escaped`` stands for a literal separator and is kept as it is."""
+    # An argument cannot contain a NUL, so that one can hold the place.
+    parts = text.replace(escaped, "\0").split(separator)
+    return [part.replace("\0", escaped) for part in parts]
 
 
 def _kernel_line(line: str) -> str:
@@ -155,9 +146,10 @@ def _kernel_line(line: str) -> str:
 
 
 def _kernel_word(word: str) -> str:
-    name, equals, value = word.partition("=")
+    name, _, value = word.partition("=")
     name = name.strip('"')
-    if equals and _sounds_secret(name):
+    # The last of several: rootflags=user=me,password=…
+    if _sounds_secret(word.rpartition("=")[0]):
         return f"{name}={REDACTED}"
     if value.startswith("iscsi:") and "@" in value:  # netroot=iscsi:user:password@server (dracut)
         return f"{name}=iscsi:{REDACTED}@{value.rpartition('@')[2]}"
@@ -182,9 +174,10 @@ def _urls(text: str) -> str:
 
 def _userinfo(scheme: str, userinfo: str) -> str:
     # iSCSI separates the password by a percent sign (libiscsi's URL syntax).
-    for at, character in enumerate(userinfo):
-        if character in ":%":
-            return userinfo[: at + 1] + REDACTED
+    separators = ":%" if scheme.endswith(("iscsi", "iser")) else ":"
+    found = [at for at in map(userinfo.find, separators) if at >= 0]
+    if found:
+        return userinfo[: min(found) + 1] + REDACTED
     is_web = scheme.endswith(("http", "https", "ftp", "ftps"))
     return REDACTED if userinfo and is_web else userinfo
 
@@ -194,7 +187,8 @@ def _query(pair: str) -> str:
     if not equals or not _sounds_secret(name):
         return pair
     # An option list may go on after the URL.
-    return f"{name}={REDACTED}" + "".join(value.partition(",")[1:])
+    options = [part for part in _split(value, ",", ",,")[1:] if "=" in part]
+    return ",".join((f"{name}={REDACTED}", *options))
 
 
 def _json(option: str, text: str) -> str:
