@@ -240,13 +240,7 @@ class VirtIOBlockReq(View):
     sector_num = integer()
     dev = pointer()
     vq = pointer()
-    in_ = pointer("in")
-    out_type = integer("out.type")
-    out_ioprio = integer("out.ioprio")
-    out_sector = integer("out.sector")
-    qiov_iov = pointer("qiov.iov")
-    qiov_niov = integer("qiov.niov")
-    qiov_size = integer("qiov.size")
+    out = place()
     next = pointer()
     mr_next = pointer()
     start_time_ns = integer("acct.start_time_ns")
@@ -345,6 +339,8 @@ class BlockBackend(View):
     name = pointer()
     root = pointer()
     dev = pointer()
+    last_access_time_ns = integer("stats.last_access_time_ns")
+    iostatus_enabled = boolean()
     iostatus = integer()
     quiesce_counter = integer()
     queued_requests = place()
@@ -376,7 +372,8 @@ class BlockDriverState(View):
     children = place()
     file = pointer()
     backing = pointer()
-    active_flush_req = pointer_if_any()
+    active_flush_req = boolean()
+    flush_queue = place()
 
 
 class BlockDriver(View):
@@ -454,6 +451,10 @@ class MigrationState(View):
     unit = ("migration/migration.c",)
 
     state = integer()
+    # Milliseconds of QEMU_CLOCK_REALTIME, 0 until the event
+    start_time = integer()
+    iteration_start_time = integer()
+    downtime_start = integer()
 
 
 class QEnumLookup(View):

@@ -1,0 +1,190 @@
+"""The structures of the block layer's engines: NBD, linux-aio, io_uring, thread pool, coroutines.
+
+As :mod:`vringcore.qemu.structs`, for what is read only when a request waits there.
+"""
+
+from __future__ import annotations
+
+from vringcore.view.declare import (
+    View,
+    boolean,
+    integer,
+    place,
+    pointer,
+    pointer_if_any,
+)
+
+# Coroutines (include/qemu/coroutine_int.h, coroutine-core.h; util/coroutine-ucontext.c)
+
+
+class CoroutineUContext(View):
+    # Only where QEMU was configured with the ucontext backend, the usual one on Linux.
+    c_type = "typedef CoroutineUContext"
+    unit = ("util/coroutine-ucontext.c",)
+
+    stack = pointer()
+    stack_size = integer()
+
+
+class CoMutex(View):
+    c_type = "struct CoMutex"
+    unit = ("util/qemu-coroutine-lock.c",)
+
+    from_push = place()
+    to_pop = place()
+    holder = pointer()
+
+
+class CoWaitRecord(View):
+    c_type = "struct CoWaitRecord"
+    unit = ("util/qemu-coroutine-lock.c",)
+
+    co = pointer()
+
+
+class AioTask(View):
+    """A part of a request that a format driver runs in a coroutine of its own."""
+
+    c_type = "struct AioTask"
+    unit = ("block/aio_task.c",)
+
+    pool = pointer()
+
+
+class AioTaskPool(View):
+    c_type = "struct AioTaskPool"
+    unit = ("block/aio_task.c",)
+
+    main_co = pointer()
+
+
+# Event loops (include/block/aio.h)
+
+
+class AioContext(View):
+    c_type = "struct AioContext"
+    unit = ("util/async.c",)
+
+    thread_pool = pointer()
+    linux_aio = pointer_if_any()  # with CONFIG_LINUX_AIO
+    linux_io_uring = pointer_if_any()  # with CONFIG_LINUX_IO_URING, until 10.1
+
+
+# Throttling (include/qemu/throttle.h)
+
+
+class ThrottleState(View):
+    c_type = "struct ThrottleState"
+    unit = ("util/throttle.c",)
+
+    previous_leak = integer()
+
+
+# NBD client (block/nbd.c, include/io/channel.h)
+
+
+class BDRVNBDState(View):
+    c_type = "struct BDRVNBDState"
+    unit = ("block/nbd.c",)
+
+    state = integer()
+    free_sema = place()
+    requests = place()
+    send_mutex = place()
+    receive_mutex = place()
+    saddr = pointer()
+    export = pointer()
+
+
+class NBDClientRequest(View):
+    c_type = "typedef NBDClientRequest"
+    unit = ("block/nbd.c",)
+
+    coroutine = pointer()
+    offset = integer()
+    receiving = boolean()
+
+
+class SocketAddress(View):
+    c_type = "struct SocketAddress"
+    unit = ("block/nbd.c",)
+
+    type_ = integer("type")
+    unix_path = pointer("u.q_unix.path")
+    inet_host = pointer("u.inet.host")
+    inet_port = pointer("u.inet.port")
+
+
+# linux-aio (block/linux-aio.c)
+
+
+class LinuxAioState(View):
+    c_type = "struct LinuxAioState"
+    unit = ("block/linux-aio.c",)
+
+    in_queue = integer("io_q.in_queue")
+    in_flight = integer("io_q.in_flight")
+    pending = place("io_q.pending")
+
+
+class LinuxAioRequest(View):
+    c_type = "struct qemu_laiocb"
+    unit = ("block/linux-aio.c",)
+
+    co = pointer()
+    ctx = pointer()
+    ret = integer()
+
+
+# io_uring (block/io_uring.c); gone from there in 10.2
+
+
+class LuringState(View):
+    c_type = "struct LuringState"
+    unit = ("block/io_uring.c",)
+
+    in_queue = integer("io_q.in_queue")
+    in_flight = integer("io_q.in_flight")
+    submit_queue = place("io_q.submit_queue")
+
+
+class LuringRequest(View):
+    c_type = "struct LuringAIOCB"
+    unit = ("block/io_uring.c",)
+
+    co = pointer()
+    user_data = integer("sqeq.user_data")
+    ret = integer()
+
+
+# Worker threads (util/thread-pool.c); the structures were called ThreadPoolX until 9.2
+
+
+class ThreadPool(View):
+    c_type = "struct ThreadPool"
+    unit = ("util/thread-pool.c",)
+
+    head = place()
+
+
+class ThreadPoolAio(ThreadPool):
+    c_type = "struct ThreadPoolAio"
+
+
+class ThreadPoolElement(View):
+    c_type = "struct ThreadPoolElement"
+    unit = ("util/thread-pool.c",)
+
+    opaque = pointer("common.opaque")
+    state = integer()
+
+
+class ThreadPoolElementAio(ThreadPoolElement):
+    c_type = "struct ThreadPoolElementAio"
+
+
+class ThreadPoolCo(View):
+    c_type = "typedef ThreadPoolCo"
+    unit = ("util/thread-pool.c",)
+
+    co = pointer()
