@@ -10,9 +10,20 @@ import msgspec
 from vringcore.errors import ElfFormatError, VringcoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from typing import Protocol
 
-    from vringcore.memory.files import FileSource
+    class Source(Protocol):
+        """Bytes with a name: a file, or an ELF image as it lies in a process's memory."""
+
+        @property
+        def path(self) -> str: ...
+        @property
+        def size(self) -> int: ...
+        @property
+        def what(self) -> str: ...
+        def read(self, offset: int, size: int) -> bytes: ...
+
 
 ELF_MAGIC = b"\x7fELF"
 
@@ -37,7 +48,7 @@ _PN_XNUM = 0xFFFF
 _SHN_XINDEX = 0xFFFF
 _IDENT_SIZE = 16
 _MAX_STRING_TABLE = 16 << 20
-_MAX_NOTES = 64 << 20
+_MAX_NOTES = 4 << 20
 
 # Everything after e_ident; then one program header, one section header.
 _EHDR = {32: "HHIIIIIHHHHHH", 64: "HHIQQQIHHHHHH"}
@@ -116,7 +127,7 @@ class Note(msgspec.Struct, frozen=True):
     desc: bytes
 
 
-def read_header(source: FileSource, error: ElfError = ElfFormatError) -> ElfHeader:
+def read_header(source: Source, error: ElfError = ElfFormatError) -> ElfHeader:
     """Read and check the ELF header.
 
     :param error: the class to raise, so that a core's damage is a CoreFormatError
@@ -176,7 +187,7 @@ def read_header(source: FileSource, error: ElfError = ElfFormatError) -> ElfHead
     return header
 
 
-def read_program_headers(source: FileSource, header: ElfHeader) -> list[ProgramHeader]:
+def read_program_headers(source: Source, header: ElfHeader) -> list[ProgramHeader]:
     """Return the program headers; fewer than ``header.phnum`` where the file ends before them."""
     layout = struct.Struct(header.byteorder + _PHDR[header.elf_class])
     room = max(0, source.size - header.phoff) // layout.size
@@ -191,7 +202,7 @@ def read_program_headers(source: FileSource, header: ElfHeader) -> list[ProgramH
 
 
 def read_section_headers(
-    source: FileSource, header: ElfHeader, error: ElfError = ElfFormatError
+    source: Source, header: ElfHeader, error: ElfError = ElfFormatError
 ) -> list[SectionHeader]:
     """Return the section headers, names looked up; an empty list where the file has none.
 
@@ -226,10 +237,10 @@ def iterate_notes(data: bytes, byteorder: str, align: int = 4) -> Iterator[Note]
     place, end = 0, len(data)
     while place < end:
         if end - place < head.size:
-            if not any(data[place:]):
-                return
             raise _note_error(place, f"{end - place} bytes", f"a note header of {head.size} bytes")
         owner_size, desc_size, kind = head.unpack_from(data, place)
+        if not (owner_size or desc_size or kind):
+            return  # Zeros pad the segment.
         owner_at = place + head.size
         desc_at = owner_at + owner_size + (place - owner_at - owner_size & pad)
         if desc_at + desc_size > end:
@@ -251,7 +262,7 @@ def find_build_id(data: bytes, byteorder: str, align: int = 4) -> str:
     return ""
 
 
-def read_build_id(source: FileSource, header: ElfHeader) -> str:
+def read_build_id(source: Source, header: ElfHeader) -> str:
     """Return the GNU build-id of an executable, library or debug file, "" if it has none.
 
     Sections first: in a split debug file the program headers name offsets of the original.
@@ -259,13 +270,21 @@ def read_build_id(source: FileSource, header: ElfHeader) -> str:
     :raises ElfFormatError: if the section headers leave the file
     """
     sections = read_section_headers(source, header)
-    places = [(s.offset, s.size, s.addralign) for s in sections if s.type == SHT_NOTE]
     if not sections:
-        places = [
-            (p.offset, p.filesz, p.align)
-            for p in read_program_headers(source, header)
-            if p.type == PT_NOTE
-        ]
+        return build_id_of_segments(source, header, read_program_headers(source, header))
+    places = [(s.offset, s.size, s.addralign) for s in sections if s.type == SHT_NOTE]
+    return _build_id_at(source, header, places)
+
+
+def build_id_of_segments(
+    source: Source, header: ElfHeader, segments: Iterable[ProgramHeader]
+) -> str:
+    """Return the GNU build-id that PT_NOTE segments hold, "" if none does."""
+    places = [(p.offset, p.filesz, p.align) for p in segments if p.type == PT_NOTE]
+    return _build_id_at(source, header, places)
+
+
+def _build_id_at(source: Source, header: ElfHeader, places: list[tuple[int, int, int]]) -> str:
     for offset, size, align in places:
         data = source.read(offset, min(size, _MAX_NOTES))
         if found := find_build_id(data, header.byteorder, align):
@@ -281,7 +300,7 @@ def _what_instead(ident: bytes, size: int) -> str:
     return f"the bytes {ident[:8].hex(' ')}"
 
 
-def _check_entry_sizes(source: FileSource, header: ElfHeader, error: ElfError) -> None:
+def _check_entry_sizes(source: Source, header: ElfHeader, error: ElfError) -> None:
     tables = (
         ("program", header.phnum, header.phentsize, struct.calcsize("=" + _PHDR[header.elf_class])),
         ("section", header.shoff, header.shentsize, struct.calcsize("=" + _SHDR[header.elf_class])),
@@ -296,7 +315,7 @@ def _check_entry_sizes(source: FileSource, header: ElfHeader, error: ElfError) -
             )
 
 
-def _with_extended_counts(source: FileSource, header: ElfHeader, error: ElfError) -> ElfHeader:
+def _with_extended_counts(source: Source, header: ElfHeader, error: ElfError) -> ElfHeader:
     layout = struct.Struct(header.byteorder + _SHDR[header.elf_class])
     raw = source.read(header.shoff, layout.size) if header.shoff else b""
     if len(raw) == layout.size:
@@ -321,7 +340,7 @@ def _with_extended_counts(source: FileSource, header: ElfHeader, error: ElfError
     return msgspec.structs.replace(header, phnum=phnum, shnum=0, shstrndx=0)
 
 
-def _count_by_first_note(source: FileSource, header: ElfHeader) -> int:
+def _count_by_first_note(source: Source, header: ElfHeader) -> int:
     """Count the program headers of a core that was cut before section header 0, at its very end.
 
     The kernel lays the note segment directly behind the program headers and names it first.
@@ -334,7 +353,7 @@ def _count_by_first_note(source: FileSource, header: ElfHeader) -> int:
 
 
 def _section_names(
-    source: FileSource, header: ElfHeader, rows: list[tuple[int, ...]], error: ElfError
+    source: Source, header: ElfHeader, rows: list[tuple[int, ...]], error: ElfError
 ) -> bytes:
     if header.shstrndx >= len(rows) or rows[header.shstrndx][1] != SHT_STRTAB:
         return b""

@@ -1,0 +1,219 @@
+"""An address space of segments that lie in one file, as a core's PT_LOAD headers describe them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.addresses import SPACE_END, HostAddress, end_of
+from vringcore.errors import FileError
+from vringcore.memory.gaps import Gap, GapKind
+from vringcore.memory.space import AddressSpace, Piece, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from vringcore.memory.files import FileSource
+
+CHUNK = 1 << 20
+"""The largest piece of data that ``pieces`` yields, in bytes."""
+
+_HINTS = {
+    GapKind.UNMAPPED: "",
+    GapKind.NOT_DUMPED: "a core holds it when taken after `echo 0x7f > /proc/PID/coredump_filter`"
+    " or with gdb's `set dump-excluded-mappings on`",
+    GapKind.TRUNCATED: "copy the core again, or make room where it is written",
+}
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """Addresses ``[address, end)``, of which ``[address, file_end)`` should lie in the file.
+
+    ``offset`` is the file offset of ``address``.
+    """
+
+    address: int
+    end: int
+    file_end: int
+    offset: int
+    writable: bool = False
+    executable: bool = False
+
+
+class SegmentSpace(AddressSpace[HostAddress]):
+    """Segments of one file, found by bisection.
+
+    A segment longer than its bytes in the file ends in a NOT_DUMPED gap; bytes that the file
+    should hold and that lie beyond its end are a TRUNCATED gap. Of overlapping segments the one
+    whose bytes are in the file wins over one that left them out, then the lower, then the earlier.
+    """
+
+    def __init__(
+        self, source: FileSource, segments: Iterable[Segment], *, name: str = "memory"
+    ) -> None:
+        self.name = name
+        self._source = source
+        self._segments = _disjoint(
+            sorted(filter(_is_sound, segments), key=attrgetter("address")), source.size
+        )
+        # The fast path of ``read`` works on plain lists of numbers.
+        self._starts = [segment.address for segment in self._segments]
+        self._data_ends = [_data_end(segment, source.size) for segment in self._segments]
+        self._deltas = [segment.offset - segment.address for segment in self._segments]
+
+    def read(self, address: HostAddress, size: int) -> bytes:
+        """Return exactly ``size`` bytes.
+
+        :raises MemoryFault: at the first byte that is not there
+        :raises AddressOverflowError: if the range leaves the address space
+        """
+        data = self.find(address, size)
+        return super().read(address, size) if data is None else data
+
+    def find(self, address: int, size: int) -> bytes | None:
+        """Return ``size`` bytes if they lie in one segment and the file, None otherwise."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or size < 0 or address + size > self._data_ends[index]:
+            return None
+        try:
+            data = self._source.read(address + self._deltas[index], size)
+        except FileError:
+            return None
+        return data if len(data) == size else None
+
+    def pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
+        """Yield the range as data, at most :data:`CHUNK` bytes each, and gaps.
+
+        :raises AddressOverflowError: if the range leaves the address space
+        """
+        place, end = int(address), end_of(address, size)
+        index = bisect_right(self._starts, place) - 1
+        while place < end:
+            segment = self._segments[index] if index >= 0 else None
+            if segment is None or place >= segment.end:
+                index += 1
+                until = self._starts[index] if index < len(self._starts) else SPACE_END
+                if until > place:
+                    yield _gap(GapKind.UNMAPPED, place, min(until, end))
+                    place = min(until, end)
+            elif place < self._data_ends[index]:
+                until = min(self._data_ends[index], end, place + CHUNK)
+                yield from self._data(place, until, segment)
+                place = until
+            else:
+                lost = place < segment.file_end
+                until = min(segment.file_end if lost else segment.end, end)
+                yield _gap(GapKind.TRUNCATED if lost else GapKind.NOT_DUMPED, place, until)
+                place = until
+
+    def ranges(self) -> Sequence[Range]:
+        """Return the segments, sorted by address, disjoint."""
+        return [
+            Range(
+                segment.address,
+                segment.end - segment.address,
+                data_end - segment.address,
+                file_offset=segment.offset if data_end > segment.address else -1,
+                writable=segment.writable,
+                executable=segment.executable,
+            )
+            for segment, data_end in zip(self._segments, self._data_ends, strict=True)
+        ]
+
+    def segment_at(self, address: int) -> Segment | None:
+        """Return the segment that holds an address, dumped or not."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._segments[index].end:
+            return None
+        return self._segments[index]
+
+    def file_offset_of(self, address: int) -> int | None:
+        """Return where in the file the byte of an address lies, None if it is not in it."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._data_ends[index]:
+            return None
+        return address + self._deltas[index]
+
+    def _data(self, start: int, end: int, segment: Segment) -> Iterator[Piece]:
+        try:
+            data = self._source.read(segment.offset + start - segment.address, end - start)
+        except FileError as error:
+            yield _gap(GapKind.IO, start, end, str(error))
+            return
+        if data:
+            yield Piece(start, len(data), data, None)
+        if len(data) < end - start:
+            # The file has shrunk since it was opened.
+            yield _gap(GapKind.TRUNCATED, start + len(data), end)
+
+
+def _gap(kind: GapKind, start: int, end: int, hint: str = "") -> Piece:
+    gap = Gap(kind, start, end - start, hint or _HINTS[kind])
+    return Piece(start, end - start, None, gap)
+
+
+def _is_sound(segment: Segment) -> bool:
+    return 0 <= segment.address < segment.end
+
+
+def _data_end(segment: Segment, file_size: int) -> int:
+    in_file = max(0, file_size - segment.offset)
+    return min(segment.file_end, segment.end, segment.address + in_file)
+
+
+def _disjoint(segments: list[Segment], file_size: int) -> list[Segment]:
+    """Return sorted segments without overlaps; ``segments`` itself when it has none."""
+    reach = 0
+    for segment in segments:
+        if segment.address < reach or segment.end > SPACE_END:
+            break
+        reach = segment.end
+    else:
+        return segments
+    with_data = [_cut(s, s.address, _data_end(s, file_size)) for s in segments]
+    without = [_cut(s, _data_end(s, file_size), s.end) for s in segments]
+    return _merged(_clipped(with_data), _clipped(without))
+
+
+def _cut(segment: Segment, start: int, end: int) -> Segment:
+    """Return the part ``[start, end)`` of a segment."""
+    return msgspec.structs.replace(
+        segment,
+        address=start,
+        end=min(end, SPACE_END),
+        file_end=max(start, min(segment.file_end, end)),
+        offset=segment.offset + start - segment.address,
+    )
+
+
+def _clipped(segments: list[Segment]) -> list[Segment]:
+    """Cut each segment back to what lies beyond all before it."""
+    kept: list[Segment] = []
+    reach = 0
+    for segment in sorted(segments, key=attrgetter("address")):
+        start = max(segment.address, reach)
+        if start < min(segment.end, SPACE_END):
+            kept.append(_cut(segment, start, segment.end))
+            reach = kept[-1].end
+    return kept
+
+
+def _merged(winners: list[Segment], others: list[Segment]) -> list[Segment]:
+    """Return the winners and what of the others lies between them; both sorted and disjoint."""
+    result = list(winners)
+    starts = [winner.address for winner in winners]
+    for other in others:
+        start = other.address
+        index = bisect_right(starts, start) - 1
+        if index >= 0:
+            start = max(start, winners[index].end)
+        while start < other.end:
+            index += 1
+            until = starts[index] if index < len(starts) else SPACE_END
+            if start < until:
+                result.append(_cut(other, start, min(other.end, until)))
+            start = max(start, winners[index].end) if index < len(starts) else SPACE_END
+    return sorted(result, key=attrgetter("address"))
