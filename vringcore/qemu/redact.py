@@ -138,7 +138,7 @@ def _kernel_line(line: str) -> str:
     quoted = False
     for character in line:
         quoted ^= character == '"'
-        if character.isspace() and not quoted:
+        if character in " \t\n" and not quoted:
             words.append("")
         else:
             words[-1] += character
