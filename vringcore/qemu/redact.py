@@ -63,6 +63,8 @@ def _argument(option: str, text: str) -> str:
         return _kernel_line(text)
     if _is_secret(option):
         return REDACTED
+    if text.startswith("exec:"):  # -incoming exec:COMMAND
+        return f"exec:{REDACTED}"
     if text.lstrip().startswith("{"):
         return _json(option, text)
     whole = option in _WHOLE_VALUE or (option == "global" and "." in text.partition("=")[0])
