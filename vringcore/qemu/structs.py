@@ -44,6 +44,7 @@ class TypeImpl(View):
 
     name = pointer()
     parent = pointer()
+    parent_type = pointer()
     class_ = pointer("class")
 
 
@@ -276,6 +277,13 @@ class VHostOps(View):
 # Memory (include/exec/memory.h, ramblock.h; system/physmem.c)
 
 
+class RAMList(View):
+    c_type = "struct RAMList"
+    unit = ("system/physmem.c", "softmmu/physmem.c", "exec.c")
+
+    blocks = place()
+
+
 class RAMBlock(View):
     c_type = "struct RAMBlock"
     unit = ("system/physmem.c", "softmmu/physmem.c", "exec.c")
@@ -469,5 +477,12 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "main_system_bus": ("hw/core/sysbus.c",),
     "vm_change_state_head": ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c"),
     "vhost_devices": ("hw/virtio/vhost.c",),
+    "address_space_memory": ("system/physmem.c", "softmmu/physmem.c", "exec.c"),
+    "ram_list": ("system/physmem.c", "softmmu/physmem.c", "exec.c"),
+    "current_machine": ("hw/core/machine.c", "system/vl.c", "softmmu/vl.c", "vl.c"),
+    "current_run_state": ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c"),
+    "current_migration": ("migration/migration.c",),
+    "qemu_name": ("system/vl.c", "softmmu/vl.c", "vl.c", "system/globals.c", "softmmu/globals.c"),
+    "qemu_uuid": ("system/vl.c", "softmmu/vl.c", "vl.c", "system/globals.c", "softmmu/globals.c"),
 }
 """Global and static variables that every question needs, and the files that define them."""
