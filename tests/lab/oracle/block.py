@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-from oracle.flatten import string
-from oracle.lists import linked_list, simple_queue, tail_queue, variable
+from oracle.flatten import flatten, string
+from oracle.lists import has, linked_list, simple_queue, tail_queue, variable
 
 
 def block_graph() -> dict[str, Any]:
@@ -72,12 +72,22 @@ def _node(node: gdb.Value) -> dict[str, Any]:
         "driver": _driver(node),
         "in_flight": int(node["in_flight"]),
         "quiesce_counter": int(node["quiesce_counter"]),
+        "engines": _engines(node["aio_context"]),
         "filename": str(node["filename"].string(errors="replace")),
         "children": [
             {"name": string(child["name"]), "node": node_name(child["bs"])}
             for child in linked_list(node["children"], "next")
         ],
     }
+
+
+def _engines(context: gdb.Value) -> dict[str, Any]:
+    """Queues of linux-aio and io_uring of a node's AioContext, where it has them."""
+    found = {}
+    for name in ("linux_aio", "linux_io_uring"):
+        if has(context.dereference(), name) and int(context[name]):
+            found[name] = flatten(context[name]["io_q"])["fields"]
+    return found
 
 
 def _driver(node: gdb.Value) -> str | None:
