@@ -1,1 +1,42 @@
-"""vringcore: what a QEMU process's virtio queues were doing, from its core dump alone."""
+"""vringcore: what a QEMU process's virtio queues were doing, from its core dump alone.
+
+    import vringcore
+
+    with vringcore.open_core("core.20873") as core:
+        for device in core.virtio_devices():
+            for queue in device.queues:
+                print(device.id, queue.index, queue.last_avail_idx, queue.used_idx, queue.in_use)
+
+Names are loaded when first used, so that importing one module of the package costs that module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from vringcore.api import Core, open_core
+    from vringcore.errors import VringcoreError
+    from vringcore.layout.provider import LayoutStore
+    from vringcore.model.values import Absent
+
+__all__ = ["Absent", "Core", "LayoutStore", "VringcoreError", "__version__", "open_core"]
+
+_HOMES = {
+    "Absent": "vringcore.model.values",
+    "Core": "vringcore.api",
+    "LayoutStore": "vringcore.layout.provider",
+    "VringcoreError": "vringcore.errors",
+    "open_core": "vringcore.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)

@@ -1,0 +1,216 @@
+"""Every core of the lab against what gdb, QEMU itself and the disk server said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import vringcore
+from tests.lab.cases import CoreCase, iter_cores
+from tests.lab.compare import differences, flatten, symbols
+from vringcore.model.devices import Device
+from vringcore.model.queues import Queue, SplitGuest, SplitRing
+from vringcore.model.values import Absent
+
+pytestmark = pytest.mark.lab
+
+CORES = [core for core in iter_cores() if core.gdb is not None and "devices" in core.gdb]
+
+EVENT_IDX = 29
+RING_PACKED = 34
+
+
+@pytest.fixture(
+    scope="module",
+    params=CORES
+    or [pytest.param(None, marks=pytest.mark.skip("no cores: run `python -m tests.lab make 7.2`"))],
+    ids=lambda core: core.name if core else "none",
+)
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[CoreCase, vringcore.Core]]:
+    case: CoreCase = request.param
+    with vringcore.open_core(str(case.path), executable=str(case.case.executable)) as core:
+        yield case, core
+
+
+def pairs(opened: tuple[CoreCase, vringcore.Core]) -> Iterator[tuple[Device, dict[str, Any]]]:
+    case, core = opened
+    devices = {int(d.address): d for d in core.virtio_devices()}
+    for truth in case.gdb["devices"]:
+        yield devices[truth["address"]], truth
+
+
+def queue_pairs(
+    opened: tuple[CoreCase, vringcore.Core],
+) -> Iterator[tuple[Device, Queue, dict[str, Any]]]:
+    for device, truth in pairs(opened):
+        assert isinstance(device.queues, tuple)
+        existing = [q for q in device.queues if q.size]
+        assert len(existing) == len(truth["queues"])
+        for queue, queue_truth in zip(existing, truth["queues"], strict=True):
+            assert int(queue.address) == queue_truth["address"]
+            yield device, queue, queue_truth
+
+
+def test_the_devices_are_those_that_gdb_finds(opened: Any) -> None:
+    case, core = opened
+    ours = {int(d.address) for d in core.virtio_devices()}
+    assert ours == {d["address"] for d in case.gdb["devices"]}
+    assert all(len(d.found_by) >= 2 for d in core.virtio_devices())
+
+
+def test_identity_of_every_device(opened: Any) -> None:
+    for device, truth in pairs(opened):
+        assert device.id == truth["id"]
+        assert device.qom_path == truth["canonical_path"]
+        assert device.type_name == truth["qom_types"][0]
+
+
+def test_devices_are_those_that_were_asked_for(opened: Any) -> None:
+    case, core = opened
+    for expected in case.case.manifest["expected"]["devices"]:
+        device = core.find_device(expected["id"])
+        assert device.kind == expected["kind"]
+        assert device.pci_address == expected["pci_address"]
+        assert device.serial == expected["serial"]
+        assert device.iothread == expected["iothread"]
+        if expected["node"] is not None:
+            assert device.backend is not None
+            assert not isinstance(device.backend, Absent)
+            assert device.backend.node == expected["node"]
+
+
+def test_every_member_of_every_device_equals_gdb(opened: Any) -> None:
+    for device, truth in pairs(opened):
+        assert differences(flatten(device.fields), truth["fields"]) == []
+        assert symbols(device.fields) == truth["symbols"]
+
+
+def test_every_member_of_every_queue_equals_gdb(opened: Any) -> None:
+    count = 0
+    for _device, queue, truth in queue_pairs(opened):
+        assert differences(flatten(queue.fields), truth["fields"]) == []
+        assert symbols(queue.fields) == truth["symbols"]
+        count += len(truth["fields"])
+    assert count > 0
+
+
+def test_attributes_are_the_fields(opened: Any) -> None:
+    for _device, queue, truth in queue_pairs(opened):
+        fields = truth["fields"]
+        assert queue.size == fields["vring.num"]
+        assert queue.last_avail_idx == fields["last_avail_idx"]
+        assert queue.shadow_avail_idx == fields["shadow_avail_idx"]
+        assert queue.used_idx == fields["used_idx"]
+        assert queue.in_use == fields["inuse"]
+        assert queue.vector == fields["vector"]
+        assert queue.notification == bool(fields["notification"])
+        assert queue.handle_output == truth["role"]
+
+
+def test_guest_side_indices_equal_the_raw_rings(opened: Any) -> None:
+    for device, queue, truth in queue_pairs(opened):
+        rings = truth.get("rings") or {}
+        if queue.ring != "split" or not rings.get("avail") or not rings.get("used"):
+            continue
+        assert isinstance(queue.guest, SplitGuest)
+        avail, used = bytes.fromhex(rings["avail"]), bytes.fromhex(rings["used"])
+        word = lambda data, at: int.from_bytes(data[at : at + 2], "little")  # noqa: E731
+        assert (queue.guest.avail_flags, queue.guest.avail_idx) == (word(avail, 0), word(avail, 2))
+        assert (queue.guest.used_flags, queue.guest.used_idx) == (word(used, 0), word(used, 2))
+        assert isinstance(device.guest_features, vringcore.model.values.Flags)  # type: ignore[attr-defined]
+        size = truth["fields"]["vring.num"]
+        if int(device.guest_features.value) >> EVENT_IDX & 1:
+            assert queue.guest.used_event == word(avail, 4 + 2 * size)
+            assert queue.guest.avail_event == word(used, 4 + 8 * size)
+        else:
+            assert queue.guest.used_event is None
+
+
+def test_rings_equal_the_raw_bytes(opened: Any) -> None:
+    _case, core = opened
+    for device, queue, truth in queue_pairs(opened):
+        rings = truth.get("rings") or {}
+        if queue.ring != "split" or not rings.get("desc"):
+            continue
+        document = core.ring(str(device.index), queue.index)
+        split = document.split
+        assert isinstance(split, SplitRing)
+        assert isinstance(split.descriptors, tuple)
+        assert isinstance(split.available, tuple)
+        assert isinstance(split.used, tuple)
+        table = b"".join(
+            int(d.address).to_bytes(8, "little")
+            + d.length.to_bytes(4, "little")
+            + d.flags.to_bytes(2, "little")
+            + d.next.to_bytes(2, "little")
+            for d in split.descriptors
+        )
+        assert table == bytes.fromhex(rings["desc"])
+        size = truth["fields"]["vring.num"]
+        heads = b"".join(e.head.to_bytes(2, "little") for e in split.available)
+        assert heads == bytes.fromhex(rings["avail"])[4 : 4 + 2 * size]
+        used = b"".join(
+            e.id.to_bytes(4, "little") + e.length.to_bytes(4, "little") for e in split.used
+        )
+        assert used == bytes.fromhex(rings["used"])[4 : 4 + 8 * size]
+
+
+def test_requests_in_flight_are_those_that_gdb_finds(opened: Any) -> None:
+    case, core = opened
+    truth: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    for request in case.gdb["requests"]:
+        key = (request["device"], request["queue"])
+        truth.setdefault(key, []).append(
+            (request["address"], request["index"], request["type"], request["sector_num"])
+        )
+    ours: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    for device in core.virtio_devices():
+        for queue in device.queues:
+            for in_flight in queue.in_flight:
+                request = in_flight.request
+                assert request is not None
+                key = (int(device.address), queue.index)
+                ours.setdefault(key, []).append(
+                    (int(request.address), in_flight.head, request.type, request.sector)
+                )
+    assert {k: sorted(v) for k, v in ours.items()} == {k: sorted(v) for k, v in truth.items()}
+
+
+def test_counts_of_in_flight_are_as_the_scenario_made_them(opened: Any) -> None:
+    case, core = opened
+    for path, queues in case.case.manifest["expected"]["in_flight"].items():
+        device = core.find_device(path)
+        full = next(d for d in core.virtio_devices() if d.index == device.index)
+        in_use = {str(q.index): q.in_use for q in full.queues}
+        assert {k: in_use[k] for k in queues} == queues
+        if device.kind == "virtio-blk":
+            found = {str(q.index): len(q.in_flight) for q in full.queues}
+            assert {k: found[k] for k in queues} == queues
+
+
+def test_requests_are_those_that_the_server_holds(opened: Any) -> None:
+    """Every request the disk server held at the time is one that QEMU has in flight, and back."""
+    case, core = opened
+    servers = {s["name"]: s["held"] for s in case.case.servers or []}
+    checked = 0
+    for expected in case.case.manifest["expected"]["devices"]:
+        if expected["kind"] != "virtio-blk" or expected["server"] not in servers:
+            continue
+        device = next(d for d in core.virtio_devices() if d.id == expected["id"])
+        held = servers[expected["server"]]
+        if held is None:
+            continue
+        ours = sorted(
+            (r.request.sector * 512, r.request.length)
+            for q in device.queues
+            for r in q.in_flight
+            if r.request.operation in ("read", "write")
+        )
+        theirs = sorted((h["offset"], h["length"]) for h in held)
+        if case.case.manifest["expected"]["notes"].get("server-sees-all", True) and theirs:
+            assert set(theirs) <= set(ours)
+            checked += 1
+    if any(servers.values()):
+        assert checked
