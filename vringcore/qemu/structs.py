@@ -479,10 +479,10 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "vhost_devices": ("hw/virtio/vhost.c",),
     "address_space_memory": ("system/physmem.c", "softmmu/physmem.c", "exec.c"),
     "ram_list": ("system/physmem.c", "softmmu/physmem.c", "exec.c"),
-    "current_machine": ("hw/core/machine.c", "system/vl.c", "softmmu/vl.c", "vl.c"),
+    "current_machine": ("hw/core/machine.c", "softmmu/vl.c"),
     "current_run_state": ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c"),
     "current_migration": ("migration/migration.c",),
-    "qemu_name": ("system/vl.c", "softmmu/vl.c", "vl.c", "system/globals.c", "softmmu/globals.c"),
-    "qemu_uuid": ("system/vl.c", "softmmu/vl.c", "vl.c", "system/globals.c", "softmmu/globals.c"),
+    "qemu_name": ("system/globals.c", "softmmu/globals.c", "softmmu/vl.c"),
+    "qemu_uuid": ("system/globals.c", "softmmu/globals.c", "softmmu/vl.c"),
 }
 """Global and static variables that every question needs, and the files that define them."""
