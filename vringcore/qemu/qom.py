@@ -1,0 +1,211 @@
+"""QEMU's object model (qom/object.c): types, the tree of objects, canonical paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.addresses import HostAddress
+from vringcore.errors import (
+    AddressOverflowError,
+    CorruptDataError,
+    LimitError,
+    MemoryFault,
+    VringcoreError,
+)
+from vringcore.memory.gaps import GapKind
+from vringcore.qemu.glib import hash_table
+from vringcore.qemu.structs import Object, ObjectClass, ObjectProperty, TypeImpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.view.views import Views
+
+MAX_DEPTH = 64
+MAX_OBJECTS = 200_000
+MAX_NAME = 256
+
+
+class ObjectModel:
+    """The QOM objects of one process. What is learnt about classes and parents is kept."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._class_at = views.offset(Object.c_type, "class")
+        self._type_at = views.offset(ObjectClass.c_type, "type")
+        self._ancestry: dict[int, tuple[str, ...]] = {}
+        self._names: dict[int, dict[int, str]] = {}
+
+    # Types
+
+    def ancestry(self, address: int) -> tuple[str, ...]:
+        """Return the type of an object and its parent types, nearest first.
+
+        Empty if there is no QOM object: its ``class`` must lead to a ``TypeImpl`` whose own
+        ``class`` leads back and whose name is printable.
+
+        :raises MemoryFault: if the object, or what tells its type, was left out of the core
+        """
+        class_ = self._views.pointer(address + self._class_at)
+        known = self._ancestry.get(class_)
+        if known is None:
+            known = self._ancestry[class_] = self._read_ancestry(class_)
+        return known
+
+    def is_object(self, address: int) -> bool:
+        """Tell whether a QOM object lies at an address; errors as in :meth:`ancestry`."""
+        return bool(self.ancestry(address))
+
+    def type_name(self, address: int) -> str | None:
+        """Return an object's type name, None if it is no object; errors as in :meth:`ancestry`."""
+        return next(iter(self.ancestry(address)), None)
+
+    def is_a(self, address: int, type_name: str) -> bool:
+        """Tell whether an object's type is, or derives from, ``type_name``; see :meth:`ancestry`."""
+        return type_name in self.ancestry(address)
+
+    # The tree
+
+    def root(self) -> HostAddress:
+        """Return the root of the object tree: the static ``root`` of ``object_get_root()``.
+
+        :raises LayoutMissingError: if it is not known where that is
+        :raises CorruptDataError: if no object lies there
+        """
+        variable = self._views.address_of("root", "qom/object.c", "object_get_root")
+        root = self._views.pointer(variable)
+        if not root or not self.is_object(root):
+            raise CorruptDataError(
+                "the root of the object tree is no object",
+                where=f"root of object_get_root(), {variable:#x}",
+                seen=f"{root:#x}",
+                hint="the process may have been at its start or end",
+            )
+        return root
+
+    def children(self, address: int) -> Iterator[tuple[str, HostAddress]]:
+        """Yield name and address of an object's children, its properties of type ``child<…>``.
+
+        :raises CorruptDataError, LimitError, MemoryFault: where the table of properties ends early
+        """
+        table = self._views.at(Object, address).properties
+        if not table:
+            return
+        for _, property_ in hash_table(self._views, table):
+            view = self._views.at(ObjectProperty, property_)
+            if view.type_ and self._begins_with(view.type_, b"child<"):
+                yield self._views.string(view.name, MAX_NAME), view.opaque
+
+    def walk(self) -> Iterator[tuple[str, HostAddress]]:
+        """Yield path and address of every object below the root, parents before children.
+
+        What can be reached is yielded before the first error is raised.
+
+        :raises LimitError: after :data:`MAX_OBJECTS` objects or below :data:`MAX_DEPTH` levels
+        """
+        pending = [("", self.root(), 0)]
+        seen: set[int] = set()
+        error: VringcoreError | None = None
+        while pending:
+            path, address, depth = pending.pop()
+            if address in seen:
+                continue
+            if len(seen) >= MAX_OBJECTS or depth > MAX_DEPTH:
+                error = error or LimitError("the object tree was cut", where=path or "/")
+                continue
+            seen.add(address)
+            yield path or "/", address
+            children = []
+            try:
+                for name, child in self.children(address):
+                    children.append((f"{path}/{name}", child, depth + 1))
+            except VringcoreError as problem:
+                error = error or problem
+            pending += sorted(children, reverse=True)
+        if error is not None:
+            raise error
+
+    def instances(self, type_name: str) -> Iterator[HostAddress]:
+        """Yield the address of every object of a type in the tree; errors as in :meth:`walk`."""
+        error: VringcoreError | None = None
+        for _, address in self.walk():
+            try:
+                if self.is_a(address, type_name):
+                    yield address
+            except VringcoreError as problem:
+                error = error or problem
+        if error is not None:
+            raise error
+
+    def find(self, path: str) -> HostAddress | None:
+        """Return the object at a canonical path such as ``/objects/io0``, None if there is none."""
+        address = self.root()
+        for name in path.strip("/").split("/"):
+            if not name:
+                continue
+            found = next((child for each, child in self.children(address) if each == name), None)
+            if found is None:
+                return None
+            address = found
+        return address
+
+    def canonical_path(self, address: int) -> str | None:
+        """Return an object's path from the root, None if it does not hang in the tree.
+
+        :raises CorruptDataError: if its parents run in a circle
+        :raises MemoryFault: if a parent is not there
+        """
+        root = self.root()
+        names: list[str] = []
+        at = address
+        while at != root:
+            parent = self._views.at(Object, at).parent
+            name = self._name_in(parent, at) if parent else None
+            if name is None:
+                return None
+            if len(names) >= MAX_DEPTH:
+                raise CorruptDataError(
+                    "an object with too many parents",
+                    where=f"{address:#x}",
+                    expected=f"at most {MAX_DEPTH}",
+                )
+            names.append(name)
+            at = parent
+        return "/" + "/".join(reversed(names))
+
+    # Inside
+
+    def _name_in(self, parent: int, child: int) -> str | None:
+        names = self._names.get(parent)
+        if names is None:
+            names = {int(address): name for name, address in self.children(parent)}
+            self._names[parent] = names
+        return names.get(child)
+
+    def _begins_with(self, address: int, prefix: bytes) -> bool:
+        return self._views.space.read(HostAddress(address), len(prefix)) == prefix
+
+    def _read_ancestry(self, class_: int) -> tuple[str, ...]:
+        try:
+            type_ = self._views.pointer(class_ + self._type_at)
+            view = self._views.at(TypeImpl, type_)
+            if view.class_ != class_:
+                return ()
+            names: list[str] = []
+            while len(names) < MAX_DEPTH:
+                name = self._views.string(view.name, MAX_NAME)
+                if not name or not name.isprintable():
+                    return ()
+                names.append(name)
+                if not view.parent_type:
+                    break
+                view = self._views.at(TypeImpl, view.parent_type)
+        except MemoryFault as fault:
+            # Classes lie on the heap: a number that leads nowhere, or into a file's pages, is no
+            # class. Heap that the core lacks is another matter.
+            if fault.gap.kind in (GapKind.UNMAPPED, GapKind.FILE_NEEDED):
+                return ()
+            raise
+        except (CorruptDataError, AddressOverflowError):
+            return ()
+        return tuple(names)
