@@ -184,6 +184,7 @@ _BLUETOOTH = {  # not in the specification: Linux's virtio_bt.h
     0: "VIRTIO_BT_F_VND_HCI",
     1: "VIRTIO_BT_F_MSFT_EXT",
     2: "VIRTIO_BT_F_AOSP_EXT",
+    3: "VIRTIO_BT_F_CONFIG_V2",
 }
 
 DEVICE_FEATURES: dict[int, dict[int, str]] = {

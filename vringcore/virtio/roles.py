@@ -13,7 +13,7 @@ _FIXED: dict[int, tuple[str, ...]] = {
     24: ("request",),  # memory, 5.15.2
     25: ("control", "event", "tx", "rx"),  # sound, 5.14.2
     27: ("request",),  # persistent memory, 5.19.2
-    34: ("request",),  # I2C adapter, 5.21.2
+    34: ("request",),  # I2C adapter, 5.16.2
     32: ("command", "event"),  # SCMI, 5.17.2
     41: ("request", "event"),  # GPIO, 5.18.2
 }
