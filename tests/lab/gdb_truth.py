@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from oracle import block, devices, process, requests
+from tests.lab.oracle import block, devices, process, requests
 
 
 def main() -> None:

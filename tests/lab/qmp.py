@@ -41,7 +41,8 @@ class Monitor:
 
     def human(self, line: str) -> str:
         """What the human monitor prints for a command line."""
-        return str(self.execute("human-monitor-command", **{"command-line": line}))
+        arguments: dict[str, Any] = {"command-line": line}
+        return str(self.execute("human-monitor-command", **arguments))
 
     def close(self) -> None:
         """Ends the connection."""

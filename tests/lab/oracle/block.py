@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-from oracle.flatten import flatten, string
-from oracle.lists import has, linked_list, simple_queue, tail_queue, variable
+
+from tests.lab.oracle.flatten import flatten, string
+from tests.lab.oracle.lists import has, linked_list, simple_queue, tail_queue, variable
 
 
 def block_graph() -> dict[str, Any]:

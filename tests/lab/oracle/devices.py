@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-from oracle.flatten import flatten, read, string, symbol
-from oracle.lists import has, object_types, tail_queue, variable
+
+from tests.lab.oracle.flatten import flatten, read, string, symbol
+from tests.lab.oracle.lists import has, object_types, tail_queue, variable
 
 _EVENT_IDX = 1 << 29
 _MAX_QUEUES = 1024

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gdb
-from oracle.flatten import string
+
+from tests.lab.oracle.flatten import string
 
 _LIMIT = 100_000
 
@@ -69,7 +70,7 @@ def object_types(address: int) -> list[str]:
         return []
 
 
-def _chain(first, following):  # type: ignore[no-untyped-def]
+def _chain(first: gdb.Value, following: Callable[[gdb.Value], gdb.Value]) -> Iterator[gdb.Value]:
     element = first
     for _ in range(_LIMIT):
         if int(element) == 0:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import gdb
-from oracle.flatten import integer, raw_bytes, string
-from oracle.lists import linked_list, object_types, optional_variable, variable
+
+from tests.lab.oracle.flatten import integer, raw_bytes, string
+from tests.lab.oracle.lists import linked_list, object_types, optional_variable, variable
 
 _MAX_FRAMES = 64
 
@@ -47,7 +48,7 @@ def state() -> dict[str, Any]:
     return {
         "run_state": {"value": int(run_state), "name": str(run_state)},
         "migration_state": int(migration["state"]) if int(migration) else None,
-        "machine_type": (object_types(int(machine)) or [None])[0],
+        "machine_type": next(iter(object_types(int(machine))), None),
         "dump_guest_core": bool(machine["dump_guest_core"]),
         "qemu_name": string(name) if name is not None else None,
         "qemu_uuid": raw_bytes(variable("qemu_uuid")["data"]).hex(),

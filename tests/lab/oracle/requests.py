@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import gdb
-from oracle.block import all_nodes, backends, node_name, throttled
-from oracle.devices import model_type, virtio_devices
-from oracle.flatten import integer, symbol
-from oracle.lists import chain, linked_list, object_types, simple_queue
+
+from tests.lab.oracle.block import all_nodes, backends, node_name, throttled
+from tests.lab.oracle.devices import model_type, virtio_devices
+from tests.lab.oracle.flatten import integer, symbol
+from tests.lab.oracle.lists import chain, linked_list, object_types, simple_queue
 
 _ENTRIES = (
     "blk_aio_read_entry",
