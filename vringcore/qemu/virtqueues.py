@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from vringcore import ring_math
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
@@ -219,9 +220,12 @@ def packed_counts(raw: RawQueue, identified: int | None) -> Counts:
         size = view.num
         if not size:
             return 0
-        ahead = view.last_avail_idx - view.used_idx
-        if view.last_avail_wrap_counter != view.used_wrap_counter:
-            ahead += size
+        ahead = ring_math.packed_distance(
+            view.last_avail_idx,
+            view.used_idx,
+            size,
+            wrapped=view.last_avail_wrap_counter != view.used_wrap_counter,
+        )
         if not 0 <= ahead <= size:
             raise CorruptDataError(
                 "the positions of a packed ring",
