@@ -14,7 +14,8 @@ from vringcore.errors import (
 )
 from vringcore.memory.gaps import GapKind
 from vringcore.qemu.glib import hash_table
-from vringcore.qemu.structs import Object, ObjectClass, ObjectProperty, TypeImpl
+from vringcore.qemu.structs import DeviceState, Object, ObjectClass, ObjectProperty, TypeImpl
+from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,6 @@ class ObjectModel:
         self._class_at = views.offset(Object.c_type, "class")
         self._type_at = views.offset(ObjectClass.c_type, "type")
         self._ancestry: dict[int, tuple[str, ...]] = {}
-        self._names: dict[int, dict[int, str]] = {}
 
     # Types
 
@@ -61,7 +61,7 @@ class ObjectModel:
         return next(iter(self.ancestry(address)), None)
 
     def is_a(self, address: int, type_name: str) -> bool:
-        """Tell whether an object's type is, or derives from, ``type_name``; see :meth:`ancestry`."""
+        """Tell whether an object is of a type or a type derived from it; see :meth:`ancestry`."""
         return type_name in self.ancestry(address)
 
     # The tree
@@ -88,22 +88,19 @@ class ObjectModel:
 
         :raises CorruptDataError, LimitError, MemoryFault: where the table of properties ends early
         """
-        table = self._views.at(Object, address).properties
-        if not table:
-            return
-        for _, property_ in hash_table(self._views, table):
-            view = self._views.at(ObjectProperty, property_)
-            if view.type_ and self._begins_with(view.type_, b"child<"):
+        for view in self._properties(address):
+            if self._is_child(view):
                 yield self._views.string(view.name, MAX_NAME), view.opaque
 
-    def walk(self) -> Iterator[tuple[str, HostAddress]]:
-        """Yield path and address of every object below the root, parents before children.
+    def walk(self, below: str = "/") -> Iterator[tuple[str, HostAddress]]:
+        """Yield path and address of every object from ``below`` on, parents before children.
 
         What can be reached is yielded before the first error is raised.
 
         :raises LimitError: after :data:`MAX_OBJECTS` objects or below :data:`MAX_DEPTH` levels
         """
-        pending = [("", self.root(), 0)]
+        start = self.find(below)
+        pending = [] if start is None else [(below.rstrip("/"), start, 0)]
         seen: set[int] = set()
         error: VringcoreError | None = None
         while pending:
@@ -115,27 +112,26 @@ class ObjectModel:
                 continue
             seen.add(address)
             yield path or "/", address
-            children = []
-            try:
-                for name, child in self.children(address):
-                    children.append((f"{path}/{name}", child, depth + 1))
-            except VringcoreError as problem:
-                error = error or problem
-            pending += sorted(children, reverse=True)
+            children, problem = collect(self.children(address))
+            error = error or problem
+            pending += sorted(((f"{path}/{n}", c, depth + 1) for n, c in children), reverse=True)
         if error is not None:
             raise error
 
-    def instances(self, type_name: str) -> Iterator[HostAddress]:
-        """Yield the address of every object of a type in the tree; errors as in :meth:`walk`."""
-        error: VringcoreError | None = None
-        for _, address in self.walk():
+    def instances(self, type_name: str, below: str = "/") -> Iterator[HostAddress]:
+        """Yield the address of every object of a type in the tree; errors as in :meth:`walk`.
+
+        :param below: where to look: I/O threads, for one, lie below ``/objects``
+        """
+        problems: list[VringcoreError] = []
+        for _, address in self.walk(below):
             try:
                 if self.is_a(address, type_name):
                     yield address
             except VringcoreError as problem:
-                error = error or problem
-        if error is not None:
-            raise error
+                problems.append(problem)
+        if problems:
+            raise problems[0]
 
     def find(self, path: str) -> HostAddress | None:
         """Return the object at a canonical path such as ``/objects/io0``, None if there is none."""
@@ -149,10 +145,21 @@ class ObjectModel:
             address = found
         return address
 
-    def canonical_path(self, address: int) -> str | None:
-        """Return an object's path from the root, None if it does not hang in the tree.
+    def path(self, address: int) -> str:
+        """Return an object's canonical path.
 
-        :raises CorruptDataError: if its parents run in a circle
+        A realized device keeps it (``DeviceState.canonical_path``); else see :meth:`climb`.
+        """
+        if self.is_a(address, "device"):
+            kept = self._views.at(DeviceState, address).canonical_path
+            if kept:
+                return self._views.string(kept)
+        return self.climb(address)
+
+    def climb(self, address: int) -> str:
+        """Return an object's canonical path, made by climbing from parent to parent.
+
+        :raises CorruptDataError: if that does not end at the root
         :raises MemoryFault: if a parent is not there
         """
         root = self.root()
@@ -161,13 +168,12 @@ class ObjectModel:
         while at != root:
             parent = self._views.at(Object, at).parent
             name = self._name_in(parent, at) if parent else None
-            if name is None:
-                return None
-            if len(names) >= MAX_DEPTH:
+            if name is None or len(names) >= MAX_DEPTH:
                 raise CorruptDataError(
-                    "an object with too many parents",
+                    "an object does not hang in the object tree",
                     where=f"{address:#x}",
-                    expected=f"at most {MAX_DEPTH}",
+                    seen=f"the parent {parent:#x} of …/{'/'.join(reversed(names))}",
+                    expected="a parent that knows it as its child",
                 )
             names.append(name)
             at = parent
@@ -176,14 +182,20 @@ class ObjectModel:
     # Inside
 
     def _name_in(self, parent: int, child: int) -> str | None:
-        names = self._names.get(parent)
-        if names is None:
-            names = {int(address): name for name, address in self.children(parent)}
-            self._names[parent] = names
-        return names.get(child)
+        for view in self._properties(parent):
+            if view.opaque == child and self._is_child(view):
+                return self._views.string(view.name, MAX_NAME)
+        return None
 
-    def _begins_with(self, address: int, prefix: bytes) -> bool:
-        return self._views.space.read(HostAddress(address), len(prefix)) == prefix
+    def _properties(self, address: int) -> Iterator[ObjectProperty]:
+        table = self._views.at(Object, address).properties
+        if table:
+            for _, property_ in hash_table(self._views, table):
+                yield self._views.at(ObjectProperty, property_)
+
+    def _is_child(self, view: ObjectProperty) -> bool:
+        prefix = b"child<"
+        return bool(view.type_) and self._views.space.read(view.type_, len(prefix)) == prefix
 
     def _read_ancestry(self, class_: int) -> tuple[str, ...]:
         try:

@@ -1,0 +1,219 @@
+"""An address space of the guest, read through the memory of the QEMU process."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from vringcore.addresses import SPACE_END, GuestAddress, HostAddress, IoVirtualAddress, end_of
+from vringcore.errors import MemoryFault
+from vringcore.memory.gaps import Gap, GapKind
+from vringcore.memory.space import AddressSpace, Piece, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from vringcore.memory.space import HostSpace
+
+A = TypeVar("A", bound=int)
+
+_NOT_DUMPED_HINT = (
+    "guest RAM is in a core of a QEMU started with `-machine dump-guest-core=on` (libvirt: "
+    "`<memory dumpCore='on'>`), or in one by gcore after `set dump-excluded-mappings on`"
+)
+_IOMMU_HINT = "an IOMMU translates this range; its tables are not followed"
+
+
+class Region(msgspec.Struct, frozen=True):
+    """What a ``MemoryRegion`` is, as far as a reader of memory needs it.
+
+    :param host: ``ram_block->host``; None for a region without RAM behind it: MMIO, an IOMMU, and
+        the memory of a passed-through device (``ram_device``)
+    :param length: bytes that are valid there (``ram_block->max_length``)
+    """
+
+    host: int | None
+    length: int
+    is_iommu: bool
+
+
+class FlatRow(msgspec.Struct, frozen=True, gc=False):
+    """One ``FlatRange``: addresses ``[start, end)`` show a MemoryRegion from ``offset`` on."""
+
+    start: int
+    end: int
+    region: int
+    offset: int
+    readonly: bool
+
+
+class FlatSpace(AddressSpace[A], Generic[A]):
+    """An address space of the guest, read through the QEMU process's memory.
+
+    What is not backed by RAM is a NOT_RAM gap. RAM that the core lacks is a gap of the kind the
+    core gives it; where the core has no trace of the mapping at all it is NOT_DUMPED, since
+    QEMU's own tables say that it was mapped.
+
+    :param host: memory of the QEMU process
+    :param rows: its ranges, sorted and disjoint
+    :param region_of: what the MemoryRegion at an address is
+    """
+
+    def __init__(
+        self,
+        host: HostSpace,
+        rows: Sequence[FlatRow],
+        region_of: Callable[[int], Region],
+        name: str = "guest memory",
+    ) -> None:
+        self.name = name
+        self._host = host
+        self._rows = rows
+        self._starts = [row.start for row in rows]
+        self._region_of = region_of
+
+    def read(self, address: A, size: int) -> bytes:
+        """Return exactly ``size`` bytes; they may lie in several ranges.
+
+        :raises MemoryFault: at the first byte that is not RAM, or not in the core
+        :raises AddressOverflowError: if the range leaves the address space
+        """
+        row = self._row_at(address)
+        if row is not None and size >= 0 and address + size <= row.end:
+            try:
+                return self._host.read(self._host_of(row, address, size), size)
+            except MemoryFault:
+                pass  # told below in guest addresses
+        return super().read(address, size)
+
+    def pieces(self, address: A, size: int) -> Iterator[Piece]:
+        """Yield the range as data and gaps, in guest addresses."""
+        place, end = int(address), end_of(address, size)
+        index = bisect_right(self._starts, place) - 1
+        while place < end:
+            row = self._rows[index] if index >= 0 else None
+            if row is None or place >= row.end:
+                index += 1
+                until = min(end, self._starts[index] if index < len(self._starts) else SPACE_END)
+                if until > place:
+                    yield _no_ram(place, until)
+            else:
+                until = min(end, row.end)
+                yield from self._pieces_of(row, place, until)
+            place = until
+
+    def ranges(self) -> Sequence[Range]:
+        """Return the ranges that are RAM; ``readable`` is what the core has of each."""
+        known = Coverage(self._host)
+        found = []
+        for row in self._rows:
+            region = self._region_of(row.region)
+            if region.host is not None:
+                size = row.end - row.start
+                first = known.prefix(region.host + row.offset, size)
+                found.append(Range(row.start, size, first, writable=not row.readonly))
+        return found
+
+    def host_address(self, address: A) -> HostAddress:
+        """Return where in the QEMU process a guest address lies.
+
+        :raises MemoryFault: NOT_RAM, if it is MMIO, behind an IOMMU, or nothing
+        """
+        row = self._row_at(address)
+        if row is None:
+            gap = _no_ram(address, address + 1).gap
+            assert gap is not None
+            raise MemoryFault(f"translating an address of {self.name}", address, gap)
+        return self._host_of(row, address, 1)
+
+    def is_iommu(self, address: A) -> bool:
+        """Tell whether an IOMMU translates the address (``MemoryRegion.is_iommu``)."""
+        row = self._row_at(address)
+        return row is not None and self._region_of(row.region).is_iommu
+
+    def _row_at(self, address: int) -> FlatRow | None:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._rows[index].end:
+            return None
+        return self._rows[index]
+
+    def _host_of(self, row: FlatRow, address: int, size: int) -> HostAddress:
+        region = self._region_of(row.region)
+        inside = row.offset + address - row.start
+        if region.host is None or inside + size > region.length:
+            gap = Gap(GapKind.NOT_RAM, address, size, _IOMMU_HINT if region.is_iommu else "")
+            raise MemoryFault(f"translating an address of {self.name}", address, gap)
+        return HostAddress(region.host + inside)
+
+    def _pieces_of(self, row: FlatRow, start: int, end: int) -> Iterator[Piece]:
+        try:
+            region = self._region_of(row.region)
+        except MemoryFault as fault:
+            gap = msgspec.structs.replace(fault.gap, address=start, size=end - start)
+            yield Piece(start, end - start, None, gap)
+            return
+        if region.host is None:
+            yield _no_ram(start, end, _IOMMU_HINT if region.is_iommu else "")
+            return
+        inside = row.offset + start - row.start
+        backed = max(0, min(end - start, region.length - inside))
+        host = region.host + inside
+        for piece in self._host.pieces(HostAddress(host), backed):
+            yield _moved(piece, start - host)
+        if start + backed < end:
+            yield _no_ram(start + backed, end)
+
+
+GuestSpace = FlatSpace[GuestAddress]
+"""What the vCPUs see as physical memory."""
+
+DmaSpace = FlatSpace[IoVirtualAddress]
+"""What a device sees; the same as guest-physical memory unless an IOMMU lies between."""
+
+
+class Coverage:
+    """Which addresses of a space can be read, by its ranges."""
+
+    def __init__(self, space: HostSpace) -> None:
+        ranges = [r for r in space.ranges() if r.readable]
+        self._starts = [r.address for r in ranges]
+        self._ends = [r.address + r.readable for r in ranges]
+
+    def total(self, address: int, size: int) -> int:
+        """Return how many of the bytes can be read."""
+        return sum(end - start for start, end in self._parts(address, size))
+
+    def prefix(self, address: int, size: int) -> int:
+        """Return how many bytes can be read from the first one on."""
+        reach = address
+        for start, end in self._parts(address, size):
+            if start > reach:
+                break
+            reach = end
+        return reach - address
+
+    def _parts(self, address: int, size: int) -> Iterator[tuple[int, int]]:
+        index = max(0, bisect_right(self._starts, address) - 1)
+        while index < len(self._starts) and self._starts[index] < address + size:
+            start = max(address, self._starts[index])
+            end = min(address + size, self._ends[index])
+            if start < end:
+                yield start, end
+            index += 1
+
+
+def _no_ram(start: int, end: int, hint: str = "") -> Piece:
+    return Piece(start, end - start, None, Gap(GapKind.NOT_RAM, start, end - start, hint))
+
+
+def _moved(piece: Piece, by: int) -> Piece:
+    """Return a piece of the process's memory as one of the guest's."""
+    gap = piece.gap
+    address = piece.address + by
+    if gap is not None:
+        gap = msgspec.structs.replace(gap, address=gap.address + by)
+        if gap.kind in (GapKind.UNMAPPED, GapKind.NOT_DUMPED):
+            gap = Gap(GapKind.NOT_DUMPED, gap.address, gap.size, _NOT_DUMPED_HINT)
+    return Piece(address, piece.size, piece.data, gap)
