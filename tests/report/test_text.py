@@ -1,0 +1,243 @@
+"""Text for people: nothing cut, nothing invented, nothing that steers the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from tests.report import samples
+from tests.report.strategies import any_of
+from vringcore.model.report import Report, RingDocument
+from vringcore.report.devices import print_devices
+from vringcore.report.page import Page
+from vringcore.report.queues import print_queues
+from vringcore.report.requests import print_requests
+from vringcore.report.ring import print_ring
+from vringcore.report.text import render
+
+PRINTERS: list[Callable[..., None]] = [print_devices, print_queues, print_requests]
+WIDTHS = st.sampled_from([None, 20, 40, 80, 140, 300])
+
+
+def text(
+    printer: Callable[..., None],
+    document: Any,
+    *,
+    width: int | None = None,
+    detailed: bool = False,
+    color: bool = False,
+) -> str:
+    def write(page: Page) -> None:
+        printer(page, document, detailed=detailed)
+
+    return render(write, width=width, color=color)
+
+
+def rows(printed: str) -> list[list[str]]:
+    return [line.split() for line in printed.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("printer", PRINTERS)
+@given(report=any_of(Report), width=WIDTHS, detailed=st.booleans())
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_report_can_be_printed(
+    printer: Callable[..., None], report: Report, width: int | None, detailed: bool
+) -> None:
+    printed = text(printer, report, width=width, detailed=detailed)
+    assert all(line.isprintable() for line in printed.split("\n"))
+
+
+@given(ring=any_of(RingDocument), width=WIDTHS, detailed=st.booleans())
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_ring_can_be_printed(ring: RingDocument, width: int | None, detailed: bool) -> None:
+    printed = text(print_ring, ring, width=width, detailed=detailed)
+    assert all(line.isprintable() for line in printed.split("\n"))
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("printer", PRINTERS)
+def test_lines_fit_the_terminal(printer: Callable[..., None], width: int) -> None:
+    printed = text(printer, samples.REPORT, width=width)
+    assert max(len(line) for line in printed.splitlines()) <= width
+    assert "…" not in printed
+
+
+def test_left_out_columns_are_counted_and_named() -> None:
+    narrow = text(print_queues, samples.REPORT, width=80)
+    assert re.search(r"note: \d+ columns left out at this width: \w+", narrow)
+    assert "left out" not in text(print_queues, samples.REPORT)
+
+
+def test_a_pipe_gets_one_line_per_queue_with_every_column() -> None:
+    printed = text(print_queues, samples.REPORT)
+    header = next(line for line in printed.splitlines() if line.lstrip().startswith("device"))
+    for name in ("avail.idx", "last_avail_idx", "used_event", "handle_output", "signalled_used"):
+        assert name in header.split()
+    assert sum("virtio-" in line for line in printed.splitlines()) == 6
+
+
+def test_outstanding_requests_are_marked_and_filled_queues_are_not() -> None:
+    printed = text(print_queues, samples.REPORT)
+    marked = [row[1:4] for row in rows(printed) if row[0] == ">" and row[1] != "has"]
+    assert marked == [["disk0", "virtio-blk", "1"], ["disk0", "virtio-blk", "2"]]
+    assert "unseen is normal there" in printed
+
+
+def test_outstanding_requests_are_coloured() -> None:
+    colored = text(print_queues, samples.REPORT, color=True)
+    busy = next(line for line in colored.split("\n") if re.search(r"disk0.*\b46481\b", line))
+    idle = next(line for line in colored.split("\n") if "46479" in line)
+    assert "\x1b[1;33m" in busy
+    assert "\x1b[1;33m" not in idle
+
+
+def test_an_absent_value_is_neither_zero_nor_blank() -> None:
+    printed = text(print_queues, samples.REPORT)
+    lost = next(line for line in printed.splitlines() if "disk2" in line)
+    assert lost.count("absent[1]") == 8  # six members of the guest's, unseen, past_used_event
+    assert "[1] absent: not-dumped (first at 0x7f0012345000) - set dump-guest-core=on" in printed
+    assert "[2] absent: not-in-this-build" in printed
+
+
+def test_a_footnote_is_only_there_for_a_value_that_is_shown() -> None:
+    narrow = text(print_queues, samples.REPORT, width=80)
+    assert "[1] absent: not-dumped" in narrow
+    assert "not-in-this-build" not in narrow  # handle_output is left out at this width
+
+
+def test_numbers_stand_under_their_own_names() -> None:
+    printed = text(print_queues, samples.REPORT)
+    lines = printed.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.lstrip().startswith("device"))
+    names, busy = lines[at].split(), lines[at + 2].split()[1:]
+    values = dict(zip(names, busy, strict=True))
+    expected = {"avail.idx": "46481", "last_avail_idx": "46481", "used_idx": "46479"}
+    expected |= {"used_event": "46478", "unseen": "0", "inuse": "2", "past_used_event": "1"}
+    assert expected.items() <= values.items()
+
+
+def test_vhost_rings_are_called_stale() -> None:
+    printed = text(print_queues, samples.REPORT)
+    assert "#1: its rings are moved by vhost-kernel; QEMU's indices may be stale" in printed
+
+
+def test_queues_without_guest_and_counts_have_no_such_columns() -> None:
+    device = structs.replace(samples.DISK, queues=(samples.QUEUE_WITHOUT_COUNTS,))
+    printed = text(print_queues, structs.replace(samples.REPORT, devices=(device,)))
+    assert "avail.idx" not in printed
+    assert "unseen" not in printed
+    assert "inuse" in printed
+
+
+def test_detailed_queues_list_every_member() -> None:
+    printed = text(print_queues, samples.REPORT, detailed=True)
+    for line in (
+        r"vring\.num +256",
+        r"vring\.desc +0x3ff0000",
+        r"handle_output +0x55c3a0312345 <virtio_blk_handle_output>",
+        r"kind +KIND_TWO \(2\)",
+        r"padding +\{0 x 3, 7\}",
+        r"node\.le_next +absent\[1\]",
+        r"node\.le_prev +0x55c3a2222222 <table\+8>",
+    ):
+        assert re.search(line, printed), line
+
+
+def test_devices_show_place_and_back_end() -> None:
+    printed = text(print_devices, samples.REPORT)
+    disk = next(line for line in printed.splitlines() if "disk0" in line)
+    for part in ("pci 0000:00:00.0", "SERIAL0", "qemu", "DRIVER_OK", "io0", "nbd0 nbd nbd+unix"):
+        assert part in disk
+
+
+def test_a_broken_device_is_told() -> None:
+    broken = structs.replace(samples.DISK, broken=True)
+    report = structs.replace(samples.REPORT, devices=(broken,))
+    assert "DRIVER_OK BROKEN" in text(print_devices, report)
+    assert "broken, QEMU serves it no more" in text(print_queues, report)
+
+
+def test_detailed_devices_name_features() -> None:
+    printed = text(print_devices, samples.REPORT, detailed=True)
+    assert re.search(r"host_features +0x130006e54 VIRTIO_BLK_F_SEG_MAX bit 40", printed)
+    assert re.search(r"found by +virtio_list, qom-tree", printed)
+
+
+def test_requests_say_what_and_where() -> None:
+    printed = text(print_requests, samples.REPORT)
+    row = next(line for line in printed.splitlines() if line.startswith("disk0"))
+    for part in ("12", "write", "2048", "64 KiB", ">= 15.2 s", "tracked-request nbd0 > nbd nbd0"):
+        assert part in row
+
+
+def test_unidentified_requests_are_counted() -> None:
+    queue = samples.queue(1, inuse=2)
+    counts = structs.replace(queue.counts, unidentified=1)
+    device = structs.replace(samples.DISK, queues=(structs.replace(queue, counts=counts),))
+    printed = text(print_requests, structs.replace(samples.REPORT, devices=(device,)))
+    assert "disk0 queue 1: 1 of 2 in use were not identified" in printed
+
+
+def test_detailed_requests_list_buffers_and_descriptors() -> None:
+    printed = text(print_requests, samples.REPORT, detailed=True)
+    assert "write of 64 KiB at sector 2048" in printed
+    assert re.search(r"buffer 0 +0x7f2bd3a00000, 64 KiB", printed)
+    assert re.search(r"descriptor 13 +guest address 0x3a00000, 64 KiB, flags next", printed)
+    assert re.search(r"waits in nbd +node nbd0, slot 0, at 0x55c3a1234000", printed)
+
+
+def test_ring_marks_pointers_and_chains() -> None:
+    printed = text(print_ring, samples.RING)
+    assert re.search(r"^ +1 +1 +<- last_avail_idx$", printed, re.MULTILINE)
+    assert re.search(r"^ +1 +12 +1 +<- used.idx, used_event$", printed, re.MULTILINE)
+    assert re.search(r"^ +12 +complete +12>13>14 ", printed, re.MULTILINE)
+    assert re.search(r"^ +1 +loop +1>\[0\] ", printed, re.MULTILINE)
+    assert re.search(r"^ +13 +0x3a00000 +65536 +next +14 +12$", printed, re.MULTILINE)
+
+
+def test_unused_slots_are_left_out_unless_detailed() -> None:
+    printed = text(print_ring, samples.RING)
+    assert "1 descriptor not shown: all zero" in printed
+    assert "not shown" not in text(print_ring, samples.RING, detailed=True)
+
+
+def test_a_lost_ring_says_why() -> None:
+    printed = text(print_ring, samples.LOST_RING)
+    assert "The ring cannot be shown: absent[1]" in printed
+    assert "[1] absent: not-dumped" in printed
+
+
+def test_nothing_found_is_said() -> None:
+    empty = structs.replace(samples.REPORT, devices=())
+    assert "No virtio devices." in text(print_devices, empty)
+    assert "No virtio devices." in text(print_queues, empty)
+    assert "No request in flight was identified." in text(print_requests, empty)
+
+
+def test_limits_are_notes() -> None:
+    for printer in PRINTERS:
+        printed = text(printer, samples.REPORT)
+        assert "note: guest RAM: the core does not hold it; set dump-guest-core=on" in printed
+
+
+def test_the_header_names_the_vm() -> None:
+    first = text(print_queues, samples.REPORT).splitlines()[0]
+    for part in ("core.20873", "QEMU 7.2.22", "pc-q35-7.2", "VM lab-vm", "finish-migrate"):
+        assert part in first
+    truncated = structs.replace(samples.CORE, complete=False)
+    printed = text(print_queues, structs.replace(samples.REPORT, core=truncated))
+    assert "TRUNCATED CORE" in printed.splitlines()[0]
+
+
+def test_text_from_a_core_cannot_steer_the_terminal() -> None:
+    nasty = structs.replace(samples.DISK, id="\x1b[31mdisk\n\u202eevil", kind="[bold]x[/bold]")
+    printed = text(print_devices, structs.replace(samples.REPORT, devices=(nasty,)))
+    assert "\x1b" not in printed
+    assert r"\x1b[31mdisk\x0a\u202eevil" in printed
+    assert "[bold]x[/bold]" in printed

@@ -1,0 +1,49 @@
+"""What a verb says when it cannot answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from vringcore.errors import EXIT_BUG
+
+if TYPE_CHECKING:
+    from vringcore.errors import VringcoreError
+
+
+def report_error(error: VringcoreError, *, as_json: bool) -> int:
+    """Print an error in one sentence, and as a document for ``--json``; return the exit code."""
+    print(f"vringcore: error: {_printable(str(error))}", file=sys.stderr)
+    if as_json:
+        from vringcore.cli.output import write_json
+        from vringcore.model.error import ErrorDetail, ErrorDocument
+
+        detail = ErrorDetail(
+            error.code, str(error), error.where, error.seen, error.expected, error.hint
+        )
+        write_json(ErrorDocument(detail))
+    return error.exit_code
+
+
+def report_bug(error: Exception, *, verbose: bool) -> int:
+    """Print an exception that should not have come this far; return the exit code."""
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    what = _printable(f"{type(error).__name__}: {error}")
+    advice = "" if verbose else "; -v shows where"
+    print(
+        f"vringcore: this is a bug in vringcore, not in your core: {what}{advice}",
+        file=sys.stderr,
+    )
+    return EXIT_BUG
+
+
+def _printable(text: str) -> str:
+    """Return text as one line that cannot steer the terminal."""
+    if text.isprintable():
+        return text
+    from vringcore.report.cells import clean
+
+    return clean(" ".join(text.split()))

@@ -1,0 +1,137 @@
+"""The command line: ``vringcore VERB CORE``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from vringcore.cli.options import HelpFormatter, Parser
+from vringcore.errors import EXIT_OK, EXIT_USAGE, VringcoreError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from types import ModuleType
+
+EXIT_INTERRUPTED = 130
+
+DESCRIPTION = """\
+Says what the virtio queues of a QEMU process were doing, from its core dump
+alone: no running VM, no gdb, nothing written to the core.
+"""
+
+EPILOG = """\
+first steps:
+  gcore -o core PID                        take a core; the VM goes on afterwards
+  vringcore queues core.PID                what each virtqueue was doing
+  vringcore requests core.PID              the requests that never came back
+  vringcore queues core.PID -e qemu-dbg    where the binary with debug info is elsewhere
+
+`vringcore VERB --help` explains a verb's columns. Exit codes: 0 done, 2 wrong usage,
+3 the core cannot be read, 4 read in part and no answer, 1 a bug in vringcore.
+"""
+
+VERBS = {
+    "devices": "every virtio device: id, place, status, features, back-end",
+    "queues": "every virtqueue: what was published, taken, and given back",
+    "ring": "one queue's descriptors and rings, pointers marked",
+    "requests": "the requests in flight, and where each one waits",
+    "layout": "QEMU's types in a small file, for use without the binary",
+}
+
+
+def entry() -> int:
+    """Run the command line and return its exit code; the console script's entry point."""
+    gc.disable()  # a short run that holds what it made: collecting costs time and frees nothing
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`head`) has had enough, which is no failure. Python flushes stdout once more
+        # at exit, so it is pointed elsewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_OK
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    return code
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command, given without the program's name, and return its exit code."""
+    try:
+        if not words:
+            _parser(words).print_help()
+            return EXIT_USAGE
+        arguments = _parser(words).parse_args(words)
+        code: int = _module(arguments.verb).run(arguments)
+    except VringcoreError as error:
+        from vringcore.cli.failure import report_error
+
+        return report_error(error, as_json="--json" in words)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one place that may: nobody is above it
+        from vringcore.cli.failure import report_bug
+
+        return report_bug(error, verbose="-v" in words or "--verbose" in words)
+    return code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser; only the verbs among ``words`` get their options, to save time."""
+    parser = Parser(
+        prog="vringcore",
+        usage="vringcore VERB CORE [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=HelpFormatter,
+    )
+    version = _version() if "--version" in words else ""
+    parser.add_argument("--version", action="version", version=version)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, prog="vringcore")
+    for verb, line in VERBS.items():
+        if verb not in words:
+            verbs.add_parser(verb, help=line, add_help=False)
+            continue
+        module = _module(verb)
+        verb_parser = verbs.add_parser(
+            verb,
+            help=line,
+            usage=module.USAGE,
+            description=module.DESCRIPTION,
+            epilog=module.EPILOG,
+            formatter_class=HelpFormatter,
+        )
+        module.configure(verb_parser)
+    return parser
+
+
+def _version() -> str:
+    from vringcore import __version__
+
+    return f"vringcore {__version__}"
+
+
+def _module(verb: str) -> ModuleType:
+    """Return a verb's module: ``USAGE``, ``DESCRIPTION``, ``EPILOG``, ``configure`` and ``run``."""
+    if verb == "devices":
+        from vringcore.cli import devices
+
+        return devices
+    if verb == "queues":
+        from vringcore.cli import queues
+
+        return queues
+    if verb == "ring":
+        from vringcore.cli import ring
+
+        return ring
+    if verb == "requests":
+        from vringcore.cli import requests
+
+        return requests
+    from vringcore.cli import layout
+
+    return layout

@@ -1,0 +1,197 @@
+"""Options that several verbs share, and the core that they open."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from vringcore.errors import UsageError
+
+if TYPE_CHECKING:
+    from vringcore.api import Core
+
+MAX_HELP_WIDTH = 100
+
+
+def terminal_width() -> int:
+    """Return the columns that help may use: ``COLUMNS``, else the terminal's, else 80."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size().columns
+    except OSError:
+        return 80
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the layout of our texts, and writes ``-e, --executable PATH`` on every Python."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(terminal_width(), MAX_HELP_WIDTH))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        metavar = self._format_args(action, str(action.metavar or action.dest.upper()))
+        return f"{', '.join(action.option_strings)} {metavar}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are our errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise UsageError(message, hint=f"see `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.dest == "verb" and value not in (action.choices or ()):
+            _refuse_verb(value)
+        super()._check_value(action, value)
+
+
+def _refuse_verb(word: str) -> None:
+    """Say so where the verb was forgotten and a file stands in its place."""
+    from pathlib import Path
+
+    if Path(word).exists():
+        raise UsageError(
+            "no verb was given",
+            seen=f"the file {word}",
+            expected="a verb before it",
+            hint=f"for example `vringcore queues {word}`",
+        )
+
+
+def add_core_options(parser: argparse.ArgumentParser) -> None:
+    """Add the core itself and what every verb on a core takes."""
+    parser.add_argument_group("the core").add_argument(
+        "core",
+        metavar="CORE",
+        help="core dump of the QEMU process, by gcore or by the kernel; .zst .lz4 .xz .gz .bz2 too",
+    )
+    _add_file_options(parser)
+    _add_output_options(parser)
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--deep", action="store_true", help="allow bounded scans of QEMU's heap for lost requests"
+    )
+    limits.add_argument(
+        "--tmpdir",
+        metavar="DIR",
+        help="where a compressed core is unpacked, for the time it is read",
+    )
+    limits.add_argument(
+        "--max-unpacked",
+        metavar="BYTES",
+        type=byte_count,
+        help="refuse to unpack more than this, such as 20G",
+    )
+
+
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    files = parser.add_argument_group("where QEMU's types come from")
+    files.add_argument(
+        "-e",
+        "--executable",
+        metavar="PATH",
+        help="the QEMU binary; by default the path that the core names; checked by build-id",
+    )
+    files.add_argument(
+        "--debug-file",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a file with debug information (repeatable); matched by build-id",
+    )
+    files.add_argument(
+        "--debug-dir",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a directory with .build-id/ beside /usr/lib/debug (repeatable)",
+    )
+    files.add_argument(
+        "--sysroot", metavar="DIR", help="look for the files that the core names below DIR"
+    )
+    files.add_argument(
+        "--layout",
+        metavar="FILE",
+        help="a layout bundle made by `vringcore layout build`: no binary or debug info needed",
+    )
+    files.add_argument(
+        "--no-cache", action="store_true", help="neither use nor write cached layouts"
+    )
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    output = parser.add_argument_group("output")
+    add_json(output)
+    output.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colours; auto: only on a terminal",
+    )
+    output.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="every member and address, and where files were looked for",
+    )
+
+
+def add_json(group: argparse._ArgumentGroup) -> None:
+    """Add ``--json``."""
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON document (schemas/ describes it)"
+    )
+
+
+def add_choice(parser: argparse.ArgumentParser, *, queue: bool) -> None:
+    """Add ``--device`` and, where a verb speaks of queues, ``--queue``."""
+    choice = parser.add_argument_group("choice")
+    choice.add_argument(
+        "-d",
+        "--device",
+        metavar="DEVICE",
+        help="only this device: its id, index, serial, PCI address or QOM path",
+    )
+    if queue:
+        choice.add_argument("-q", "--queue", metavar="N", type=int, help="only this queue")
+
+
+def byte_count(text: str) -> int:
+    """Return a number of bytes from ``4096``, ``512M``, ``20G`` or ``20GiB``.
+
+    :raises ValueError: for anything else; argparse then says which option it was
+    """
+    number = text.upper().removesuffix("IB").removesuffix("B")
+    power = "KMGT".find(number[-1:]) + 1 if number[-1:].isalpha() else 0
+    if number[-1:].isalpha():
+        if not power:
+            raise ValueError(text)
+        number = number[:-1]
+    if not number.isdecimal():
+        raise ValueError(text)
+    return int(number) << 10 * power
+
+
+def open_core(arguments: argparse.Namespace) -> Core:
+    """Open the core as the options say."""
+    from vringcore.api import open_core as open_with
+    from vringcore.cli.progress import progress_line
+
+    return open_with(
+        arguments.core,
+        executable=arguments.executable,
+        debug_files=tuple(arguments.debug_file),
+        debug_dirs=tuple(arguments.debug_dir),
+        sysroot=arguments.sysroot,
+        layout=arguments.layout,
+        tmpdir=arguments.tmpdir,
+        max_unpacked=arguments.max_unpacked,
+        progress=progress_line(),
+        deep=arguments.deep,
+    )

@@ -1,0 +1,46 @@
+"""Where a verb's answer goes: JSON or text, on a terminal or not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from vringcore.report.page import Page
+
+
+def write_json(document: Any) -> None:
+    """Write a document of the model as one line of JSON."""
+    from vringcore.model.values import encode
+
+    sys.stdout.buffer.write(encode(document) + b"\n")
+
+
+def write_page(arguments: argparse.Namespace, write: Callable[[Page], None]) -> None:
+    """Write a page of text: fitted and coloured on a terminal, whole and plain elsewhere."""
+    from vringcore.report.text import render
+
+    text = render(write, width=_width(), color=_color(arguments.color))
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _width() -> int | None:
+    """Return the columns to fit, None for no bound; ``COLUMNS`` decides where it is set."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    if not sys.stdout.isatty():
+        return None
+    return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+
+
+def _color(wish: str) -> bool:
+    """``auto`` is a terminal that can, with nobody objecting (https://no-color.org)."""
+    if wish != "auto":
+        return wish == "always"
+    able = os.environ.get("TERM", "") not in ("", "dumb") and sys.stdout.isatty()
+    return able and not os.environ.get("NO_COLOR")

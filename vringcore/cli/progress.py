@@ -1,0 +1,35 @@
+"""How far the unpacking of a compressed core has come, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY = 0.2
+"""Seconds between two updates of the line."""
+
+
+def progress_line() -> Callable[[int, int], None] | None:
+    """Return what ``open_core(progress=)`` takes; None where nobody watches."""
+    return _Line() if sys.stderr.isatty() else None
+
+
+class _Line:
+    """One line on stderr, written over until the work is done."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + EVERY
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now < self._next and done != total:
+            return
+        self._next = now + EVERY
+        percent = f" ({done * 100 // total} %)" if total else ""
+        text = f"vringcore: unpacking, {done >> 20} MiB{percent}"
+        end = "\r" + " " * len(text) + "\r" if done == total else ""
+        print(f"\r{text}{end}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,151 @@
+"""``vringcore devices`` as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.model.values import Absent, Flags
+from vringcore.report.cells import NOTHING, Footnotes, clean, flatten, hexadecimal, text_of
+from vringcore.report.header import device_name, print_header, status_word
+from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vringcore.model.devices import Backend, Device
+    from vringcore.model.report import Report
+
+
+def print_devices(page: Page, report: Report, *, detailed: bool) -> None:
+    """Print the table of devices, or with ``detailed`` everything known of each."""
+    print_header(page, report.core, report.qemu)
+    devices = report.devices or ()
+    if not devices:
+        page.line("No virtio devices.")
+    elif detailed:
+        for device in devices:
+            page.line()
+            print_device(page, device)
+    else:
+        page.line()
+        page.table(_columns(devices, page.notes), [_style(device) for device in devices])
+    page.close(report.limits)
+
+
+def print_device(page: Page, device: Device) -> None:
+    """Print everything known of one device, its C members last if they were asked for."""
+    style = _style(device) or "bold"
+    page.line(f"{device_name(device)}  {clean(device.kind)}  (device {device.index})", style)
+    page.listing(_facts(device, page.notes))
+    if isinstance(device.fields, dict):
+        page.line("  struct VirtIODevice")
+        page.listing(flatten(device.fields, page.notes), indent=4)
+
+
+def _style(device: Device) -> str:
+    if device.broken is True:
+        return ALARM
+    if isinstance(device.status, Flags) and _trouble(device.status):
+        return ALARM
+    return STAND_OUT if device.ring_owner.endswith("disconnected") else ""
+
+
+def _trouble(status: Flags) -> bool:
+    return any("RESET" in name or "FAILED" in name for name in status.names)
+
+
+def _columns(devices: Sequence[Device], notes: Footnotes) -> list[Column]:
+    def column(header: str, attribute: str, rank: int) -> Column:
+        return column_of(
+            header, [getattr(each, attribute) for each in devices], rank, numeric=False
+        )
+
+    columns = [
+        Column("#", [str(each.index) for each in devices], numeric=True),
+        Column("id", [text_of(each.id) for each in devices], foldable=True),
+        Column("kind", [clean(each.kind) for each in devices]),
+        Column("place", [_place(each, notes) for each in devices], rank=1),
+        column("serial", "serial", rank=3),
+        Column("queues", [_queue_count(each) for each in devices], rank=2, numeric=True),
+        Column("rings", [clean(each.ring_owner) for each in devices]),
+        Column("status", [status_word(each, notes) for each in devices]),
+        column("iothread", "iothread", rank=4),
+        Column("back-end", [_backends(each, notes) for each in devices], foldable=True),
+        column("qom_path", "qom_path", rank=5),
+    ]
+    return [column for column in columns if any(cell != NOTHING for cell in column.cells)]
+
+
+def _place(device: Device, notes: Footnotes) -> str:
+    if device.pci_address is None:
+        return clean(device.transport)
+    return f"{clean(device.transport)} {notes.text(device.pci_address)}"
+
+
+def _queue_count(device: Device) -> str:
+    return str(len(device.queues)) if isinstance(device.queues, tuple) else "-"
+
+
+def _backends(device: Device, notes: Footnotes) -> str:
+    """Return the device's own back-end, or those of the disks behind it, one a line."""
+    if not device.disks:
+        return _backend(device.backend, notes)
+    return "\n".join(f"{clean(disk.unit)} {_backend(disk.backend, notes)}" for disk in device.disks)
+
+
+def _backend(backend: Backend | Absent | None, notes: Footnotes) -> str:
+    if backend is None or isinstance(backend, Absent):
+        return notes.text(backend)
+    named = (backend.node, backend.driver, backend.file)
+    parts = [notes.text(part) for part in named if part is not None and part != ""]
+    return " ".join(dict.fromkeys(parts)) or notes.text(backend.name)
+
+
+def _facts(device: Device, notes: Footnotes) -> list[tuple[str, str]]:
+    facts = [
+        ("qom_path", notes.text(device.qom_path)),
+        ("type", f"{clean(device.type_name)} (device id {notes.text(device.device_id)})"),
+        ("address", hexadecimal(device.address)),
+        ("transport", _place(device, notes)),
+        ("serial", notes.text(device.serial)),
+        ("status", notes.text(device.status)),
+        ("broken", notes.text(device.broken)),
+        ("vm_running", notes.text(device.vm_running)),
+        ("rings moved by", clean(device.ring_owner)),
+        ("iothread", notes.text(device.iothread)),
+    ]
+    if any(device.queue_iothreads):
+        facts.append(("iothread per queue", " ".join(map(clean, device.queue_iothreads))))
+    if device.backend is not None or not device.disks:
+        facts += _backend_facts(device.backend, notes)
+    for disk in device.disks:
+        name = f"{notes.text(disk.id)}, serial {notes.text(disk.serial)}"
+        facts.append((f"disk {clean(disk.unit)}", name))
+        facts += _backend_facts(disk.backend, notes)
+    facts += [
+        ("host_features", notes.text(device.host_features)),
+        ("guest_features", notes.text(device.guest_features)),
+        ("found by", ", ".join(map(clean, device.found_by)) or "-"),
+    ]
+    if device.unknown_members:
+        facts.append(
+            ("members no upstream QEMU has", ", ".join(map(clean, device.unknown_members)))
+        )
+    if isinstance(device.queues, tuple):
+        roles = ", ".join(f"{queue.index} {clean(queue.role)}" for queue in device.queues)
+        facts.append(("queues", roles or "none"))
+    return facts
+
+
+def _backend_facts(backend: Backend | Absent | None, notes: Footnotes) -> list[tuple[str, str]]:
+    if backend is None or isinstance(backend, Absent):
+        return [("back-end", notes.text(backend))]
+    return [
+        ("back-end", f"{notes.text(backend.name)} at {hexadecimal(backend.address)}"),
+        ("  node", notes.text(backend.node)),
+        ("  driver", notes.text(backend.driver)),
+        ("  file", notes.text(backend.file)),
+        ("  in_flight", notes.text(backend.in_flight)),
+        ("  quiesce_counter", notes.text(backend.quiesce_counter)),
+        ("  io_status", notes.text(backend.io_status)),
+    ]

@@ -1,0 +1,49 @@
+"""The line that says which core this is, and the name of a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.model.values import Absent
+from vringcore.report.cells import clean
+
+if TYPE_CHECKING:
+    from vringcore.model.devices import Device
+    from vringcore.model.report import CoreInfo, QemuInfo
+    from vringcore.report.cells import Footnotes
+    from vringcore.report.page import Page
+
+
+def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
+    """Print core, QEMU version, machine, VM name and run state in one line."""
+    notes = page.notes
+    parts = [f"QEMU {notes.text(qemu.version)}", notes.text(qemu.machine_type)]
+    if qemu.vm_name is not None:
+        parts.append(f"VM {notes.text(qemu.vm_name)}")
+    parts.append(f"run state {notes.text(qemu.run_state)}")
+    if qemu.migration is not None:
+        parts.append(f"migration {notes.text(qemu.migration)}")
+    if not core.complete:
+        parts.append("TRUNCATED CORE")
+    page.line(f"{clean(core.path)}: {', '.join(parts)}", "bold")
+
+
+def device_name(device: Device) -> str:
+    """Return a short name by which ``--device`` finds the device: its id, or ``#3``."""
+    return clean(device.id) if device.id else f"#{device.index}"
+
+
+def status_word(device: Device, notes: Footnotes) -> str:
+    """Return what the device status says in a word or two.
+
+    ``DRIVER_OK`` when that is all there is to say; trouble and a half-done set-up by their bits.
+    """
+    status = device.status
+    if isinstance(status, Absent):
+        word = f"status {notes.text(status)}"
+    else:
+        names = [clean(name) for name in status.names]
+        trouble = [name for name in names if "RESET" in name or "FAILED" in name]
+        served = ["DRIVER_OK"] if "DRIVER_OK" in names else names
+        word = " ".join(trouble + served) or "not set up"
+    return f"{word} BROKEN" if device.broken is True else word

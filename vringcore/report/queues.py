@@ -1,0 +1,194 @@
+"""``vringcore queues`` as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
+from vringcore.model.values import Absent
+from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal
+from vringcore.report.header import device_name, print_header
+from vringcore.report.page import STAND_OUT, Column, Page, column_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vringcore.model.devices import Device
+    from vringcore.model.report import Report
+
+Row = tuple["Device", Queue]
+
+LEGEND = (
+    "> has requests outstanding: not yet seen by the device (unseen) or inside it (inuse);"
+    " `vringcore requests` names them"
+)
+
+
+def print_queues(page: Page, report: Report, *, detailed: bool) -> None:
+    """Print the table of all queues, and with ``detailed`` every member of each VirtQueue."""
+    print_header(page, report.core, report.qemu)
+    rows = [
+        (device, queue)
+        for device in report.devices or ()
+        if isinstance(device.queues, tuple)
+        for queue in device.queues
+    ]
+    page.line()
+    if rows:
+        busy = [outstanding(queue) for _, queue in rows]
+        page.table(queue_columns(rows), [STAND_OUT if each else "" for each in busy])
+        if any(busy):
+            page.line()
+            page.line(LEGEND)
+    else:
+        page.line("No virtqueues." if report.devices else "No virtio devices.")
+    if detailed:
+        for device, queue in rows:
+            _print_members(page, device, queue)
+    _print_warnings(page, report.devices or ())
+    page.close(report.limits)
+
+
+def outstanding(queue: Queue) -> bool:
+    """Tell whether a queue has requests that wait for the device.
+
+    Queues in which the driver keeps empty buffers for the device to fill are never told so: there
+    buffers that were not taken are the normal state.
+    """
+    if filled_by_device(queue.role):
+        return False
+    counts = queue.counts
+    unseen = counts.unseen if isinstance(counts, Counts) else 0
+    return any(isinstance(count, int) and count > 0 for count in (queue.in_use, unseen))
+
+
+def filled_by_device(role: str) -> bool:
+    """Tell whether the driver posts empty buffers in a queue of this role, ahead of any event."""
+    return role.startswith(("rx", "event", "stats", "control-rx"))
+
+
+def queue_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of the queue table, in the order in which a request passes them."""
+    queues = [queue for _, queue in rows]
+
+    def member(name: str, rank: int = 0) -> Column:
+        return column_of(name, [getattr(queue, name) for queue in queues], rank)
+
+    columns = [
+        Column("", [">" if outstanding(queue) else "" for queue in queues]),
+        Column("device", [device_name(device) for device, _ in rows]),
+        Column("kind", [clean(device.kind) for device, _ in rows], rank=4),
+        Column("queue", [str(queue.index) for queue in queues], numeric=True),
+        Column("role", [clean(queue.role) for queue in queues], rank=3),
+        Column("ring_state", [clean(queue.ring_state) for queue in queues], rank=1),
+        member("size", rank=5),
+        *_guest_columns(queues),
+        member("shadow_avail_idx", rank=7),
+        member("last_avail_idx"),
+        member("used_idx"),
+        *_count_columns(queues),
+        member("signalled_used", rank=8),
+        member("signalled_used_valid", rank=9),
+        member("notification", rank=6),
+        member("vector", rank=9),
+        Column("ring", [queue.ring for queue in queues], rank=9),
+        column_of("handle_output", [each.handle_output for each in queues], 10, numeric=False),
+        Column("address", [hexadecimal(queue.address) for queue in queues], rank=11),
+    ]
+    return [column for column in columns if not _says_nothing(column)]
+
+
+def _says_nothing(column: Column) -> bool:
+    """Tell whether a column can go: no queue is marked, or every ring is ready."""
+    if column.header == "ring_state":
+        return all(cell == "ready" for cell in column.cells)
+    return all(cell == "" for cell in column.cells)
+
+
+def _guest_columns(queues: Sequence[Queue]) -> list[Column]:
+    """Return what the driver and the device wrote into guest memory, as far as it was asked for."""
+    split = [queue.guest if queue.ring == "split" else None for queue in queues]
+    packed = [queue.guest if queue.ring == "packed" else None for queue in queues]
+    columns = []
+    if any(isinstance(guest, (SplitGuest, Absent)) for guest in split):
+        columns += [
+            _part(split, SplitGuest, "avail_idx", header="avail.idx"),
+            _part(split, SplitGuest, "used_idx", header="used.idx", rank=6),
+            _part(split, SplitGuest, "used_event", rank=2),
+            _part(split, SplitGuest, "avail_event", rank=8),
+            _part(split, SplitGuest, "avail_flags", header="avail.flags", rank=10),
+            _part(split, SplitGuest, "used_flags", header="used.flags", rank=10),
+        ]
+    if any(isinstance(guest, (PackedGuest, Absent)) for guest in packed):
+        columns += [
+            _part(packed, PackedGuest, "driver_event", rank=3),
+            _part(packed, PackedGuest, "device_event", rank=8),
+        ]
+    return columns
+
+
+def _count_columns(queues: Sequence[Queue]) -> list[Column]:
+    asked = [queue.counts for queue in queues]
+    inuse = column_of("inuse", [queue.in_use for queue in queues])
+    if not any(isinstance(counts, Counts) for counts in asked):
+        return [inuse]
+
+    def count(name: str, rank: int) -> Column:
+        """Return a count that is worth its place only where it is not zero."""
+        column = _part(asked, Counts, name, rank=rank)
+        if any(cell not in ("0", NOTHING) for cell in column.cells):
+            column.rank = 0
+        return column
+
+    return [
+        _part(asked, Counts, "unseen"),
+        _part(asked, Counts, "popped", rank=5),
+        inuse,
+        count("leaked", rank=5),
+        count("unidentified", rank=7),
+        _part(asked, Counts, "past_used_event", rank=1),
+    ]
+
+
+def _part(
+    parts: Sequence[Any], kind: type, name: str, *, header: str = "", rank: int = 0
+) -> Column:
+    """Return one member of a part that some queues have, others lack, and some lost."""
+    values = []
+    for part in parts:
+        if isinstance(part, kind):
+            values.append(getattr(part, name))
+        else:
+            values.append(part if isinstance(part, Absent) else None)
+    return column_of(header or name, values, rank)
+
+
+def _print_members(page: Page, device: Device, queue: Queue) -> None:
+    if not isinstance(queue.fields, dict):
+        return
+    page.line()
+    name = f"{device_name(device)} queue {queue.index}: struct VirtQueue"
+    page.line(f"{name} at {hexadecimal(queue.address)}", "bold")
+    page.listing(flatten(queue.fields, page.notes))
+    if queue.unknown_members:
+        names = ", ".join(map(clean, queue.unknown_members))
+        page.line(f"  members that no upstream QEMU has: {names}")
+
+
+def _print_warnings(page: Page, devices: Sequence[Device]) -> None:
+    """Say which numbers above are not QEMU's own, and which devices it gave up."""
+    for device in devices:
+        name = device_name(device)
+        if device.ring_owner not in ("qemu", "unknown"):
+            owner = clean(device.ring_owner)
+            page.line(f"note: {name}: its rings are moved by {owner}; QEMU's indices may be stale")
+        if device.broken is True:
+            page.line(f"note: {name}: broken, QEMU serves it no more until it is reset", STAND_OUT)
+    if any(_waits(queue) for device in devices for queue in device.queues or ()):
+        page.line("note: rx, event and stats queues hold empty buffers; unseen is normal there")
+
+
+def _waits(queue: Queue) -> bool:
+    counts = queue.counts
+    unseen = counts.unseen if isinstance(counts, Counts) else 0
+    return filled_by_device(queue.role) and isinstance(unseen, int) and unseen > 0

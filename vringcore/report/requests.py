@@ -1,0 +1,135 @@
+"""``vringcore requests`` as text: the ledger of requests in flight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.model.queues import Counts, Queue
+from vringcore.model.values import Absent
+from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal, seconds, size
+from vringcore.report.header import device_name, print_header
+from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vringcore.model.devices import Device
+    from vringcore.model.report import Report
+    from vringcore.model.requests import InFlight
+
+Row = tuple["Device", Queue, "InFlight"]
+
+
+def print_requests(page: Page, report: Report, *, detailed: bool) -> None:
+    """Print every request in flight, and with ``detailed`` its buffers and where it waits."""
+    print_header(page, report.core, report.qemu)
+    rows = list(_rows(report.devices or ()))
+    page.line()
+    if rows:
+        page.table(_columns(rows, page.notes))
+    else:
+        page.line("No request in flight was identified.")
+    if detailed:
+        for row in rows:
+            _print_details(page, *row)
+    _print_unidentified(page, report.devices or ())
+    page.close(report.limits)
+
+
+def _rows(devices: Sequence[Device]) -> Iterator[Row]:
+    for device in devices:
+        for queue in device.queues or ():
+            for request in queue.in_flight or ():
+                yield device, queue, request
+
+
+def _columns(rows: Sequence[Row], notes: Footnotes) -> list[Column]:
+    requests = [request for _, _, request in rows]
+    cut = any(each.chain_end not in ("", "complete") for each in requests)
+    return [
+        Column("device", [device_name(device) for device, _, _ in rows]),
+        Column("queue", [str(queue.index) for _, queue, _ in rows], numeric=True),
+        Column("head", [str(each.head) for each in requests], numeric=True),
+        Column("operation", [_operation(each) for each in requests], foldable=True),
+        column_of("sector", [each.request and each.request.sector for each in requests]),
+        Column("length", [_length(each) for each in requests], numeric=True),
+        Column("age", [age(each, notes) for each in requests], rank=1, numeric=True),
+        Column("waits in", [_waits(each) for each in requests], foldable=True),
+        Column(
+            "chain", [clean(each.chain_end) or NOTHING for each in requests], rank=0 if cut else 3
+        ),
+        Column("source", [clean(each.source) for each in requests], rank=4),
+        Column("address", [_address(each) for each in requests], rank=5),
+    ]
+
+
+def _operation(request: InFlight) -> str:
+    return clean(request.request.operation if request.request else request.summary)
+
+
+def _length(request: InFlight) -> str | Absent:
+    if request.request is None:
+        return NOTHING
+    length = request.request.length
+    return length if isinstance(length, Absent) else size(length)
+
+
+def age(request: InFlight, notes: Footnotes) -> str:
+    """Return how long a request had been in flight; ``>=`` where only a lower bound is known."""
+    if request.age is None or isinstance(request.age, Absent):
+        return notes.text(request.age)
+    return f"{'' if request.age.exact else '>= '}{seconds(request.age.nanoseconds)}"
+
+
+def _waits(request: InFlight) -> str:
+    places = [f"{clean(each.place)} {clean(each.node)}".rstrip() for each in request.waits_in]
+    return " > ".join(places) or NOTHING
+
+
+def _address(request: InFlight) -> str:
+    return hexadecimal(request.request.address) if request.request else NOTHING
+
+
+def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) -> None:
+    page.line()
+    name = f"{device_name(device)} queue {queue.index} head {request.head}"
+    page.line(f"{name}: {clean(request.summary)}", "bold")
+    pairs = [
+        (f"waits in {clean(each.place)}", _place(each.node, each.detail, each.address))
+        for each in request.waits_in
+    ]
+    if request.request:
+        pairs.append(("VirtIOBlockReq", hexadecimal(request.request.address)))
+        pairs += [
+            (f"buffer {index}", f"{hexadecimal(each.address)}, {size(each.length)}")
+            for index, each in enumerate(request.request.buffers)
+        ]
+    for each in request.descriptors or ():
+        flags = "|".join(map(clean, each.flag_names)) or "0"
+        where = "" if each.table is None else f" of the table at {hexadecimal(each.table)}"
+        text = f"guest address {hexadecimal(each.address)}, {size(each.length)}, flags {flags}"
+        pairs.append((f"descriptor {each.index}{where}", text))
+    if request.chain_end:
+        pairs.append(("chain ends", clean(request.chain_end)))
+    page.listing(pairs)
+
+
+def _place(node: str, detail: str, address: int) -> str:
+    parts = [f"node {clean(node)}" if node else "", clean(detail), f"at {hexadecimal(address)}"]
+    return ", ".join(part for part in parts if part)
+
+
+def _print_unidentified(page: Page, devices: Sequence[Device]) -> None:
+    """Say what is in use and was not found: counted, never guessed."""
+    for device in devices:
+        for queue in device.queues or ():
+            count = queue.counts.unidentified if isinstance(queue.counts, Counts) else None
+            name = f"{device_name(device)} queue {queue.index}"
+            if isinstance(count, Absent):
+                page.line(f"note: {name}: unidentified {page.notes.text(count)}", ALARM)
+            elif count:
+                page.line(
+                    f"note: {name}: {count} of {page.notes.text(queue.in_use)} in use were not"
+                    " identified",
+                    STAND_OUT,
+                )
