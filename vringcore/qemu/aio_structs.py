@@ -157,7 +157,7 @@ class LuringRequest(View):
     ret = integer()
 
 
-# Worker threads (util/thread-pool.c); the structures were called ThreadPoolX until 9.2
+# Worker threads (util/thread-pool.c); without `Aio` at the end of their names until 9.2
 
 
 class ThreadPool(View):

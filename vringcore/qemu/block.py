@@ -56,6 +56,7 @@ class BlockLayer:
         self.limits: list[Limitation] = []
         self._drivers: dict[int, str | Absent] = {}
         self._backends: list[BlockBackend] | None = None
+        self._graphs: dict[int, list[Node]] = {}
 
     def backends(self) -> list[BlockBackend]:
         """Return every BlockBackend (``block_backends``, block/block-backend.c)."""
@@ -110,16 +111,9 @@ class BlockLayer:
 
     def graph_of(self, backend: int) -> list[Node]:
         """Return the nodes below a back-end, its root first, then level by level."""
-        root = attempt(lambda: self._root_of(self.views.at(BlockBackend, backend)))
-        if isinstance(root, Absent):
-            self.limit("the nodes below a block back-end", root.reason, root.hint)
-        found = [root] if isinstance(root, Node) else []
-        seen = {node.address for node in found}
-        for node in found:
-            for child in self.keep(f"the children of node {node.name}", self.children(node)):
-                if child.address not in seen and len(found) < MAX_GRAPH:
-                    seen.add(child.address)
-                    found.append(child)
+        found = self._graphs.get(backend)
+        if found is None:
+            found = self._graphs[backend] = self._walk_graph(backend)
         return found
 
     def file_of(self, node: Node) -> str | None:
@@ -155,6 +149,19 @@ class BlockLayer:
         head = self.views.address_of("all_bdrv_states", "block.c")
         for view in self.views.elements(head, BlockDriverState, "bs_list", limit=MAX_NODES):
             yield self.node(view.address_)
+
+    def _walk_graph(self, backend: int) -> list[Node]:
+        root = attempt(lambda: self._root_of(self.views.at(BlockBackend, backend)))
+        if isinstance(root, Absent):
+            self.limit("the nodes below a block back-end", root.reason, root.hint)
+        found = [root] if isinstance(root, Node) else []
+        seen = {node.address for node in found}
+        for node in found:
+            for child in self.keep(f"the children of node {node.name}", self.children(node)):
+                if child.address not in seen and len(found) < MAX_GRAPH:
+                    seen.add(child.address)
+                    found.append(child)
+        return found
 
     def _root_of(self, blk: BlockBackend) -> Node | None:
         if not blk.root:

@@ -431,8 +431,8 @@ class ThrottleGroupMember(View):
     unit = ("block/throttle-groups.c", "block/block-backend.c")
 
     throttle_state = pointer()
-    throttled_reqs = place()
-    pending_reqs = place()
+    throttled_reads = place("throttled_reqs[0]")
+    throttled_writes = place("throttled_reqs[1]")
 
 
 # Machine and run state (hw/core/machine.c; system/runstate.c; migration/migration.c)

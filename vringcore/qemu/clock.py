@@ -1,0 +1,60 @@
+"""The newest reading of the host's monotonic clock that QEMU left in its memory.
+
+A core does not tell when it was taken on the clock that requests are stamped with
+(QEMU_CLOCK_REALTIME, which is CLOCK_MONOTONIC in nanoseconds: get_clock() in
+include/qemu/timer.h). The newest stamp anywhere is a time before which it was not taken.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.qemu.aio_structs import ThrottleState
+from vringcore.qemu.structs import MigrationState, ThrottleGroupMember
+from vringcore.view.lists import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.qemu.block import BlockLayer
+
+_MILLISECOND = 1_000_000
+
+
+def newest_stamp(layer: BlockLayer) -> int:
+    """Return the newest time in nanoseconds among those QEMU keeps; 0 if none can be read.
+
+    Looked at: the last access to each block back-end, the stages of a migration, the throttle
+    groups.
+    """
+    newest = 0
+    for walk in (_accesses(layer), _migration(layer), _throttling(layer)):
+        stamps, _ = collect(walk)  # a clock that cannot be read only makes the bound less tight
+        newest = max(newest, *stamps, 0)
+    return newest
+
+
+def _accesses(layer: BlockLayer) -> Iterator[int]:
+    for blk in layer.backends():
+        yield blk.last_access_time_ns
+
+
+def _migration(layer: BlockLayer) -> Iterator[int]:
+    views = layer.views
+    variable = views.find_address_of("current_migration", "migration/migration.c")
+    address = views.pointer(variable) if variable is not None else 0
+    if address:
+        state = views.at(MigrationState, address)
+        for stamp in (state.start_time, state.iteration_start_time, state.downtime_start):
+            yield stamp * _MILLISECOND
+
+
+def _throttling(layer: BlockLayer) -> Iterator[int]:
+    views = layer.views
+    for blk in layer.backends():
+        nodes = layer.graph_of(blk.address_)
+        below = [int(node.view.opaque) for node in nodes if node.driver == "throttle"]
+        for member in (int(blk.throttle_group_member), *below):
+            state = views.at(ThrottleGroupMember, member).throttle_state if member else 0
+            if state:
+                yield views.at(ThrottleState, state).previous_leak

@@ -1,0 +1,135 @@
+"""Requests that QEMU gave to the kernel or to its worker threads: linux-aio, io_uring, thread pool.
+
+A request that linux-aio or io_uring has submitted is in none of QEMU's lists: only the kernel
+knows it. Its control block lies on the stack of the coroutine that waits, and is found there.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from vringcore.addresses import HostAddress
+from vringcore.errors import CorruptDataError
+from vringcore.layout.types import Named, Pointer, Record
+from vringcore.model.requests import Waiting
+from vringcore.model.values import Address
+from vringcore.qemu.aio_structs import (
+    AioContext,
+    CoroutineUContext,
+    LinuxAioRequest,
+    LinuxAioState,
+    LuringRequest,
+    LuringState,
+    ThreadPool,
+    ThreadPoolAio,
+    ThreadPoolCo,
+    ThreadPoolElement,
+    ThreadPoolElementAio,
+)
+from vringcore.qemu.enums import enumerator
+from vringcore.qemu.structs import Coroutine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.view.views import Views
+
+MAX_ELEMENTS = 100_000
+
+STACK_SEARCHED = 32 * 1024
+"""Bytes of a coroutine's stack that are searched, from where it begins."""
+
+EINPROGRESS = 115
+
+
+def in_worker_threads(views: Views, context: int) -> Iterator[tuple[int, Waiting]]:
+    """Yield the coroutines that wait for a worker thread of an AioContext, each with its place.
+
+    :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
+    """
+    pool = views.at(AioContext, context).thread_pool
+    if not pool:
+        return
+    pool_view, element_view = _thread_pool_types(views)
+    head = views.at(pool_view, pool).head
+    for element in views.elements(head, element_view, "all", limit=MAX_ELEMENTS):
+        if element.opaque:
+            state = enumerator(views, element.c_type, "state", element.state, "THREAD_")
+            waiting = Waiting("thread-pool", Address(element.address_), detail=state)
+            yield views.at(ThreadPoolCo, element.opaque).co, waiting
+
+
+def in_kernel(views: Views, coroutine: int) -> Iterator[Waiting]:
+    """Yield the places where a coroutine waits for linux-aio or io_uring.
+
+    :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
+    """
+    loop = views.at(Coroutine, coroutine).ctx
+    if not loop:
+        return
+    context = views.at(AioContext, loop)
+    if context.linux_aio:
+        yield from _linux_aio(views, coroutine, context.linux_aio)
+    if context.linux_io_uring:
+        yield from _io_uring(views, coroutine, context.linux_io_uring)
+
+
+def _linux_aio(views: Views, coroutine: int, address: int) -> Iterator[Waiting]:
+    state = views.at(LinuxAioState, address)
+    if not state.in_flight and not state.in_queue:
+        return
+    for at in _on_stack(views, coroutine, LinuxAioRequest.c_type):
+        request = views.at(LinuxAioRequest, at)
+        if request.ctx == address and request.ret == -EINPROGRESS:
+            queue = views.elements(state.pending, LinuxAioRequest, "next", limit=MAX_ELEMENTS)
+            queued = any(other.address_ == at for other in queue)
+            yield Waiting("linux-aio", Address(at), detail=_progress(state, queued))
+
+
+def _io_uring(views: Views, coroutine: int, address: int) -> Iterator[Waiting]:
+    state = views.at(LuringState, address)
+    if not state.in_flight and not state.in_queue:
+        return
+    for at in _on_stack(views, coroutine, LuringRequest.c_type):
+        request = views.at(LuringRequest, at)
+        if request.user_data == at and request.ret == -EINPROGRESS:
+            queue = views.elements(state.submit_queue, LuringRequest, "next", limit=MAX_ELEMENTS)
+            queued = any(other.address_ == at for other in queue)
+            yield Waiting("io-uring", Address(at), detail=_progress(state, queued))
+
+
+def _progress(state: LinuxAioState | LuringState, queued: bool) -> str:
+    told = "queued in QEMU, not submitted" if queued else "submitted to the kernel"
+    return f"{told}; its event loop has {state.in_flight} submitted and {state.in_queue} queued"
+
+
+def _on_stack(views: Views, coroutine: int, c_type: str) -> list[int]:
+    """Return where on a coroutine's stack a structure may lie whose ``co`` is the coroutine."""
+    stack = views.at(CoroutineUContext, coroutine)
+    size = min(stack.stack_size, STACK_SEARCHED)
+    start = stack.stack + stack.stack_size - size
+    data = views.space.read(HostAddress(start), size)
+    order = ">" if views.layouts.big_endian else "<"
+    needle = struct.pack(order + ("Q" if views.pointer_size == 8 else "I"), coroutine)
+    co = views.offset(c_type, "co")
+    found = []
+    at = data.find(needle)
+    while at >= 0:
+        if (start + at) % views.pointer_size == 0 and at >= co:
+            found.append(start + at - co)
+        at = data.find(needle, at + 1)
+    return found
+
+
+def _thread_pool_types(views: Views) -> tuple[type[ThreadPool], type[ThreadPoolElement]]:
+    # ThreadPool became ThreadPoolAio in 10.0, which has another ThreadPool beside it.
+    layouts = views.layouts
+    record = layouts.resolve(layouts.definition(AioContext.c_type))  # type: ignore[arg-type]
+    found = layouts.member(record, "thread_pool") if isinstance(record, Record) else None
+    match found[1] if found else None:
+        case Pointer(to=Named(name="ThreadPoolAio")):
+            return ThreadPoolAio, ThreadPoolElementAio
+        case Pointer(to=Named(name="ThreadPool")):
+            return ThreadPool, ThreadPoolElement
+    raise CorruptDataError("AioContext.thread_pool points to something else than a thread pool")
