@@ -24,13 +24,14 @@ alone: no running VM, no gdb, nothing written to the core.
 
 EPILOG = """\
 first steps:
-  gcore -o core PID                        take a core; the VM goes on afterwards
-  vringcore queues core.PID                what each virtqueue was doing
-  vringcore requests core.PID              the requests that never came back
-  vringcore queues core.PID -e qemu-dbg    where the binary with debug info is elsewhere
+  gcore -o core PID                   take a core; the VM goes on afterwards
+  vringcore queues core.PID           what each virtqueue was doing
+  vringcore requests core.PID         the requests that never came back
+  vringcore queues core.PID -e FILE   where QEMU's debug info is in FILE
 
-`vringcore VERB --help` explains a verb's columns. Exit codes: 0 done, 2 wrong usage,
-3 the core cannot be read, 4 read in part and no answer, 1 a bug in vringcore.
+`vringcore VERB --help` explains a verb's columns. Exit codes: 0 done, 2 wrong
+usage, 3 the core cannot be read, 4 read in part and no answer, 1 a bug in
+vringcore.
 """
 
 VERBS = {

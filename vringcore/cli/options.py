@@ -165,16 +165,14 @@ def add_choice(parser: argparse.ArgumentParser, *, queue: bool) -> None:
 def byte_count(text: str) -> int:
     """Return a number of bytes from ``4096``, ``512M``, ``20G`` or ``20GiB``.
 
-    :raises ValueError: for anything else; argparse then says which option it was
+    :raises argparse.ArgumentTypeError: for anything else
     """
     number = text.upper().removesuffix("IB").removesuffix("B")
-    power = "KMGT".find(number[-1:]) + 1 if number[-1:].isalpha() else 0
-    if number[-1:].isalpha():
-        if not power:
-            raise ValueError(text)
+    power = "KMGT".find(number[-1]) + 1 if number else 0
+    if power:
         number = number[:-1]
-    if not number.isdecimal():
-        raise ValueError(text)
+    if not (number.isascii() and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 4096, 512M or 20G")
     return int(number) << 10 * power
 
 

@@ -1,0 +1,123 @@
+"""Mistakes and bad files: one sentence, the exit code as documented, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.cli.command import ROOT, vringcore
+from vringcore.cli import main as command_line
+
+VERBS_ON_CORES = ("devices", "queues", "ring", "requests")
+
+
+def check(run: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    """Check that a run ended with ``code`` and one sentence that holds ``parts``."""
+    assert run.returncode == code, run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stderr.startswith("vringcore: error: ")
+    assert len(run.stderr.splitlines()) == 1
+    for part in parts:
+        assert part in run.stderr
+
+
+@pytest.fixture
+def bad_files(tmp_path: Path) -> dict[str, Path]:
+    files = {
+        "empty": b"",
+        "text": b"this is no core\n" * 100,
+        "short": b"\x7fELF",
+        "zeros": bytes(4096),
+        "not gzip": b"\x1f\x8b\x08" + bytes(100),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    return {name: tmp_path / name for name in files}
+
+
+@pytest.mark.parametrize("verb", VERBS_ON_CORES)
+def test_no_such_file(verb: str) -> None:
+    check(vringcore(verb, "/nonexistent/core"), 3, "/nonexistent/core")
+
+
+@pytest.mark.parametrize("name", ["empty", "text", "short", "zeros", "not gzip"])
+def test_not_a_core(bad_files: dict[str, Path], name: str) -> None:
+    check(vringcore("queues", str(bad_files[name])), 3, name)
+
+
+def test_a_directory_is_no_core(tmp_path: Path) -> None:
+    check(vringcore("queues", str(tmp_path)), 3, str(tmp_path))
+
+
+def test_an_executable_is_no_core() -> None:
+    check(vringcore("queues", str(Path(sys.executable).resolve())), 3, "core")
+
+
+def test_a_forgotten_verb_is_noticed(bad_files: dict[str, Path]) -> None:
+    path = str(bad_files["text"])
+    check(vringcore(path), 2, f"vringcore queues {path}")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["qeues", "core"], "qeues"),
+        (["queues"], "CORE"),
+        (["queues", "core", "--queue", "x"], "--queue"),
+        (["queues", "core", "--max-unpacked", "12Q"], "--max-unpacked"),
+        (["queues", "core", "--nonsense"], "--nonsense"),
+        (["queues", "core", "--color", "pink"], "pink"),
+    ],
+)
+def test_wrong_usage(words: list[str], part: str) -> None:
+    check(vringcore(*words), 2, part, "--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["queues", "/nonexistent/core"], "file"), (["queues"], "usage")]
+)
+def test_errors_as_json(words: list[str], code: str) -> None:
+    run = vringcore(*words, "--json")
+    document = json.loads(run.stdout)
+    schema = json.loads((ROOT / "schemas" / "error-1.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert document["error"]["code"] == code
+    assert document["error"]["message"] in run.stderr
+    check(run, run.returncode)
+
+
+def test_control_characters_in_a_name_do_not_reach_the_terminal() -> None:
+    run = vringcore("queues", "/nonexistent/\x1b[31mred")
+    assert "\x1b" not in run.stderr
+    assert "red" in run.stderr
+
+
+def test_an_unexpected_exception_is_called_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vringcore.cli import queues
+
+    def fail(_: object) -> int:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(queues, "run", fail)
+    assert command_line.main(["queues", "core"]) == 1
+    said = capsys.readouterr().err
+    assert "this is a bug in vringcore" in said
+    assert "Traceback" not in said
+    assert command_line.main(["queues", "core", "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    """``vringcore --help | true``: the reader goes away before anything was written."""
+    command = f"{sys.executable} -m vringcore --help | true; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
