@@ -74,13 +74,18 @@ def _find_pointer(views: Views, part: Range, value: int) -> Iterator[int]:
     size = views.pointer_size
     order = ">" if views.layouts.big_endian else "<"
     needle = struct.pack(order + ("Q" if size == 8 else "I"), value)
+    # A pointer's upper bytes are zero, and so is most memory: looking for the others is faster.
+    rare = needle.strip(b"\0")
+    before = needle.index(rare)
     # A pointer is aligned, and so is every piece of a range: none lies across two of them.
     for piece in views.space.pieces(HostAddress(part.address), part.readable):
-        at = -1 if piece.data is None else piece.data.find(needle)
-        while at >= 0 and piece.data is not None:
-            if (piece.address + at) % size == 0:
-                yield piece.address + at
-            at = piece.data.find(needle, at + 1)
+        data = piece.data or b""
+        hit = data.find(rare)
+        while hit >= 0:
+            at = piece.address + hit - before
+            if at % size == 0 and data.startswith(needle, max(hit - before, 0)):
+                yield at
+            hit = data.find(rare, hit + 1)
 
 
 def _is_element(views: Views, request: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.requests import Age, InFlight, Waiting
 from vringcore.model.values import Absent, Address
@@ -73,8 +74,9 @@ class _Finder:
     def __init__(self, layer: BlockLayer, device: int, queues: Sequence[RawQueue]) -> None:
         self._layer = layer
         self._views = layer.views
-        for view in (VirtIOBlockReq, BlkAioEmAIOCB, Coroutine):
+        for view in (BlkAioEmAIOCB, Coroutine):
             self._views.binding(view)  # a type that is missing is no empty list
+        self._size = self._views.binding(VirtIOBlockReq).type.size
         self._device = device
         self._disk = self._views.at(VirtIOBlock, device)
         self._queues = {int(queue.view.address_): queue for queue in queues}
@@ -200,6 +202,8 @@ class _Finder:
             return known
         request = self._views.at(VirtIOBlockReq, address)
         try:
+            # All of it: what is here in part only cannot be checked, nor shown.
+            self._views.space.read(HostAddress(address), self._size)
             queue = self._queues.get(request.vq)
             valid = (
                 queue is not None and request.dev == self._device and request.index < queue.view.num

@@ -22,7 +22,7 @@ from vringcore.qemu.structs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vringcore.qemu.block import BlockLayer, Node
 
@@ -113,7 +113,7 @@ def waiters(layer: BlockLayer, queue: int) -> Iterator[int]:
         yield co.address_
 
 
-def places_in_loops(layer: BlockLayer, backend: int, coroutines: Iterable[int]) -> list[Place]:
+def places_in_loops(layer: BlockLayer, backend: int, coroutines: Sequence[int]) -> list[Place]:
     """Return the places in the engines of the event loops that work for a back-end.
 
     Worker threads are asked by event loop, which finds flushes too; the kernel's queues by
@@ -122,14 +122,23 @@ def places_in_loops(layer: BlockLayer, backend: int, coroutines: Iterable[int]) 
     :param coroutines: those known to work for the back-end
     """
     places = []
-    loops = {int(node.view.aio_context) for node in layer.graph_of(backend)}
     for co in coroutines:
         kernel = engines.in_kernel(layer.views, co)
         found = layer.keep("requests in linux-aio and io_uring", kernel)
         places += [Place(co, _INNERMOST, waiting) for waiting in found]
-        loops.add(int(layer.views.at(Coroutine, co).ctx))
-    for loop in sorted(loops - {0}):
+    loops = set(layer.keep("the event loops of requests", _loops(layer, backend, coroutines)))
+    for loop in sorted(loops):
         workers = engines.in_worker_threads(layer.views, loop)
         pairs = layer.keep("requests in worker threads", workers)
         places += [Place(co, _INNERMOST, waiting) for co, waiting in pairs]
     return places
+
+
+def _loops(layer: BlockLayer, backend: int, coroutines: Iterable[int]) -> Iterator[int]:
+    for node in layer.graph_of(backend):
+        if node.view.aio_context:
+            yield node.view.aio_context
+    for co in coroutines:
+        loop = layer.views.at(Coroutine, co).ctx
+        if loop:
+            yield loop
