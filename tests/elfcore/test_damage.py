@@ -108,6 +108,5 @@ def test_any_bytes_behind_the_magic(tmp_path: Path, data: bytes) -> None:
     survives(tmp_path / "core", b"\x7fELF\x02\x01\x01" + data)
     path = tmp_path / "program"
     path.write_bytes(b"\x7fELF\x02\x01\x01" + data)
-    with FileSource.open(str(path)) as source:
-        with suppress(VringcoreError):
-            read_executable(source)
+    with FileSource.open(str(path)) as source, suppress(VringcoreError):
+        read_executable(source)
