@@ -13,6 +13,7 @@ from struct import unpack
 from typing import TYPE_CHECKING
 
 from vringcore.addresses import HostAddress
+from vringcore.elfcore.notes import AT_NULL, AT_RANDOM
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.values import Absent
 from vringcore.qemu.absence import absence_of, attempt
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from vringcore.elfcore.core import ElfCore
     from vringcore.view.views import Views
-
-AT_NULL = 0
-AT_RANDOM = 25
 
 NEAR_WORDS = 512
 """The vector's end lies this near below AT_RANDOM's bytes: only an alignment is between them."""

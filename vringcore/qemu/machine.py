@@ -34,8 +34,18 @@ def qemu_version(views: Views, executable: Module | None) -> str | Absent:
     It is a literal of ``version()`` (system/vl.c). The executable's mappings are searched for it;
     as cores seldom hold them, that means reading a megabyte or more of its file.
     """
+    known = views.layouts.derived.get(qemu_version)
+    if isinstance(known, str):
+        return known
     if executable is None:
         return Absent("not-in-core", None, "the core does not tell which file was executed")
+    found = _search_version(views, executable)
+    if isinstance(found, str):
+        views.layouts.derived[qemu_version] = found  # the same in every core of this build
+    return found
+
+
+def _search_version(views: Views, executable: Module) -> str | Absent:
     missing: list[Gap] = []
     searched = 0
     for start, end in _constants_first(views, executable):
