@@ -1,0 +1,154 @@
+"""The virtio layer alone on real cores: gdb says where the rings are and what QEMU made of them.
+
+Nothing of vringcore.qemu is used: addresses, indices and the translation of guest addresses are
+gdb's, so what is compared is the reading of rings and chains itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.cases import CoreCase, iter_cores
+from vringcore.addresses import HostAddress
+from vringcore.elfcore.core import open_elf_core
+from vringcore.errors import MemoryFault
+from vringcore.memory.gaps import Gap, GapKind
+from vringcore.memory.space import AddressSpace, HostSpace, Piece
+from vringcore.virtio import counts
+from vringcore.virtio.blk import read_request
+from vringcore.virtio.chain import ChainEnd, walk_chain
+from vringcore.virtio.features import EVENT_IDX, RING_PACKED, has_feature
+from vringcore.virtio.split import RingAddresses, SplitRing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.virtio.descriptors import Descriptor
+
+pytestmark = pytest.mark.lab
+
+CORES = [core for core in iter_cores() if core.gdb is not None and core.gdb.get("devices")]
+NO_CORES: list[Any] = [
+    pytest.param(None, marks=pytest.mark.skip("no cores: run `python -m tests.lab make 7.2`"))
+]
+
+
+class GuestSpace(AddressSpace[int]):
+    """Guest memory by gdb's reading of QEMU's FlatView."""
+
+    def __init__(self, host: HostSpace, flat_view: list[dict[str, Any]]) -> None:
+        self.host = host
+        self.flat_view = [part for part in flat_view if part["host"]]
+
+    def pieces(self, address: int, size: int) -> Iterator[Piece]:
+        for part in self.flat_view:
+            start = part["start"]
+            if start <= address and address + size <= start + part["size"]:
+                yield from self.host.pieces(HostAddress(part["host"] + address - start), size)
+                return
+        yield Piece(address, size, None, Gap(GapKind.NOT_RAM, address, size))
+
+
+@pytest.fixture(
+    params=CORES or NO_CORES,
+    ids=lambda core: core.name if core else "none",
+)
+def case(request: pytest.FixtureRequest) -> CoreCase:
+    assert isinstance(request.param, CoreCase)
+    return request.param
+
+
+@pytest.fixture
+def memory(case: CoreCase) -> Iterator[HostSpace]:
+    with open_elf_core(str(case.path)) as core:
+        yield core.memory
+
+
+def split_rings(
+    case: CoreCase, memory: HostSpace
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], SplitRing[HostAddress]]]:
+    """Yield device, queue and ring of every split ring that QEMU has mapped."""
+    for device in case.gdb["devices"]:
+        features = device["fields"]["guest_features"]
+        for queue in device["queues"]:
+            caches = (queue["caches"] or {}).get("fields", {})
+            parts = [caches.get(f"{part}.ptr") for part in ("desc", "avail", "used")]
+            if all(parts) and not has_feature(features, RING_PACKED):
+                yield (
+                    device,
+                    queue,
+                    SplitRing(
+                        memory,
+                        RingAddresses(*parts),
+                        queue["fields"]["vring.num"],
+                        event_idx=has_feature(features, EVENT_IDX),
+                    ),
+                )
+
+
+def word(raw: bytes, offset: int) -> int:
+    return int.from_bytes(raw[offset : offset + 2], "little")
+
+
+def test_every_part_of_every_ring_is_the_raw_bytes(case: CoreCase, memory: HostSpace) -> None:
+    for _, queue, ring in split_rings(case, memory):
+        truth = queue["rings"]
+        if None in truth.values():
+            with pytest.raises(MemoryFault):
+                ring.descriptors()
+            continue
+        table, available, used = (bytes.fromhex(truth[p]) for p in ("desc", "avail", "used"))
+        assert ring.breaches() == ()
+        for d in ring.descriptors():
+            raw = b"".join(
+                value.to_bytes(width, "little")
+                for value, width in ((d.address, 8), (d.length, 4), (d.flags, 2), (d.next, 2))
+            )
+            assert raw == table[16 * d.index : 16 * d.index + 16]
+        indices = ring.indices()
+        assert (indices.avail_flags, indices.avail_idx) == (word(available, 0), word(available, 2))
+        assert (indices.used_flags, indices.used_idx) == (word(used, 0), word(used, 2))
+        if ring.event_idx:
+            assert indices.used_event == word(available, 4 + 2 * ring.size)
+            assert indices.avail_event == word(used, 4 + 8 * ring.size)
+        heads = b"".join(head.to_bytes(2, "little") for head in ring.available())
+        assert heads == available[4 : 4 + 2 * ring.size]
+        entries = b"".join(n.to_bytes(4, "little") for entry in ring.used() for n in entry)
+        assert entries == used[4 : 4 + 8 * ring.size]
+
+
+def test_popped_is_what_qemu_counts_in_use(case: CoreCase, memory: HostSpace) -> None:
+    for _, queue, ring in split_rings(case, memory):
+        fields, used_idx = queue["fields"], ring.indices().used_idx
+        if not isinstance(used_idx, int):
+            continue
+        popped = counts.popped(fields["last_avail_idx"], used_idx)
+        assert counts.leaked(popped, fields["inuse"]) == 0
+
+
+def ranges(buffers: Iterator[Descriptor]) -> list[tuple[int, int]]:
+    return [(buffer.address, buffer.length) for buffer in buffers]
+
+
+def test_chains_of_requests_in_flight_are_the_elements_qemu_popped(
+    case: CoreCase, memory: HostSpace
+) -> None:
+    guest = GuestSpace(memory, case.gdb["flat_view"])
+    rings = {
+        (device["address"], queue["fields"]["queue_index"]): ring
+        for device, queue, ring in split_rings(case, memory)
+    }
+    for request in case.gdb["requests"]:
+        ring = rings.get((request["device"], request["queue"]))
+        if ring is None or isinstance(ring.indices().avail_idx, MemoryFault):
+            continue
+        chain = walk_chain(ring.table, request["index"], guest)
+        assert (chain.end, chain.remarks) == (ChainEnd.COMPLETE, ())
+        for writable, truth in ((False, "out_buffers"), (True, "in_buffers")):
+            expected = [(b["dma_address"], b["length"]) for b in request[truth]]
+            assert ranges(chain.buffers(writable=writable)) == expected
+        found = read_request(chain, guest)
+        assert (found.header.type, found.header.sector) == (request["type"], request["out_sector"])
+        assert found.status_address == sum(expected[-1]) - 1
