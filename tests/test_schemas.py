@@ -13,12 +13,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.report.strategies import any_of
-from vringcore.cli.schemas import DOCUMENTS, schema_files
+from vringcore.cli.schemas import schema_files
+from vringcore.layout.bundle import Bundle, Typed, put_type, to_json
+from vringcore.layout.types import (
+    Array,
+    Base,
+    Code,
+    Enum,
+    Function,
+    Member,
+    Named,
+    Pointer,
+    Qualified,
+    Record,
+    Symbol,
+    Typedef,
+    Variable,
+    Void,
+)
 from vringcore.model.devices import Device
+from vringcore.model.error import ErrorDocument
 from vringcore.model.queues import Queue
+from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_schema
 from vringcore.model.values import encode
 
+PRINTED = (ErrorDocument, Report, RingDocument)
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
 
@@ -39,7 +59,7 @@ def test_no_schema_file_is_left_over() -> None:
     assert sorted(path.name for path in SCHEMAS.glob("*.json")) == sorted(schema_files())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.__name__)
+@pytest.mark.parametrize("document", PRINTED, ids=lambda document: document.__name__)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_document_is_valid(document: type[msgspec.Struct], data: st.DataObject) -> None:
@@ -82,7 +102,7 @@ def test_addresses_are_hex_strings() -> None:
 @given(data=st.data())
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_damaged_report_is_refused(damage: dict[str, Any], data: st.DataObject) -> None:
-    report = json.loads(encode(data.draw(any_of(DOCUMENTS[1]))))
+    report = json.loads(encode(data.draw(any_of(Report))))
     with pytest.raises(jsonschema.ValidationError):
         validator("report-1.json").validate({**report, **damage})
 
@@ -112,3 +132,32 @@ def test_the_model_has_what_the_contract_names() -> None:
     queue = {field.encode_name for field in msgspec.structs.fields(Queue)}
     assert {"id", "kind", "qom_path", "pci_address", "serial", "ring_owner", "queues"} <= device
     assert {"index", "role", "fields", "guest", "counts", "in_flight"} <= queue
+
+
+def test_a_layout_bundle_is_valid() -> None:
+    """Every kind of C type in one bundle, as the cache and `layout build` write it."""
+    number = Base("int", 4, "signed")
+    record = Record(
+        "struct",
+        "S",
+        24,
+        (
+            Member("bits", number, 0, 3, 1),
+            Member(None, Record("union", None, 8, (Member("a", Array(number, 2), 0),)), 8),
+            Member("call", Pointer(Function(Void(), (Qualified("const", number),))), 16),
+            Member("next", Pointer(Named("struct", "S")), 16),
+        ),
+    )
+    bundle = Bundle(build_id="01bb8bebb51bd28c3075be9af838a172d287e316")
+    put_type(bundle, "struct S", Typed(record, "hw/virtio/virtio.c"))
+    put_type(bundle, "enum E", Typed(Enum("E", 4, False, {"A": 0})))
+    put_type(bundle, "typedef T", Typed(Typedef("T", Array(number, None))))
+    bundle.variables["v"] = Variable("v", 0x1000, number)
+    bundle.functions["f"] = Code("f", 0x2000, 16)
+    bundle.symbols_at.update({"2000": Symbol("f", 0x2000, 16), "3000": None})
+    document = json.loads(to_json(bundle))
+    validator("layout-1.json").validate(document)
+    assert document["schema"] == "vringcore/layout/1"
+    document["types"]["struct S"]["definition"]["members"][0]["offset"] = "0"
+    with pytest.raises(jsonschema.ValidationError):
+        validator("layout-1.json").validate(document)

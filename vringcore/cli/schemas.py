@@ -8,21 +8,23 @@ from pathlib import Path
 
 import msgspec
 
+from vringcore.layout.bundle import Bundle, Typed
 from vringcore.model.error import ErrorDocument
 from vringcore.model.report import Report, RingDocument
-from vringcore.model.schema import document_schema
+from vringcore.model.schema import document_name, document_schema
 
-DOCUMENTS: tuple[type[msgspec.Struct], ...] = (ErrorDocument, Report, RingDocument)
-"""Every document that a verb prints."""
+DOCUMENTS: tuple[type[msgspec.Struct], ...] = (Bundle, ErrorDocument, Report, RingDocument)
+"""Every document that a verb prints or reads."""
 
 
 def schema_files() -> dict[str, str]:
     """Return the text of each schema file by its name: ``report-1.json`` …"""
     files = {}
     for document in DOCUMENTS:
-        name = next(f.default for f in msgspec.structs.fields(document) if f.name == "schema")
+        member = next(f for f in msgspec.structs.fields(document) if f.name == "schema")
+        name = document_name(member)
         _, kind, version = name.split("/")
-        schema = document_schema(document, name)
+        schema = document_schema(document, name, raw=Typed if document is Bundle else None)
         files[f"{kind}-{version}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return files
 

@@ -30,6 +30,8 @@ _SCALARS: dict[Any, Schema] = {
     str: {"type": "string"},
 }
 
+_RAW = "msgspec.Raw"
+
 _FIELD_VALUE: Schema = {
     "description": (
         "A value of a C type. Addresses are hex strings, integers wider than 64 bits decimal "
@@ -46,20 +48,32 @@ _FIELD_VALUE: Schema = {
 }
 
 
-def document_schema(document: type[msgspec.Struct], title: str) -> Schema:
+def document_schema(
+    document: type[msgspec.Struct], title: str, *, raw: type[msgspec.Struct] | None = None
+) -> Schema:
     """Return the schema of a document type, complete with the definitions it refers to.
 
     :param document: a struct type with a ``schema`` member whose default names the document
     :param title: that name, such as ``vringcore/report/1``
+    :param raw: what lies in the document's members of type :class:`msgspec.Raw`, if it has any
     """
     definitions: dict[str, Schema] = {}
+    if raw is not None:
+        definitions[_RAW] = _reference(raw, definitions)
     body = _struct(document, definitions)
+    definitions.pop(_RAW, None)
     return {
         "$schema": DIALECT,
         "title": title,
         **body,
         "$defs": {name: definitions[name] for name in sorted(definitions)},
     }
+
+
+def document_name(field: msgspec.structs.FieldInfo) -> str:
+    """Return the document's own name: the default of its ``schema`` member."""
+    made = field.default_factory
+    return str(field.default if made is msgspec.NODEFAULT else made())
 
 
 def _struct(struct: type[msgspec.Struct], definitions: dict[str, Schema]) -> Schema:
@@ -81,11 +95,13 @@ def _struct(struct: type[msgspec.Struct], definitions: dict[str, Schema]) -> Sch
 
 def _property(field: msgspec.structs.FieldInfo, definitions: dict[str, Schema]) -> Schema:
     if field.name == "schema":  # a document's own name
-        return {"const": field.default}
+        return {"const": document_name(field)}
     return _type(field.type, definitions)
 
 
 def _can_be_missing(field: msgspec.structs.FieldInfo, omit_defaults: bool) -> bool:
+    if field.name == "schema":
+        return False
     return field.default is msgspec.UNSET or (omit_defaults and not field.required)
 
 
@@ -95,8 +111,15 @@ def _type(hint: Any, definitions: dict[str, Schema]) -> Schema:
         return {"$ref": "#/$defs/FieldValue"}
     if hint in _SCALARS:
         return _SCALARS[hint]
+    if hint is msgspec.Raw and _RAW in definitions:
+        return definitions[_RAW]
     if inspect.isclass(hint) and issubclass(hint, msgspec.Struct):
         return _reference(hint, definitions)
+    return _generic(hint, definitions)
+
+
+def _generic(hint: Any, definitions: dict[str, Schema]) -> Schema:
+    """Return the schema of a hint with arguments: a union, a list, a literal …"""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _union(arguments, definitions)
@@ -108,13 +131,6 @@ def _type(hint: Any, definitions: dict[str, Schema]) -> Schema:
         return {"type": "object", "additionalProperties": _type(arguments[1], definitions)}
     if origin is list or (origin is tuple and arguments[1:] == (...,)):
         return {"type": "array", "items": _type(arguments[0], definitions)}
-    if origin is tuple:
-        return {
-            "type": "array",
-            "prefixItems": [_type(each, definitions) for each in arguments],
-            "minItems": len(arguments),
-            "maxItems": len(arguments),
-        }
     raise TypeError(f"no JSON Schema is known for {hint!r}")
 
 
