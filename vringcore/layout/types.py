@@ -147,8 +147,23 @@ class Variable(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Symbol(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An ELF symbol: link-time address and ``st_size``."""
+    """An ELF symbol: link-time address and ``st_size``.
+
+    ``address`` is the offset in the module's TLS block when ``thread_local``.
+    """
 
     name: str
     address: int
     size: int
+    thread_local: bool = False
+
+
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A function with code of its own: link-time address and size of its main range, and type."""
+
+    name: str
+    address: int
+    size: int
+    type: Type | None = None
+    unit: str = ""
+    external: bool = False

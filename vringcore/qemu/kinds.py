@@ -16,7 +16,6 @@ from vringcore.qemu.structs import (
     IOThread,
     SCSIDevice,
     VirtIOBlock,
-    VirtIOBlockDataPlane,
     VirtIOSCSICommon,
 )
 from vringcore.view.lists import collect
@@ -62,12 +61,12 @@ def _blk(views: Views, objects: ObjectModel, device: HostAddress, queues: int) -
     )
     return Own(
         disks=(disk,),
-        iothread=attempt(lambda: _iothread(views, objects, block.iothread)),
+        iothread=attempt(lambda: _iothread(objects, block.iothread)),
         queue_iothreads=_mapped_iothreads(views, objects, block, queues),
     )
 
 
-def _iothread(views: Views, objects: ObjectModel, address: int) -> str | None:
+def _iothread(objects: ObjectModel, address: int) -> str | None:
     """Return an IOThread's id: the last part of its path below /objects."""
     return objects.path(address).rsplit("/", 1)[-1] if address else None
 
@@ -119,7 +118,7 @@ def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
     common = views.at(VirtIOSCSICommon, device)
     return Own(
         disks=tuple(disks),
-        iothread=attempt(lambda: _iothread(views, objects, common.iothread)),
+        iothread=attempt(lambda: _iothread(objects, common.iothread)),
     )
 
 

@@ -7,6 +7,7 @@ source files that define the type, newest place first: a hint for finding it fas
 
 from __future__ import annotations
 
+from vringcore.layout.wanted import Wanted
 from vringcore.view.declare import (
     View,
     boolean,
@@ -486,3 +487,12 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "qemu_uuid": ("system/globals.c", "softmmu/globals.c", "softmmu/vl.c"),
 }
 """Global and static variables that every question needs, and the files that define them."""
+
+
+def _wanted() -> Wanted:
+    views = [v for v in globals().values() if isinstance(v, type) and issubclass(v, View)]
+    return Wanted(types={v.c_type: v.unit for v in views if v.c_type}, variables=VARIABLES)
+
+
+WANTED = _wanted()
+"""All of the above, looked up in one pass when a build is first met."""

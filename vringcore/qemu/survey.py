@@ -145,7 +145,7 @@ class Survey:
     def _with_chains(
         self, raw: RawDevice, queue: RawQueue, in_flight: list[InFlight]
     ) -> tuple[InFlight, ...]:
-        """Join requests to their descriptors. A head's chain stays the device's until it is used."""
+        """Join requests to their descriptors, which stay the device's until it uses the chain."""
         if not in_flight or queue.place.state != "ready":
             return tuple(in_flight)
         if has_feature(raw.guest_features, RING_PACKED):

@@ -1,0 +1,146 @@
+"""All units of ``.debug_info`` by offset and by the name of their source file.
+
+A unit's root entry is decoded by its own abbreviation only where that is cheap or in doubt: GCC
+gives every unit its own table with the root's code deep inside it. Units of one compiler lay their
+roots out alike, so the name's place is taken from one unit and tried on the others; what is read
+there counts only if it is the start of a string, and is checked again when the unit is used.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.leb import uleb
+from vringcore.debuginfo.units import UnitHeader
+from vringcore.errors import DwarfError, VringcoreError
+
+if TYPE_CHECKING:
+    from vringcore.debuginfo.dwarf import Dwarf
+    from vringcore.debuginfo.units import Unit
+
+_HEAD = 64
+"""Bytes read of each unit: its header and the start of its root entry."""
+
+MAX_UNITS = 1 << 20
+
+
+class UnitChain:
+    """Where the units lie, in the section's order, and what their files are called."""
+
+    def __init__(self, dwarf: Dwarf) -> None:
+        self._dwarf = dwarf
+        self._heads: list[bytes] = []
+        self._by_base: dict[str, list[int]] | None = None
+        self._names: list[str] = []
+        self.offsets: list[int] = []
+        self._read_headers()
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def _read_headers(self) -> None:
+        section = self._dwarf.info
+        read, size = section.read, section.size
+        length_of = struct.Struct(self._dwarf.order + "I").unpack_from
+        offsets, heads = self.offsets, self._heads
+        pos = 0
+        while pos < size:
+            head = read(pos, _HEAD)
+            if len(head) < 12:
+                raise DwarfError(
+                    "the debug information ends inside a unit's header",
+                    where=f"unit at .debug_info+{pos:#x}",
+                )
+            length = length_of(head)[0]
+            if not length:
+                break  # Padding.
+            offsets.append(pos)
+            heads.append(head)
+            pos += length + 4
+            if pos > size or len(offsets) > MAX_UNITS:
+                UnitHeader(head, offsets[-1], self._dwarf.order)
+                raise DwarfError(
+                    "a unit leaves its section",
+                    where=f"unit at .debug_info+{offsets[-1]:#x}",
+                    seen=f"{length} bytes",
+                    expected=f"at most {size - offsets[-1]}",
+                )
+
+    def number_at(self, offset: int) -> int:
+        """Return the number of the unit that starts at or before an offset, -1 if none does."""
+        return bisect_right(self.offsets, offset) - 1
+
+    @property
+    def names(self) -> list[str]:
+        """The units' source files, "" where a unit has none that could be read."""
+        if not self._names:
+            self._names = self._read_names()
+        return self._names
+
+    def ending_with(self, suffix: str) -> list[int]:
+        """Return the numbers of the units whose file's path ends with ``suffix`` (whole parts)."""
+        if self._by_base is None:
+            self._by_base = {}
+            for number, name in enumerate(self.names):
+                self._by_base.setdefault(name.rpartition("/")[2], []).append(number)
+        found = self._by_base.get(suffix.rpartition("/")[2], [])
+        names = self.names
+        return [n for n in found if names[n] == suffix or names[n].endswith("/" + suffix)]
+
+    def _read_names(self) -> list[str]:
+        guess = None
+        names: list[str] = []
+        for number, head in enumerate(self._heads):
+            name = guess.name(head) if guess is not None else None
+            if name is None:
+                try:
+                    unit = self._dwarf.unit(number)
+                    name = unit.name
+                except VringcoreError:
+                    name = ""
+                else:
+                    guess = guess or _Guess.of(unit)
+            names.append(name)
+        return names
+
+
+class _Guess:
+    """Where the name lies in the root entries of one compiler's units."""
+
+    def __init__(self, unit: Unit, at: int, form: int) -> None:
+        dwarf = unit.dwarf
+        self._version = unit.header.version
+        self._first = unit.header.first
+        self._at = at
+        self._number = struct.Struct(dwarf.order + "I").unpack_from
+        self._strings = dwarf.strings if form == dw.FORM_STRP else dwarf.line_strings
+        self._kind = unit.header.kind
+        self._version_of = struct.Struct(dwarf.order + "H").unpack_from
+
+    @classmethod
+    def of(cls, unit: Unit) -> _Guess | None:
+        abbrev = unit.root().abbrev
+        form = abbrev.forms.get(dw.AT_NAME)
+        at = abbrev.offsets.get(dw.AT_NAME)
+        if at is None or form not in (dw.FORM_STRP, dw.FORM_LINE_STRP):
+            return None
+        return cls(unit, at, form)
+
+    def name(self, head: bytes) -> str | None:
+        """Return the name, None if what lies there cannot be it."""
+        if self._version_of(head, 4)[0] != self._version:
+            return None
+        if self._version == 5 and head[6] != self._kind:
+            return None
+        pos = self._first
+        if head[pos] < 0x80:
+            pos += 1
+        else:
+            pos = uleb(head, pos)[1]
+        offset = self._number(head, pos + self._at)[0]
+        if not self._strings.starts_at(offset):
+            return None
+        return self._strings[offset].decode("utf-8", "backslashreplace")

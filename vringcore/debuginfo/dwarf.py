@@ -1,0 +1,175 @@
+"""The debug information of one file: its sections, strings, tables and units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.debuginfo.abbrev import AbbrevTable, Encoding
+from vringcore.debuginfo.chain import UnitChain
+from vringcore.debuginfo.strings import Strings
+from vringcore.debuginfo.toplevel import TopLevel
+from vringcore.debuginfo.units import Unit, UnitHeader
+from vringcore.errors import DebugInfoMissingError, DwarfError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vringcore.debuginfo.elf import ElfFile
+
+KEPT_BYTES = 32 << 20
+"""Bytes of units that are kept decoded; the oldest go first."""
+
+
+class Dwarf:
+    """One file's debug information.
+
+    :param alternate: opens the file that ``.gnu_debugaltlink`` names (dwz's common part)
+    :raises DebugInfoMissingError: if the file has none
+    """
+
+    def __init__(self, elf: ElfFile, alternate: Callable[[ElfFile], Dwarf] | None = None) -> None:
+        info, abbrev = elf.section(".debug_info"), elf.section(".debug_abbrev")
+        if info is None or abbrev is None:
+            raise DebugInfoMissingError(
+                "no debug information in the file",
+                where=elf.path,
+                seen="no .debug_info section" if info is None else "no .debug_abbrev section",
+            )
+        self.elf = elf
+        self.info = info
+        self.order = elf.header.byteorder
+        self.byteorder: str = "big" if elf.header.big_endian else "little"
+        self.strings = Strings(elf.section(".debug_str"), ".debug_str")
+        self.line_strings = Strings(elf.section(".debug_line_str"), ".debug_line_str")
+        self._abbrev = abbrev
+        self._open_alternate = alternate
+        self._alternate: Dwarf | None = None
+        self._chain: UnitChain | None = None
+        self._encodings: dict[tuple[int, int], Encoding] = {}
+        self._tables: dict[tuple[int, Encoding], AbbrevTable] = {}
+        self._units: dict[int, Unit] = {}
+        self._kept = 0
+        self._top_levels: dict[int, TopLevel] = {}
+
+    @property
+    def chain(self) -> UnitChain:
+        """All units by offset and name."""
+        if self._chain is None:
+            self._chain = UnitChain(self)
+        return self._chain
+
+    def unit(self, number: int, *, keep: bool = True) -> Unit:
+        """Return a unit by its place in the section.
+
+        :param keep: False for a unit that is only passed over
+        :raises DwarfError: if it is of a kind that is not read here, or damaged
+        """
+        unit = self._units.get(number)
+        if unit is None:
+            unit = self._read_unit(self.chain.offsets[number])
+            if keep:
+                self._keep(number, unit)
+        return unit
+
+    def _keep(self, number: int, unit: Unit) -> None:
+        self._kept += len(unit.data)
+        self._units[number] = unit
+        while self._kept > KEPT_BYTES and len(self._units) > 1:
+            oldest = next(iter(self._units))
+            self._kept -= len(self._units.pop(oldest).data)
+
+    def _read_unit(self, offset: int) -> Unit:
+        header = UnitHeader(self.info.read(offset, 24), offset, self.order)
+        data = self.info.read(offset, header.size)
+        if len(data) != header.size:
+            raise DwarfError(
+                "a unit leaves its section",
+                where=f"unit at .debug_info+{offset:#x}",
+                seen=f"{len(data)} bytes",
+                expected=str(header.size),
+            )
+        key = (header.version, header.address_size)
+        encoding = self._encodings.get(key)
+        if encoding is None:
+            encoding = self._encodings[key] = Encoding(*key, self.order)
+        table = self._tables.get((header.abbrev_offset, encoding))
+        if table is None:
+            table = AbbrevTable(self._abbrev.data, header.abbrev_offset, encoding)
+            self._tables[header.abbrev_offset, encoding] = table
+        return Unit(self, header, data, encoding, table)
+
+    def unit_holding(self, offset: int) -> tuple[Unit, int]:
+        """Return the unit around an offset of ``.debug_info``, and the offset inside it.
+
+        :raises DwarfError: if no unit is there
+        """
+        number = self.chain.number_at(offset)
+        if number >= 0:
+            unit = self.unit(number)
+            inside = offset - unit.offset
+            if unit.header.first <= inside < len(unit.data):
+                return unit, inside
+        raise DwarfError("a reference to no entry", seen=f".debug_info+{offset:#x}")
+
+    def type_unit(self, signature: int) -> tuple[Unit, int]:
+        """Return where the type of a type unit lies.
+
+        :raises DwarfError: always: type units are not read here
+        """
+        raise DwarfError(
+            "the debug information keeps types in type units",
+            seen=f"signature {signature:#018x}",
+            expected="a build without -fdebug-types-section",
+        )
+
+    def alternate(self) -> Dwarf:
+        """Return the debug information of dwz's common file.
+
+        :raises DwarfError: if the file does not name one, or it was not found
+        """
+        if self._alternate is None:
+            if self._open_alternate is None:
+                link = self.elf.alternate_link()
+                raise DwarfError(
+                    "the debug information refers to a common file that is not at hand",
+                    where=self.elf.path,
+                    seen="no .gnu_debugaltlink" if link is None else f"the name {link[0]}",
+                    hint="install the package with the .dwz file, or name its directory",
+                )
+            self._alternate = self._open_alternate(self.elf)
+        return self._alternate
+
+    def string_offset(self, base: int, index: int) -> int:
+        """Return an entry of ``.debug_str_offsets``.
+
+        :raises DwarfError: if it lies outside the section
+        """
+        return self._indexed(".debug_str_offsets", base, index, 4)
+
+    def indexed_address(self, base: int, index: int, size: int) -> int:
+        """Return an entry of ``.debug_addr``.
+
+        :raises DwarfError: if it lies outside the section
+        """
+        return self._indexed(".debug_addr", base, index, size)
+
+    def _indexed(self, name: str, base: int, index: int, size: int) -> int:
+        section = self.elf.section(name)
+        at = base + index * size
+        data = section.data[at : at + size] if section is not None else b""
+        if len(data) != size:
+            raise DwarfError(
+                "an index leaves its table",
+                where=f"{name}+{base:#x}",
+                seen=f"index {index}",
+            )
+        return int.from_bytes(data, self.byteorder)  # type: ignore[arg-type]
+
+    def top_level(self, number: int, mask: int) -> TopLevel:
+        """Return the names that a unit defines at file scope, of at least the kinds in ``mask``."""
+        known = self._top_levels.get(number)
+        if known is None or mask & ~known.mask:
+            if known is not None:
+                mask |= known.mask
+            known = self._top_levels[number] = TopLevel(self.unit(number), mask)
+        return known

@@ -1,0 +1,198 @@
+"""Finding a module's file and its debug information, each checked by build-id.
+
+A core names files, and whoever wrote the core chose the names: what is opened is a regular file of
+this machine, inside the sysroot if one was given, and of the very build that the core ran.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.debuginfo.elf import ElfFile
+from vringcore.errors import ExecutableMismatchError, VringcoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SYSTEM_DEBUG_DIR = "/usr/lib/debug"
+
+_MAX_NAME = 4096
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A file that was looked for: its path, "" if there is none, and every place that was tried."""
+
+    path: str
+    log: tuple[str, ...]
+
+
+def find_executable(
+    build_id: str,
+    path: str,
+    *,
+    given: str | None = None,
+    debug_dirs: Sequence[str] = (),
+    sysroot: str | None = None,
+) -> Found:
+    """Find the file of a module: the user's, the one that the core names, one by build-id.
+
+    :param build_id: the module's, as the core has it; "" if it does not: then names decide
+    :param path: the path in the core
+    :param given: the file that the user gave for it
+    :param debug_dirs: directories with ``.build-id`` trees, before the system's
+    :param sysroot: where the core's paths are looked up instead of at the root
+    :raises ExecutableMismatchError: if ``given`` is another build
+    :raises FileError, ElfFormatError: if ``given`` cannot be read
+    """
+    if given is not None:
+        with ElfFile.open(given) as elf:
+            found = elf.build_id
+        if build_id and found != build_id:
+            raise ExecutableMismatchError(
+                "the executable is another build than the one that ran",
+                where=given,
+                seen=f"build-id {found or 'none'}",
+                expected=f"build-id {build_id}",
+                hint="give the file of the very package that was running",
+            )
+        return Found(given, ())
+    places = []
+    if len(path) < _MAX_NAME and os.path.isabs(path):  # noqa: PTH117
+        places.append(in_sysroot(path, sysroot))
+    places += _by_build_id(build_id, _directories(debug_dirs, sysroot), "")
+    log = [] if build_id else ["the core does not tell the build-id: the file is taken by name"]
+    found = next((p for p in places if p and _is_it(p, build_id, log)), "")
+    return Found(found, tuple(log))
+
+
+def find_debug_file(
+    build_id: str,
+    executable: str,
+    *,
+    debug_files: Sequence[str] = (),
+    debug_dirs: Sequence[str] = (),
+    sysroot: str | None = None,
+) -> Found:
+    """Find a module's debug information: the user's files, its own, by build-id, by debug link.
+
+    :param build_id: the module's, "" if it has none
+    :param executable: the module's own file, "" if it was not found
+    :param debug_files: files that the user gave, of any module
+    :param debug_dirs: directories with ``.build-id`` trees, before the system's
+    """
+    log: list[str] = []
+    directories = _directories(debug_dirs, sysroot)
+    places: list[tuple[str, int | None]] = [(path, None) for path in debug_files]
+    places += [(executable, None)] if executable else []
+    places += [(path, None) for path in _by_build_id(build_id, directories, ".debug")]
+    for path, checksum in places:
+        if _is_it(path, build_id, log, dwarf=True, checksum=checksum):
+            return Found(path, tuple(log))
+    for path, checksum in _by_link(executable, directories, log):
+        if _is_it(path, build_id, log, dwarf=True, checksum=checksum):
+            return Found(path, tuple(log))
+    return Found("", tuple(log))
+
+
+def find_alternate_file(elf: ElfFile, *, debug_dirs: Sequence[str] = ()) -> Found:
+    """Find the common file of dwz that ``.gnu_debugaltlink`` of a debug file names."""
+    link = elf.alternate_link()
+    if link is None:
+        return Found("", ("no .gnu_debugaltlink",))
+    name, build_id = link
+    beside = os.path.dirname(elf.path) or "."  # noqa: PTH120
+    directories = _directories(debug_dirs, None)
+    places = [os.path.join(beside, name)]  # noqa: PTH118
+    places += [f"{directory}/.dwz/{os.path.basename(name)}" for directory in directories]  # noqa: PTH119
+    places += _by_build_id(build_id, directories, ".debug")
+    log: list[str] = []
+    found = next((p for p in places if _is_it(p, build_id, log, dwarf=True)), "")
+    return Found(found, tuple(log))
+
+
+def _directories(debug_dirs: Sequence[str], sysroot: str | None) -> list[str]:
+    system = in_sysroot(SYSTEM_DEBUG_DIR, sysroot)
+    return [*debug_dirs, system] if system else list(debug_dirs)
+
+
+def _by_build_id(build_id: str, directories: list[str], suffix: str) -> list[str]:
+    if len(build_id) < 4 or not all(c in "0123456789abcdef" for c in build_id):
+        return []
+    name = f".build-id/{build_id[:2]}/{build_id[2:]}{suffix}"
+    cache = os.environ.get("DEBUGINFOD_CACHE_PATH") or os.path.expanduser(  # noqa: PTH111
+        "~/.cache/debuginfod_client"
+    )
+    kept = f"{cache}/{build_id}/{'debuginfo' if suffix else 'executable'}"
+    return [*(f"{directory}/{name}" for directory in directories), kept]
+
+
+def _by_link(
+    executable: str, directories: list[str], log: list[str]
+) -> Iterator[tuple[str, int | None]]:
+    if not executable:
+        return
+    try:
+        with ElfFile.open(executable) as elf:
+            link = elf.debug_link()
+    except VringcoreError as error:
+        log.append(str(error))
+        return
+    if link is None or "/" in link[0] or link[0] in (".", ".."):
+        return
+    name, checksum = link
+    beside = os.path.dirname(os.path.abspath(executable))  # noqa: PTH100, PTH120
+    yield f"{beside}/{name}", checksum
+    yield f"{beside}/.debug/{name}", checksum
+    for directory in directories:
+        yield f"{directory}{beside}/{name}", checksum
+
+
+def _is_it(
+    path: str, build_id: str, log: list[str], *, dwarf: bool = False, checksum: int | None = None
+) -> bool:
+    """Tell whether a file is of the build, and log why not."""
+    if not os.path.exists(path):  # noqa: PTH110
+        log.append(f"{path}: not there")
+        return False
+    try:
+        with ElfFile.open(path, what="debug file" if dwarf else "executable") as elf:
+            reason = _why_not(elf, build_id, dwarf, checksum)
+    except VringcoreError as error:
+        reason = str(error)
+    if reason:
+        log.append(f"{path}: {reason}")
+    return not reason
+
+
+def _why_not(elf: ElfFile, build_id: str, dwarf: bool, checksum: int | None) -> str:
+    found = elf.build_id
+    if build_id and found != build_id and (found or checksum is None):
+        return f"build-id {found or 'none'}, not {build_id}"
+    if not found and checksum is not None and _crc32(elf) != checksum:
+        return "its checksum is not the one in .gnu_debuglink"
+    return "no debug information in it" if dwarf and not elf.has_dwarf else ""
+
+
+def in_sysroot(path: str, sysroot: str | None) -> str:
+    """Return a path of the core below the sysroot; "" if it leads out of it.
+
+    Symbolic links are followed, since a container's tree is full of them, and judged by where
+    they end.
+    """
+    if sysroot is None:
+        return path
+    root = os.path.realpath(sysroot)
+    full = os.path.realpath(root + "/" + path.lstrip("/"))
+    return full if full == root or full.startswith(root.rstrip("/") + "/") else ""
+
+
+def _crc32(elf: ElfFile) -> int:
+    from zlib import crc32
+
+    value, step = 0, 1 << 20
+    for offset in range(0, elf.source.size, step):
+        value = crc32(elf.source.pread(offset, step), value)
+    return value

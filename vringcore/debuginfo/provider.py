@@ -1,0 +1,252 @@
+"""Layouts from a module's own files: its debug information, then its ELF symbols."""
+
+from __future__ import annotations
+
+from functools import wraps
+from struct import error as struct_error
+from threading import RLock
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from vringcore.debuginfo.elf import ElfFile
+from vringcore.debuginfo.find import find_alternate_file, find_debug_file
+from vringcore.debuginfo.symbols import SymbolTable
+from vringcore.errors import DwarfError, VringcoreError
+from vringcore.layout.bundle import Typed
+from vringcore.layout.provider import NotSearched
+from vringcore.layout.types import Code, Variable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vringcore.debuginfo.dwarf import Dwarf
+    from vringcore.debuginfo.find import Found
+    from vringcore.debuginfo.search import Search
+    from vringcore.debuginfo.variables import FoundVariable
+    from vringcore.layout.types import Symbol
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _ours(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn what damaged input makes the readers raise into DwarfError."""
+
+    @wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except (IndexError, struct_error, RecursionError, OverflowError, MemoryError) as error:
+            raise DwarfError(
+                "damaged debug information", seen=f"{type(error).__name__}: {error}"
+            ) from error
+
+    return guarded
+
+
+class DebugInfo:
+    """The provider over one module's files; nothing is opened before something is asked.
+
+    :param build_id: the module's; "" takes any
+    :param executable: the module's own file, "" if it was not found
+    :param debug_files, debug_dirs, sysroot: as :func:`~vringcore.debuginfo.find.find_debug_file`
+        takes them
+    """
+
+    name = "debug information"
+
+    def __init__(
+        self, build_id: str, executable: str, *, debug_files: Sequence[str] = (),
+        debug_dirs: Sequence[str] = (), sysroot: str | None = None,
+    ) -> None:  # fmt: skip
+        self._build_id = build_id
+        self._executable = executable
+        self._debug_files = tuple(debug_files)
+        self._debug_dirs = tuple(debug_dirs)
+        self._sysroot = sysroot
+        self._debug: Found | None = None
+        self._lock = RLock()
+        self._opened: dict[str, ElfFile] = {}
+        self._search: Search | None = None
+        self._tables: list[SymbolTable] | None = None
+
+    @_ours
+    def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:
+        """Return a type's definition; see :class:`~vringcore.layout.provider.Provider`."""
+        with self._lock:
+            found = self._dwarf().definition(key, units)
+            return None if found is None else Typed(*found)
+
+    @_ours
+    def variable(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
+        """Return a variable, its address from the symbols where the debug information lacks it."""
+        with self._lock:
+            if not function and self._proved_absent(name):
+                return None
+            try:
+                found = self._dwarf().variable(name, units, function)
+            except NotSearched:
+                return self._from_symbols(name, units, function)
+            if found is None:
+                return None
+            variable, unit = found
+            if variable.address is None:
+                return self._with_symbol(variable, unit, function)
+            return Variable(
+                name=name,
+                address=variable.address,
+                type=variable.type,
+                unit=unit,
+                function=function,
+                external=variable.external,
+                thread_local=variable.thread_local,
+            )
+
+    @_ours
+    def function(self, name: str, units: tuple[str, ...]) -> Code | None:
+        """Return a function that has code of its own."""
+        with self._lock:
+            found = self._dwarf().function(name, units)
+            if found is None:
+                return None
+            code, unit = found
+            return Code(name, code.address, code.size, code.type, unit, code.external)
+
+    @_ours
+    def symbol(self, name: str) -> Symbol | None:
+        """Return an ELF symbol by name."""
+        with self._lock:
+            tables = self._symbols()
+            return next((s for t in tables if (s := t.find(name)) is not None), None)
+
+    @_ours
+    def symbol_at(self, address: int) -> Symbol | None:
+        """Return the ELF symbol around a link-time address."""
+        with self._lock:
+            tables = self._symbols()
+            return next((s for t in tables if (s := t.at(address)) is not None), None)
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            for elf in self._opened.values():
+                elf.close()
+            self._opened.clear()
+            self._search = None
+            self._tables = None
+
+    def _open(self, path: str) -> ElfFile:
+        elf = self._opened.get(path)
+        if elf is None:
+            elf = self._opened[path] = ElfFile.open(path)
+        return elf
+
+    def _dwarf(self) -> Search:
+        if self._search is None:
+            found = self.debug_file()
+            if not found.path:
+                raise NotSearched("no debug information found", seen="; ".join(found.log))
+            from vringcore.debuginfo.dwarf import Dwarf
+            from vringcore.debuginfo.search import Search
+
+            self._search = Search(Dwarf(self._open(found.path), self._alternate))
+        return self._search
+
+    def debug_file(self) -> Found:
+        """Return the file with the debug information, its path "" if there is none."""
+        if self._debug is None:
+            self._debug = find_debug_file(
+                self._build_id,
+                self._executable,
+                debug_files=self._debug_files,
+                debug_dirs=self._debug_dirs,
+                sysroot=self._sysroot,
+            )
+        return self._debug
+
+    def _alternate(self, elf: ElfFile) -> Dwarf:
+        from vringcore.debuginfo.dwarf import Dwarf
+
+        found = find_alternate_file(elf, debug_dirs=self._debug_dirs)
+        if not found.path:
+            raise DwarfError(
+                "dwz's common file of the debug information was not found",
+                where=elf.path,
+                seen="; ".join(found.log),
+                hint="install the debug package whole, or name its directory (--debug-dir)",
+            )
+        return Dwarf(self._open(found.path))
+
+    def _symbols(self) -> list[SymbolTable]:
+        """The complete table if there is one: the module's own is smaller once it was stripped."""
+        if self._tables is None:
+            tables = []
+            if self._executable:
+                own = SymbolTable.of(self._open(self._executable))
+                tables += [own] if own is not None else []
+            if not any(t.complete for t in tables):
+                tables[:0] = self._split_table()
+            if not tables:
+                raise NotSearched("no symbol table", seen=self._executable or "no file")
+            self._tables = tables
+        return self._tables
+
+    def _split_table(self) -> list[SymbolTable]:
+        path = self.debug_file().path
+        table = SymbolTable.of(self._open(path)) if path else None
+        return [table] if table is not None and table.complete else []
+
+    def _proved_absent(self, name: str) -> bool:
+        """Tell whether the complete symbol table has no variable of that name, renamed or not."""
+        try:
+            tables = [t for t in self._symbols() if t.complete]
+        except VringcoreError:
+            return False
+        return bool(tables) and not any(t.find(name) or t.find_static(name) for t in tables)
+
+    def _candidates(self, name: str, function: str) -> list[Symbol]:
+        found = []
+        for table in self._symbols():
+            found = [] if function else table.find_all(name)
+            found = found or table.find_static(name) or table.find_all(name)
+            if found:
+                break
+        return found
+
+    def _with_symbol(self, variable: FoundVariable, unit: str, function: str) -> Variable | None:
+        """Take the address from the symbols, if only one can be meant (link-time optimisation)."""
+        found = self._candidates(variable.name, function)
+        if len({s.address for s in found}) != 1:
+            raise DwarfError(
+                f"the debug information does not tell where {variable.name} lies",
+                where=unit,
+                seen=f"{len(found)} symbols of that name",
+                expected="one",
+            )
+        symbol = found[0]
+        return Variable(
+            name=variable.name,
+            address=symbol.address,
+            type=variable.type,
+            size=symbol.size,
+            unit=unit,
+            function=function,
+            external=variable.external,
+            thread_local=symbol.thread_local,
+        )
+
+    def _from_symbols(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
+        """Without debug information: the address alone, if only one symbol can be meant."""
+        found = self._candidates(name, function)
+        if len({s.address for s in found}) != 1:
+            raise NotSearched(
+                f"no debug information, and {len(found)} symbols called {name}",
+                where=", ".join(units),
+            )
+        symbol = found[0]
+        return Variable(
+            name=name,
+            address=symbol.address,
+            size=symbol.size,
+            function=function,
+            thread_local=symbol.thread_local,
+        )

@@ -1,0 +1,226 @@
+"""Finding a type, variable or function by name in one file's debug information.
+
+In this order: the units that the caller expects it in; where a type that was read already leads;
+a proof that the name is nowhere in the file; an index of all units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.debuginfo import toplevel as top
+from vringcore.debuginfo.index import UnitIndex
+from vringcore.debuginfo.typereader import TypeReader
+from vringcore.debuginfo.units import Entry
+from vringcore.debuginfo.variables import read_function, read_variable, static_variables
+from vringcore.errors import DwarfError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.debuginfo.dwarf import Dwarf
+    from vringcore.debuginfo.units import Unit
+    from vringcore.debuginfo.variables import FoundFunction, FoundVariable
+    from vringcore.layout.types import Definition
+
+MAX_IMPORTS = 1 << 14
+_TYPES = top.STRUCT | top.UNION | top.ENUM
+_CHUNK = 1 << 20
+
+
+class Search:
+    """Look-ups in one file. ``log`` tells what was ambiguous."""
+
+    def __init__(self, dwarf: Dwarf) -> None:
+        self._dwarf = dwarf
+        self._met: dict[str, tuple[Unit, int]] = {}
+        self._types = TypeReader(self._meet)
+        self._index: UnitIndex | None = None
+        self._nowhere: dict[bytes, bool] = {}
+        self.log: list[str] = []
+
+    def _meet(self, key: str, unit: Unit, offset: int) -> None:
+        self._met.setdefault(key, (unit, offset))
+
+    @property
+    def index(self) -> UnitIndex:
+        """All names of all units; made once, in some tenths of a second for a QEMU."""
+        if self._index is None:
+            self._index = UnitIndex(self._dwarf)
+        return self._index
+
+    # Types
+
+    def definition(self, key: str, units: tuple[str, ...]) -> tuple[Definition, str] | None:
+        """Return a type's definition and the file it was found in, None if there is none.
+
+        :raises DwarfError: if debug information on the way cannot be read
+        """
+        kind_name, _, text = key.partition(" ")
+        kind = top.KINDS.get(kind_name)
+        if kind is None or not text:
+            raise DwarfError(
+                "no such kind of type", seen=key, expected="struct, union, enum, typedef"
+            )
+        name = text.encode("utf-8", "surrogateescape")
+        mask = _TYPES if kind & _TYPES else kind
+        for unit, found in self._hinted(units, mask):
+            for offset in found[kind].get(name, ()):
+                return self._types.definition(unit, offset), unit.name
+        met = self._met.get(key)
+        if met is not None:
+            return self._types.definition(*met), met[0].name
+        if self._is_nowhere(name):
+            return None
+        place = self.index.type_place(kind, name)
+        if place is None:
+            return None
+        if self.index.differing(kind, name):
+            self.log.append(f"{key}: the program has different ones; name the file that is meant")
+        unit = self._dwarf.unit(place[0])
+        return self._types.definition(unit, place[1]), unit.name
+
+    def _hinted(
+        self, suffixes: tuple[str, ...], mask: int
+    ) -> Iterator[tuple[Unit, dict[int, dict[bytes, list[int]]]]]:
+        for suffix in suffixes:
+            for number in self._dwarf.chain.ending_with(suffix):
+                yield from self._with_imports(self._dwarf, number, mask, set())
+
+    def _with_imports(
+        self, dwarf: Dwarf, number: int, mask: int, seen: set[tuple[int, int]]
+    ) -> Iterator[tuple[Unit, dict[int, dict[bytes, list[int]]]]]:
+        pending = [(dwarf, number)]
+        while pending:
+            dwarf, number = pending.pop(0)
+            if (id(dwarf), number) in seen or len(seen) > MAX_IMPORTS:
+                continue
+            seen.add((id(dwarf), number))
+            level = dwarf.top_level(number, mask)
+            unit = dwarf.unit(number)
+            yield unit, level.found
+            for form, value in level.imports:
+                imported = unit.target(form, value)[0]
+                pending.append((imported.dwarf, imported.dwarf.chain.number_at(imported.offset)))
+
+    # Variables
+
+    def variable(
+        self, name: str, units: tuple[str, ...], function: str
+    ) -> tuple[FoundVariable, str] | None:
+        """Return a variable and the file it was found in, None if no unit defines it.
+
+        A static variable outside ``units`` counts only if its name is the only one of its kind.
+
+        :raises DwarfError: if debug information on the way cannot be read
+        """
+        raw = name.encode("utf-8", "surrogateescape")
+        scope = function.encode("utf-8", "surrogateescape")
+        mask = top.FUNCTION if function else top.VARIABLE
+        best = None
+        for unit, found in self._hinted(units, mask):
+            for variable in self._variables(unit, found[mask], raw, scope):
+                if variable.address is not None:
+                    return variable, unit.name
+                best = best or (variable, unit.name)
+        if best is not None:
+            return best
+        if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
+            return None
+        everywhere = []
+        for number in self.index.places(mask, scope or raw):
+            unit = self._dwarf.unit(number)
+            found = self._dwarf.top_level(number, mask).found
+            everywhere += [(v, unit.name) for v in self._variables(unit, found[mask], raw, scope)]
+        return self._only(name, everywhere, strict=bool(units))
+
+    def _only(
+        self, name: str, found: list[tuple[FoundVariable, str]], *, strict: bool
+    ) -> tuple[FoundVariable, str] | None:
+        placed = [f for f in found if f[0].address is not None] or found
+        shared = [f for f in placed if f[0].external]
+        if shared:
+            return shared[0]
+        if len({f[0].address for f in placed}) > 1:
+            files = sorted({f[1] for f in placed})
+            self.log.append(
+                f"variable {name}: static in {len(files)} files: {', '.join(files[:8])}"
+            )
+            if strict or len(placed) > 1:
+                return None
+        return placed[0] if placed else None
+
+    def _variables(
+        self, unit: Unit, found: dict[bytes, list[int]], name: bytes, function: bytes
+    ) -> Iterator[FoundVariable]:
+        if not function:
+            entries: Iterator[Entry] = (Entry(unit, o) for o in found.get(name, ()))
+        else:
+            entries = (
+                variable
+                for offset in found.get(function, ())
+                for variable in static_variables(Entry(unit, offset))
+                if top.name_of(variable) == name
+            )
+        for entry in entries:
+            variable = read_variable(self._types, entry)
+            if variable is not None:
+                yield variable
+
+    # Functions
+
+    def function(self, name: str, units: tuple[str, ...]) -> tuple[FoundFunction, str] | None:
+        """Return a function with code of its own and its file, None if there is none.
+
+        :raises DwarfError: if debug information on the way cannot be read
+        """
+        raw = name.encode("utf-8", "surrogateescape")
+        for unit, found in self._hinted(units, top.FUNCTION):
+            for offset in found[top.FUNCTION].get(raw, ()):
+                function = read_function(self._types, Entry(unit, offset))
+                if function is not None:
+                    return function, unit.name
+        if self._is_nowhere(raw):
+            return None
+        everywhere = []
+        for number in self.index.places(top.FUNCTION, raw):
+            unit = self._dwarf.unit(number)
+            for offset in (
+                self._dwarf.top_level(number, top.FUNCTION).found[top.FUNCTION].get(raw, ())
+            ):
+                function = read_function(self._types, Entry(unit, offset))
+                if function is not None:
+                    everywhere.append((function, unit.name))
+        shared = [f for f in everywhere if f[0].external]
+        if len(everywhere) > 1 and not shared:
+            self.log.append(f"function {name}: static in {len(everywhere)} files")
+            return None
+        return (shared or everywhere or [None])[0]
+
+    def _is_nowhere(self, name: bytes) -> bool:
+        """Prove that no entry has this name: its bytes are in no section that holds names.
+
+        Far cheaper than walking all units, and most of what is asked in vain is of another QEMU.
+        """
+        if self._index is not None:
+            return False  # The index answers faster.
+        known = self._nowhere.get(name)
+        if known is None:
+            known = self._nowhere[name] = self._search_bytes(name)
+        return known
+
+    def _search_bytes(self, name: bytes) -> bool:
+        dwarf = self._dwarf
+        if dwarf.info.packed or dwarf.elf.section(".gnu_debugaltlink") is not None:
+            return False
+        if next(dwarf.strings.places(name), None) is not None:
+            return False
+        pattern = name + b"\0"
+        keep = len(pattern) - 1
+        tail = b""
+        for offset in range(0, dwarf.info.size, _CHUNK):
+            chunk = tail + dwarf.info.read(offset, _CHUNK)
+            if pattern in chunk:
+                return False
+            tail = chunk[-keep:] if keep else b""
+        return True

@@ -1,0 +1,183 @@
+"""The ELF symbol table, by name and by address, without decoding all of it (gABI, chapter 4)."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from vringcore.debuginfo.elf import SHF_ALLOC, SHT_DYNSYM, SHT_SYMTAB
+from vringcore.errors import ElfFormatError
+from vringcore.layout.types import Symbol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.debuginfo.elf import ElfFile, Section
+    from vringcore.elfcore.headers import SectionHeader
+
+SHF_TLS = 0x400
+
+_STT_SECTION = 3
+_STT_FILE = 4
+_STT_TLS = 6
+_STB_LOCAL = 0
+_STB_WEAK = 2
+
+_LOOK_BACK = 8
+"""Symbols before an address that are tried for a size that covers it."""
+
+
+class SymbolTable:
+    """``.symtab`` of a file, or ``.dynsym`` where that is all there is.
+
+    ``complete`` tells which: only a complete table proves that something is not in the program.
+
+    :raises ElfFormatError: if the table or its strings leave the file
+    """
+
+    def __init__(self, elf: ElfFile, table: Section, strings: Section) -> None:
+        header = elf.header
+        order = header.byteorder
+        self.complete = table.header.type == SHT_SYMTAB
+        # st_name, st_info, st_other, st_shndx, st_value, st_size, in the order of the class.
+        wide = header.elf_class == 64
+        self._entry = struct.Struct(order + ("IBBHQQ" if wide else "IIIBBH"))
+        self._wide = wide
+        self._value = struct.Struct(order + ("8xQ8x" if wide else "4xI8x"))
+        self._value_at = 8 if wide else 4
+        self._word = struct.Struct(order + "I")
+        self._address = struct.Struct(order + ("Q" if wide else "I"))
+        data = table.data
+        self._data = data[: len(data) - len(data) % self._entry.size]
+        self._strings = strings.data
+        self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
+        self._sorted: dict[int, list[int]] = {}
+        self._values: list[int] | None = None
+
+    @classmethod
+    def of(cls, elf: ElfFile) -> SymbolTable | None:
+        """Return the file's fullest symbol table, None if it has none with contents."""
+        for kind in (SHT_SYMTAB, SHT_DYNSYM):
+            for header in elf.headers:
+                table = elf.section(header.name) if header.type == kind else None
+                if table is None or table.header is not header:
+                    continue
+                if header.link >= len(elf.headers):
+                    raise ElfFormatError(
+                        "a symbol table without a string table",
+                        where=elf.path,
+                        seen=f"section number {header.link}",
+                    )
+                strings = elf.section(elf.headers[header.link].name)
+                if strings is not None:
+                    return cls(elf, table, strings)
+        return None
+
+    def find(self, name: str) -> Symbol | None:
+        """Return the defined symbol of that name; a global one before a weak, a local one last."""
+        found = list(self._named(name.encode("utf-8", "surrogateescape")))
+        return min(found, key=_rank)[1] if found else None
+
+    def find_all(self, name: str) -> list[Symbol]:
+        """Return every defined symbol of that name."""
+        return [s for _, s in self._named(name.encode("utf-8", "surrogateescape"))]
+
+    def find_static(self, name: str) -> list[Symbol]:
+        """Return symbols of a static variable of that name as compilers rename them: ``name.7``.
+
+        GCC numbers function-static variables, and link-time optimisation adds ``.lto_priv.N``.
+        """
+        strings = self._strings
+        prefix = b"\0" + name.encode("utf-8", "surrogateescape") + b"."
+        found = []
+        at = strings.find(prefix)
+        while at >= 0:
+            full = strings[at + 1 : strings.find(0, at + 1)]
+            suffix = full[len(prefix) - 1 :]
+            if suffix.replace(b".lto_priv", b"").replace(b".", b"").isdigit():
+                found += [s for _, s in self._at_name(at + 1)]
+            at = strings.find(prefix, at + 1)
+        return found
+
+    def at(self, address: int) -> Symbol | None:
+        """Return the symbol whose bytes hold a link-time address.
+
+        Of several the one that starts last; of several that start there the one whose name lies
+        last in the string table, which is the one gdb shows.
+        """
+        section = self._section_of(address)
+        if section is None:
+            return None
+        exact = [c for c in self._starting(address) if c[1].size]
+        if exact:
+            return max(exact, key=lambda c: c[0])[1]
+        starts = self._starts(section)
+        number = bisect_right(starts, address)
+        last = -1
+        for start in reversed(starts[max(0, number - _LOOK_BACK) : number]):
+            if start == last:
+                continue
+            last = start
+            holds = [c for c in self._starting(start) if start + c[1].size > address]
+            if holds:
+                return max(holds, key=lambda c: c[0])[1]
+        return None
+
+    def _named(self, name: bytes) -> Iterator[tuple[int, Symbol]]:
+        strings, pattern = self._strings, name + b"\0"
+        if not name:
+            return
+        # A name may be the tail of a longer one, so every hit counts.
+        at = strings.find(pattern)
+        while at >= 0:
+            yield from self._at_name(at)
+            at = strings.find(pattern, at + 1)
+
+    def _at_name(self, offset: int) -> Iterator[tuple[int, Symbol]]:
+        data, size, pattern = self._data, self._entry.size, self._word.pack(offset)
+        at = data.find(pattern)
+        while at >= 0:
+            if at % size == 0:
+                info, section, symbol, _ = self._decode(at)
+                if section and info & 15 not in (_STT_SECTION, _STT_FILE):
+                    yield info >> 4, symbol
+            at = data.find(pattern, at + 1)
+
+    def _starting(self, address: int) -> Iterator[tuple[int, Symbol]]:
+        data, size, pattern = self._data, self._entry.size, self._address.pack(address)
+        at = data.find(pattern)
+        while at >= 0:
+            if at % size == self._value_at:
+                info, section, symbol, name = self._decode(at - self._value_at)
+                if section and info & 15 not in (_STT_SECTION, _STT_FILE, _STT_TLS):
+                    yield name, symbol
+            at = data.find(pattern, at + 1)
+
+    def _decode(self, at: int) -> tuple[int, int, Symbol, int]:
+        if self._wide:
+            name, info, _, section, value, size = self._entry.unpack_from(self._data, at)
+        else:
+            name, value, size, info, _, section = self._entry.unpack_from(self._data, at)
+        end = self._strings.find(0, name)
+        label = self._strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
+        local = info & 15 == _STT_TLS
+        return info, section, Symbol(label, value, size, local), name
+
+    def _section_of(self, address: int) -> SectionHeader | None:
+        return next((s for s in self._sections if s.addr <= address < s.addr + s.size), None)
+
+    def _starts(self, section: SectionHeader) -> list[int]:
+        starts = self._sorted.get(section.index)
+        if starts is None:
+            if self._values is None:
+                self._values = [value for (value,) in self._value.iter_unpack(self._data)]
+            low, high = section.addr, section.addr + section.size
+            starts = sorted({v for v in self._values if low <= v < high})
+            self._sorted[section.index] = starts
+        return starts
+
+
+def _rank(found: tuple[int, Symbol]) -> int:
+    binding = found[0]
+    return 2 if binding == _STB_LOCAL else 1 if binding == _STB_WEAK else 0

@@ -1,0 +1,202 @@
+"""The walk over the entries right below a unit's root: which names it defines, and where."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.leb import uleb
+from vringcore.debuginfo.units import UNIT_REFERENCES, Entry
+from vringcore.errors import DwarfError
+
+if TYPE_CHECKING:
+    from vringcore.debuginfo.abbrev import Abbrev
+    from vringcore.debuginfo.units import Unit
+
+STRUCT = 1
+UNION = 2
+ENUM = 4
+TYPEDEF = 8
+VARIABLE = 16
+FUNCTION = 32
+EVERYTHING = 63
+
+KINDS = {"struct": STRUCT, "union": UNION, "enum": ENUM, "typedef": TYPEDEF}
+
+_KIND_OF_TAG = {
+    dw.TAG_STRUCTURE_TYPE: STRUCT,
+    dw.TAG_UNION_TYPE: UNION,
+    dw.TAG_ENUMERATION_TYPE: ENUM,
+    dw.TAG_TYPEDEF: TYPEDEF,
+    dw.TAG_VARIABLE: VARIABLE,
+    dw.TAG_SUBPROGRAM: FUNCTION,
+}
+
+_MAX_DEPTH = 4096
+
+
+class _Step:
+    """How the walk handles entries of one abbreviation.
+
+    ``skip`` is the size of an entry that has no children and no name to note, else -1.
+    """
+
+    __slots__ = ("abbrev", "imports", "kind", "name_at", "sibling", "sibling_at", "size", "skip")
+
+    def __init__(self, abbrev: Abbrev, mask: int) -> None:
+        declaration = dw.AT_DECLARATION in abbrev.forms
+        kind = 0 if declaration else _KIND_OF_TAG.get(abbrev.tag, 0) & mask
+        if kind & (STRUCT | UNION | ENUM | TYPEDEF) and dw.AT_NAME not in abbrev.forms:
+            kind = 0
+        self.abbrev = abbrev
+        self.kind = kind
+        self.imports = abbrev.tag == dw.TAG_IMPORTED_UNIT
+        self.size = abbrev.size
+        plain = kind == 0 and not abbrev.children and not self.imports
+        self.skip = abbrev.size if plain else -1
+        fixed = abbrev.forms.get(dw.AT_NAME) == dw.FORM_STRP
+        self.name_at = abbrev.offsets.get(dw.AT_NAME, -1) if fixed else -1
+        form = abbrev.forms.get(dw.AT_SIBLING)
+        self.sibling_at = abbrev.offsets.get(dw.AT_SIBLING, -1) if form == dw.FORM_REF4 else -1
+        self.sibling = abbrev.place(dw.AT_SIBLING) if form in UNIT_REFERENCES else -1
+
+    def past(self, data: bytes, pos: int) -> tuple[int, bool]:
+        """Return where to go on after the attributes at ``pos``, and whether at a child."""
+        if self.size >= 0 and self.sibling < 0:
+            return pos + self.size, self.abbrev.children
+        values, end = self.abbrev.read(data, pos)
+        if self.sibling < 0:
+            return end, self.abbrev.children
+        sibling: int = values[self.sibling]
+        if sibling < end:
+            raise DwarfError("a sibling before its entry", seen=f"offset {sibling:#x}")
+        return sibling, False
+
+
+class _Plan(dict[int, _Step]):
+    __slots__ = ("_mask", "_unit")
+
+    def __init__(self, unit: Unit, mask: int) -> None:
+        super().__init__()
+        self._unit = unit
+        self._mask = mask
+
+    def __missing__(self, code: int) -> _Step:
+        abbrev = self._unit.abbrevs[code]
+        step = abbrev.steps.get(self._mask)
+        if step is None:
+            step = abbrev.steps[self._mask] = _Step(abbrev, self._mask)
+        self[code] = step
+        return step
+
+
+class TopLevel:
+    """The names that a unit defines at file scope, of the kinds in ``mask``.
+
+    ``found[kind][name]`` lists the offsets of the entries, in the unit's order. ``imports`` are
+    the units that it includes (dwz): form and raw value of each reference.
+    """
+
+    __slots__ = ("found", "imports", "mask")
+
+    def __init__(self, unit: Unit, mask: int) -> None:
+        self.mask = mask
+        self.found: dict[int, dict[bytes, list[int]]] = {
+            kind: {} for kind in _KIND_OF_TAG.values() if kind & mask
+        }
+        self.imports: list[tuple[int, int]] = []
+        self._walk(unit)
+
+    def _walk(self, unit: Unit) -> None:
+        root = unit.root()
+        if not root.abbrev.children:
+            return
+        data, end = unit.data, len(unit.data)
+        plan = _Plan(unit, self.mask)
+        number = struct.Struct(unit.encoding.order + "I").unpack_from
+        strings = unit.dwarf.strings
+        found = self.found
+        pos = root.end
+        # An unterminated list of children ends with the unit; producers do leave out the last 0.
+        while pos < end:
+            start = pos
+            code = data[pos]
+            pos += 1
+            if code >= 0x80:
+                code, pos = uleb(data, start)
+            if code == 0:
+                break
+            step = plan[code]
+            if step.skip >= 0:
+                pos += step.skip
+                continue
+            if step.kind:
+                if step.name_at >= 0:
+                    name: bytes | None = strings[number(data, pos + step.name_at)[0]]
+                else:
+                    name = name_of(Entry(unit, start))
+                if name is not None:
+                    found[step.kind].setdefault(name, []).append(start)
+            elif step.imports:
+                entry = Entry(unit, start)
+                self.imports.append((entry.abbrev.forms[dw.AT_IMPORT], entry.get(dw.AT_IMPORT)))
+            if step.sibling_at >= 0:
+                sibling = number(data, pos + step.sibling_at)[0]
+                if sibling > start:
+                    pos = sibling
+                    continue
+            pos, inside = step.past(data, pos)
+            if inside:
+                pos = skip_children(unit, plan, pos)
+
+
+def name_of(entry: Entry) -> bytes | None:
+    """Return an entry's name: its own, or that of the declaration it completes."""
+    for _ in range(4):
+        name = entry.name()
+        if name is not None:
+            return name
+        origin = entry.reference(dw.AT_SPECIFICATION) or entry.reference(dw.AT_ABSTRACT_ORIGIN)
+        if origin is None:
+            return None
+        entry = origin
+    return None
+
+
+def skip_children(unit: Unit, plan: _Plan | None, pos: int) -> int:
+    """Return where the entry after a list of children starts; ``pos`` is at the first child.
+
+    :raises DwarfError: if entries are nested beyond reason
+    """
+    if plan is None:
+        plan = _Plan(unit, 0)
+    data, end = unit.data, len(unit.data)
+    number = struct.Struct(unit.encoding.order + "I").unpack_from
+    depth = 1
+    while pos < end:
+        start = pos
+        code = data[pos]
+        pos += 1
+        if code >= 0x80:
+            code, pos = uleb(data, start)
+        if code == 0:
+            depth -= 1
+            if depth == 0:
+                break
+            continue
+        step = plan[code]
+        if step.skip >= 0:
+            pos += step.skip
+            continue
+        if step.sibling_at >= 0:
+            sibling = number(data, pos + step.sibling_at)[0]
+            if sibling > start:
+                pos = sibling
+                continue
+        pos, inside = step.past(data, pos)
+        if inside:
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise DwarfError("entries nested too deeply", where=unit.where(start))
+    return pos

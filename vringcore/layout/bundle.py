@@ -1,0 +1,127 @@
+"""Layout bundles: what is known of one build's types, variables and symbols, as JSON.
+
+A bundle is keyed by build-id. It holds what was looked for: ``searched_absent`` lists what was
+looked for and is not in the build, and whatever is in neither list was never asked. Bundles come
+from a cache or from somebody else, so they are checked as any input is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from vringcore.errors import LayoutError
+from vringcore.layout.types import Code, Definition, Symbol, Variable
+
+SCHEMA = "vringcore/layout/1"
+MAX_SIZE = 256 << 20
+
+
+class Typed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A definition and the unit it was read from."""
+
+    definition: Definition
+    unit: str = ""
+
+
+class Bundle(msgspec.Struct, omit_defaults=True):
+    """One build's layouts.
+
+    ``types`` are kept as they came until they are asked for: a core's questions need few of them.
+    ``symbols_at`` answers look-ups by address (hexadecimal); None: no symbol is there.
+    ``wanted`` are the digests of the lists that were looked up as a whole.
+    """
+
+    schema: str = msgspec.field(default_factory=lambda: SCHEMA)  # a plain default is left out
+    build_id: str = ""
+    module: str = ""
+    machine: str = ""
+    big_endian: bool = False
+    pointer_size: int = 8
+    producer: str = ""
+    types: dict[str, msgspec.Raw] = {}
+    variables: dict[str, Variable] = {}
+    functions: dict[str, Code] = {}
+    symbols: dict[str, Symbol] = {}
+    symbols_at: dict[str, Symbol | None] = {}
+    searched_absent: list[str] = []
+    wanted: list[str] = []
+
+
+_bundle_decoder = msgspec.json.Decoder(Bundle)
+_typed_decoder = msgspec.json.Decoder(Typed)
+_encoder = msgspec.json.Encoder()
+
+
+def from_json(data: bytes, *, where: str = "the layout bundle") -> Bundle:
+    """Return a bundle from its JSON.
+
+    :raises LayoutError: if it is damaged, too large, or of an unknown schema
+    """
+    if len(data) > MAX_SIZE:
+        raise LayoutError(
+            "a layout bundle is too large",
+            where=where,
+            seen=f"{len(data)} bytes",
+            expected=f"at most {MAX_SIZE}",
+        )
+    try:
+        bundle = _bundle_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise LayoutError(
+            "a layout bundle is damaged",
+            where=where,
+            seen=str(error),
+            hint="build it again with `vringcore layout build`",
+        ) from error
+    if bundle.schema != SCHEMA:
+        raise LayoutError(
+            "a layout bundle of an unknown kind",
+            where=where,
+            seen=bundle.schema,
+            expected=SCHEMA,
+            hint="build it again with `vringcore layout build`",
+        )
+    return bundle
+
+
+def to_json(bundle: Bundle) -> bytes:
+    """Return a bundle as JSON, its keys in the order they were learned."""
+    return _encoder.encode(bundle)
+
+
+def get_type(bundle: Bundle, key: str) -> Typed | None:
+    """Return a type of a bundle, None if the bundle does not have it.
+
+    :raises LayoutError: if its definition is damaged, or is another type's
+    """
+    raw = bundle.types.get(key)
+    if raw is None:
+        return None
+    try:
+        typed = _typed_decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise LayoutError(
+            "a type in a layout bundle is damaged", where=key, seen=str(error)
+        ) from error
+    if key_of(typed.definition) != key:
+        raise LayoutError(
+            "a type in a layout bundle has another's name",
+            where=key,
+            seen=key_of(typed.definition),
+        )
+    return typed
+
+
+def put_type(bundle: Bundle, key: str, typed: Typed) -> None:
+    """Add a type to a bundle."""
+    bundle.types[key] = msgspec.Raw(_encoder.encode(typed))
+
+
+def key_of(definition: Definition) -> str:
+    """Return the key under which a definition is found."""
+    kind: Any = getattr(definition, "kind", None)
+    if kind is None:
+        kind = "enum" if hasattr(definition, "enumerators") else "typedef"
+    return f"{kind} {definition.name}"

@@ -1,0 +1,389 @@
+"""Everything known about one build's types, variables and symbols, from providers in order.
+
+A :class:`Layouts` asks its bundle first, then each provider (the debug information, then the ELF
+symbols), keeps what it learns in the bundle, and keeps a log of what was tried and refused. Only a
+provider that searched everything can say that something is not there.
+"""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from vringcore.errors import LayoutMissingError, VringcoreError
+from vringcore.layout import access
+from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
+from vringcore.layout.cache import LayoutCache
+from vringcore.layout.types import Named, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from vringcore.layout.types import Code, Definition, Symbol, Type, Variable
+    from vringcore.layout.wanted import Wanted
+
+T = TypeVar("T")
+
+MAX_LOG = 1000
+
+
+class Provider(Protocol):
+    """A source of layouts. ``name`` says which, for messages.
+
+    Each method returns None where it knows that the thing is not there, raises
+    :class:`NotSearched` where it cannot tell, and another of our errors where it is damaged.
+    ``units`` are suffixes of the source files that are likely to define it: hints.
+    """
+
+    name: str
+
+    def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:
+        """Return a type's definition."""
+        ...
+
+    def variable(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
+        """Return a variable, a static one of a function if ``function`` is set."""
+        ...
+
+    def function(self, name: str, units: tuple[str, ...]) -> Code | None:
+        """Return a function that has code of its own."""
+        ...
+
+    def symbol(self, name: str) -> Symbol | None:
+        """Return an ELF symbol by name."""
+        ...
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """Return the ELF symbol whose bytes hold a link-time address."""
+        ...
+
+
+class NotSearched(VringcoreError):  # noqa: N818 - not a failure: somebody else may know
+    """A provider cannot tell whether something is there."""
+
+    code = "not-searched"
+
+
+class Layouts:
+    """What is known about one module build; grows as it is asked.
+
+    ``derived`` is for higher layers to keep what they compile from it; it lives as long as this
+    does and is shared by all cores of the build. ``log`` tells what was tried and refused.
+    """
+
+    def __init__(
+        self, bundle: Bundle, providers: Iterable[Provider] = (), cache: LayoutCache | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._providers = list(providers)
+        self._cache = cache
+        self._lock = RLock()
+        self._types: dict[str, Typed | None] = {}
+        self._absent = set(bundle.searched_absent)
+        self._hints: dict[str, tuple[str, ...]] = {}
+        self._extended = False
+        self.derived: dict[object, object] = {}
+        self.log: list[str] = []
+        self.resolved: dict[str, Type] = {}
+
+    @property
+    def build_id(self) -> str:
+        """The module's build-id, "" if it has none."""
+        return self._bundle.build_id
+
+    @property
+    def pointer_size(self) -> int:
+        """Bytes in a pointer."""
+        return self._bundle.pointer_size
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the most significant byte comes first."""
+        return self._bundle.big_endian
+
+    @property
+    def byteorder(self) -> str:
+        """The byte order as :mod:`struct` writes it: ``<`` or ``>``."""
+        return ">" if self._bundle.big_endian else "<"
+
+    @property
+    def bundle(self) -> Bundle:
+        """What is known so far, for writing out."""
+        self._bundle.searched_absent = sorted(self._absent)
+        return self._bundle
+
+    def offer(self, providers: Iterable[Provider]) -> None:
+        """Use providers from now on, if there were none so far."""
+        with self._lock:
+            if not self._providers:
+                self._providers = list(providers)
+                self._types = {k: t for k, t in self._types.items() if t is not None}
+
+    # Types
+
+    def find_definition(self, key: str, units: tuple[str, ...] = ()) -> Definition | None:
+        """Return the definition of ``struct X``, ``union X``, ``enum X`` or ``typedef X``.
+
+        :param units: suffixes of source files that are likely to define it
+        :return: None if the build has none, or nothing could tell (``log`` says why)
+        """
+        typed = self._typed(key, units)
+        return None if typed is None else typed.definition
+
+    def definition(self, key: str, units: tuple[str, ...] = ()) -> Definition:
+        """Return a definition; see :meth:`find_definition`.
+
+        :raises LayoutMissingError: if there is none; the message tells what was tried
+        """
+        found = self.find_definition(key, units)
+        if found is None:
+            raise self._missing(key)
+        return found
+
+    def unit_of(self, key: str) -> str:
+        """Return the source file whose definition is used for a type, "" if that is not known."""
+        typed = self._typed(key, ())
+        return "" if typed is None else typed.unit
+
+    def _typed(self, key: str, units: tuple[str, ...]) -> Typed | None:
+        try:
+            return self._types[key]
+        except KeyError:
+            pass
+        with self._lock:
+            typed = None
+            try:
+                typed = get_type(self._bundle, key)
+            except VringcoreError as error:
+                self._note(f"bundle: {error}")
+            if typed is None and key not in self._absent:
+                units = units or self._hints.get(key, ())
+                typed, certain = self._ask(key, lambda p: p.definition(key, units))
+                if typed is not None:
+                    put_type(self._bundle, key, typed)
+                elif certain:
+                    self._absent.add(key)
+            self._types[key] = typed
+            return typed
+
+    def named(self, key: str) -> Named:
+        """Return the type that a key names, without looking it up."""
+        kind, _, name = key.partition(" ")
+        return Named(kind, name)  # type: ignore[arg-type]
+
+    def resolve(self, type_: Type) -> Type:
+        """Return what a type is below its typedefs and qualifiers; structs and enums in full.
+
+        :raises LayoutMissingError: if a name on the way is not known
+        """
+        return access.resolve(self, type_)
+
+    def size_of(self, type_: Type) -> int:
+        """Return ``sizeof(type)`` in bytes; 0 for a flexible array, 1 for void, as GNU C has it.
+
+        :raises LayoutMissingError: if a name in it is not known
+        """
+        return access.size_of(self, type_)
+
+    def member(self, record: Record, path: str) -> access.Place | None:
+        """Return where a member lies: ``vring.desc``, ``a.b[2].c``; see :func:`access.member`."""
+        return access.member(self, record, path)
+
+    # Variables and functions
+
+    def find_variable(self, name: str, unit: str = "", function: str = "") -> Variable | None:
+        """Return a variable: global, static, or static inside ``function``.
+
+        :param unit: a suffix of its source file's path. A static variable of another file counts
+            only if no other variable of the program has its name.
+        """
+        key = "::".join(part for part in (unit, function, name) if part)
+        known = self._bundle.variables.get(key)
+        if known is not None:
+            return known
+        units = (unit,) if unit else self._hints.get("variable " + name, ())
+        return self._look(
+            self._bundle.variables, key, "variable ", lambda p: p.variable(name, units, function)
+        )
+
+    def variable(self, name: str, unit: str = "", function: str = "") -> Variable:
+        """Return a variable; see :meth:`find_variable`.
+
+        :raises LayoutMissingError: if there is none; the message tells what was tried
+        """
+        found = self.find_variable(name, unit, function)
+        if found is None:
+            raise self._missing("variable " + "::".join(p for p in (unit, function, name) if p))
+        return found
+
+    def find_function(self, name: str, unit: str = "") -> Code | None:
+        """Return a function that has code of its own, None if there is none."""
+        key = f"{unit}::{name}" if unit else name
+        units = (unit,) if unit else ()
+        return self._look(
+            self._bundle.functions, key, "function ", lambda p: p.function(name, units)
+        )
+
+    # ELF symbols
+
+    def find_symbol(self, name: str) -> Symbol | None:
+        """Return the ELF symbol of that name, None if there is none."""
+        return self._look(self._bundle.symbols, name, "symbol ", lambda p: p.symbol(name))
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """Return the ELF symbol whose ``[address, address + size)`` holds a link-time address."""
+        key = format(address, "x")
+        known = self._bundle.symbols_at
+        try:
+            return known[key]
+        except KeyError:
+            pass
+        with self._lock:
+            symbol, certain = self._ask(f"symbol at {key}", lambda p: p.symbol_at(address))
+            if symbol is not None or certain:
+                known[key] = symbol
+            return symbol
+
+    def _look(
+        self, known: dict[str, T], key: str, kind: str, ask: Callable[[Provider], T | None]
+    ) -> T | None:
+        found = known.get(key)
+        if found is not None or kind + key in self._absent:
+            return found
+        with self._lock:
+            found, certain = self._ask(kind + key, ask)
+            if found is not None:
+                known[key] = found
+            elif certain:
+                self._absent.add(kind + key)
+            return found
+
+    def _ask(self, what: str, ask: Callable[[Provider], T | None]) -> tuple[T | None, bool]:
+        """Return the first provider's answer, and whether "not there" is certain."""
+        certain = False
+        for provider in self._providers:
+            try:
+                found = ask(provider)
+            except NotSearched as error:
+                self._note(f"{what}: {provider.name}: {error}")
+                continue
+            except VringcoreError as error:
+                # Another provider may know; whether the thing exists is now open.
+                self._note(f"{what}: {provider.name} refused: {error}")
+                certain = False
+                continue
+            self._extended = True
+            if found is not None:
+                return found, True
+            certain = True
+            self._note(f"{what}: not in {provider.name}")
+        return None, certain
+
+    # All at once
+
+    def prefetch(self, wanted: Wanted) -> None:
+        """Look up a whole list, once per build: what is not there is noted as such.
+
+        Nothing is raised; who needs one of them and cannot do without gets the error then.
+        """
+        for key, units in wanted.types.items():
+            self._hints.setdefault(key, units)
+        for name, units in wanted.variables.items():
+            self._hints.setdefault("variable " + name, units)
+        digest = wanted.digest
+        if digest in self._bundle.wanted:
+            return
+        for key in wanted.types:
+            self.find_definition(key)
+        for name in wanted.variables:
+            self.find_variable(name)
+        for name in wanted.symbols:
+            self.find_symbol(name)
+        self._bundle.wanted.append(digest)
+        self._extended = True
+
+    def save(self) -> None:
+        """Write the cache if anything was learned. A cache that cannot be written is only logged."""
+        with self._lock:
+            if self._cache is None or not self._extended or not self.build_id:
+                return
+            self._extended = False
+            refused = self._cache.write(self.bundle)
+            if refused:
+                self._note(refused)
+
+    def _note(self, text: str) -> None:
+        if len(self.log) < MAX_LOG:
+            self.log.append(text)
+
+    def _missing(self, key: str) -> LayoutMissingError:
+        tried = [line for line in self.log if line.startswith((key + ":", "bundle:"))]
+        providers = ", ".join(p.name for p in self._providers) or "no debug information at hand"
+        return LayoutMissingError(
+            f"{key} is not known",
+            where=f"build-id {self.build_id or 'unknown'}",
+            seen="; ".join(tried[-3:]) or providers,
+            hint="give the debug information of this very build (--debug-file, --debug-dir)"
+            if not self._providers
+            else "this build may not have it",
+        )
+
+
+class LayoutStore:
+    """The layouts of every build met, shared by all cores that are opened with it.
+
+    :param cache: where bundles are kept between runs; None keeps them in memory only
+    """
+
+    def __init__(self, cache: LayoutCache | None = None) -> None:
+        self._cache = cache
+        self._lock = RLock()
+        self._builds: dict[str, Layouts] = {}
+
+    @classmethod
+    def default(cls) -> LayoutStore:
+        """Return a store over the user's cache directory."""
+        return cls(LayoutCache.default())
+
+    def layouts(
+        self,
+        build_id: str,
+        providers: Iterable[Provider] = (),
+        **facts: Any,
+    ) -> Layouts:
+        """Return the layouts of a build, made on first use.
+
+        :param build_id: lower-case hex; "" gives layouts that are neither shared nor cached
+        :param providers: asked in order for what the cache does not hold
+        :param facts: ``module``, ``machine``, ``big_endian``, ``pointer_size`` for a new bundle
+        """
+        with self._lock:
+            known = self._builds.get(build_id) if build_id else None
+            if known is not None:
+                known.offer(providers)
+                return known
+            log: list[str] = []
+            bundle = None
+            if build_id and self._cache is not None:
+                bundle = self._cache.read(build_id, log)
+            if bundle is None:
+                bundle = Bundle(build_id=build_id, **facts)
+            made = Layouts(bundle, providers, self._cache)
+            made.log += log
+            if build_id:
+                self._builds[build_id] = made
+            return made
+
+    def add(self, bundle: Bundle) -> Layouts:
+        """Use a bundle that the user gave, with nothing behind it, for its build.
+
+        What the bundle does not hold is then not known, rather than not there.
+        """
+        with self._lock:
+            made = self._builds[bundle.build_id] = Layouts(bundle)
+            return made
+
+    def save(self) -> None:
+        """Write out what was learned."""
+        for layouts in list(self._builds.values()):
+            layouts.save()

@@ -1,0 +1,139 @@
+"""The files of a core's program: the executable, by build-id, and what describes its types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.debuginfo.find import find_files
+from vringcore.debuginfo.provider import DebugInfo
+from vringcore.elfcore.executable import Executable, read_executable
+from vringcore.elfcore.headers import PT_LOAD
+from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
+from vringcore.layout.bundle import Bundle, from_json
+from vringcore.memory.files import FileSource
+
+if TYPE_CHECKING:
+    from vringcore.elfcore.core import ElfCore
+    from vringcore.elfcore.headers import ProgramHeader
+    from vringcore.elfcore.modules import Module
+    from vringcore.layout.provider import Layouts, LayoutStore
+    from vringcore.options import Options
+
+
+class ProgramFiles:
+    """The executable of a core, and its debug information, which is opened only when needed.
+
+    Close it. What ``layouts`` returned goes on working and opens the files again if it must.
+
+    :ivar executable: the program's file, None if it was not found
+    :ivar build_id: of the program: from the core, else from the file given; "" if unknown
+    :ivar mapped: files to lay under the core's memory, by module path
+    :raises FileError, ElfFormatError: if the executable given cannot be read
+    :raises ExecutableMismatchError: if it is another build than the one that ran
+    """
+
+    def __init__(self, core: ElfCore, options: Options) -> None:
+        self._core = core
+        self._options = options
+        module = core.executable
+        self._found = find_files(
+            module.build_id if module else "",
+            core.executable_path,
+            executable=options.executable,
+            debug_files=options.debug_files,
+            debug_dirs=options.debug_dirs,
+            sysroot=options.sysroot,
+        )
+        self.executable: Executable | None = None
+        self.mapped: dict[str, FileSource] = {}
+        if self._found.executable:
+            source = FileSource.open(self._found.executable, what="executable")
+            self.executable = read_executable(source)
+            if module is not None:
+                self.mapped[module.path] = source
+        self.build_id = self._found.build_id or (
+            self.executable.build_id if self.executable else ""
+        )
+        self._found.build_id = self.build_id
+        self._debug = DebugInfo(self._found)
+
+    @property
+    def bias(self) -> int:
+        """The program's load bias.
+
+        :raises CoreFormatError: if neither the core nor the executable tells it
+        """
+        if self.executable is not None:
+            return self._core.executable_bias(self.executable.header.entry)
+        module = self._core.executable
+        if module is None or module.load_bias is None:
+            raise CoreFormatError(
+                "the core does not tell where its executable was loaded",
+                where=self._core.path,
+                hint="give the executable with -e PATH",
+            )
+        return module.load_bias
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The program's run-time addresses, from its first segment to behind its last."""
+        module = self._core.executable
+        segments: list[ProgramHeader] = []
+        if self.executable is not None:
+            segments = self.executable.program_headers
+        elif module is not None:
+            segments = module.program_headers
+        loads = [p for p in segments if p.type == PT_LOAD]
+        if loads:
+            bias = self.bias
+            return min(p.vaddr for p in loads) + bias, max(p.vaddr + p.memsz for p in loads) + bias
+        return (module.start, module.end) if module is not None else (0, 0)
+
+    def layouts(self, store: LayoutStore) -> Layouts:
+        """Return the layouts of the program's build.
+
+        :raises FileError, LayoutError: if the bundle given cannot be read or is another build's
+        """
+        if self._options.layout is not None:
+            return store.add(self._given_bundle(self._options.layout))
+        header = self._core.header
+        return store.layouts(
+            self.build_id,
+            [self._debug],
+            module=self._core.executable_path.rsplit("/", 1)[-1],
+            machine=self._core.machine,
+            big_endian=header.big_endian,
+            pointer_size=header.elf_class // 8,
+        )
+
+    def missing_debug_information(self) -> DebugInfoMissingError | None:
+        """Return the error that lists the places tried; None if there is debug information."""
+        try:
+            self._found.debug_file()
+        except DebugInfoMissingError as error:
+            return error
+        return None
+
+    def path_of(self, module: Module) -> str:
+        """Return the file that stands for a module on this machine, "" if none does."""
+        source = self.mapped.get(module.path)
+        return source.path if source is not None else ""
+
+    def close(self) -> None:
+        """Close every file."""
+        self._debug.close()
+        if self.executable is not None:
+            self.executable.source.close()
+
+    def _given_bundle(self, path: str) -> Bundle:
+        with FileSource.open(path, what="layout bundle") as source:
+            bundle = from_json(source.pread(0, source.size), where=path)
+        if self.build_id and bundle.build_id != self.build_id:
+            raise LayoutError(
+                "the layout bundle is of another build",
+                where=path,
+                seen=f"build-id {bundle.build_id or 'none'}",
+                expected=f"build-id {self.build_id}",
+                hint="build one from this executable with `vringcore layout build`",
+            )
+        return bundle

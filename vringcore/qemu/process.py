@@ -1,0 +1,171 @@
+"""A core, the files of its program and what is known of their types, composed into one process."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vringcore.elfcore.core import open_elf_core
+from vringcore.errors import NotQemuError
+from vringcore.layout.provider import LayoutStore
+from vringcore.model.report import CoreInfo, Limitation, QemuInfo
+from vringcore.model.report import Module as ModuleInfo
+from vringcore.model.values import Absent, Address
+from vringcore.qemu import commandline, machine
+from vringcore.qemu.block import BlockLayer
+from vringcore.qemu.files import ProgramFiles
+from vringcore.qemu.memory import guest_memory
+from vringcore.qemu.qom import ObjectModel
+from vringcore.qemu.requests import virtio_blk_requests
+from vringcore.qemu.structs import WANTED, VirtIODevice
+from vringcore.qemu.symbols import ModuleSymbols
+from vringcore.view.views import Views
+
+if TYPE_CHECKING:
+    from vringcore.elfcore.core import ElfCore
+    from vringcore.model.requests import InFlight
+    from vringcore.options import Options
+    from vringcore.qemu.devices import RawDevice
+    from vringcore.qemu.flat_space import GuestSpace
+
+QEMU_VARIABLES = ("main_system_bus", "vm_change_state_head")
+"""What only a program with virtio devices has; qemu-img and qemu-storage-daemon do not."""
+
+
+class Process:
+    """A QEMU process as its core shows it. Close it; what was read stays valid after that.
+
+    :ivar views: QEMU's structures
+    :ivar limits: what could not be had of the core as a whole
+    """
+
+    def __init__(
+        self, core: ElfCore, files: ProgramFiles, store: LayoutStore, options: Options
+    ) -> None:
+        self.core = core
+        self.files = files
+        self.store = store
+        self._deep = options.deep
+        self.limits = [Limitation("a part of the core is damaged", str(p)) for p in core.problems]
+        if core.truncated:
+            self.limits.append(
+                Limitation(
+                    "the core is truncated",
+                    "the file ends before its headers say",
+                    "raise the limit on core size, or check that the copy is complete",
+                )
+            )
+        layouts = files.layouts(store)
+        layouts.prefetch(WANTED)
+        self.views = Views(
+            core.with_files(files.mapped, files.executable), layouts, files.bias, ModuleSymbols()
+        )
+        self._check_program()
+        self._add_symbols()
+        self.objects = ObjectModel(self.views)
+        self.block = BlockLayer(self.views)
+
+    def _check_program(self) -> None:
+        layouts = self.views.layouts
+        if layouts.find_definition(VirtIODevice.c_type) is None:
+            missing = self.files.missing_debug_information()
+            if missing is not None:
+                raise missing
+        if any(layouts.find_variable(name) for name in QEMU_VARIABLES):
+            return
+        program = self.core.executable_path or "the program"
+        raise NotQemuError(
+            "no virtio devices in this program",
+            where=self.core.path,
+            seen=f"a core of {program}, which has no {' and no '.join(QEMU_VARIABLES)}",
+            expected="a core of qemu-system-*",
+        )
+
+    def _add_symbols(self) -> None:
+        symbols = self.views.symbols
+        assert isinstance(symbols, ModuleSymbols)
+        start, end = self.files.extent
+        symbols.add(start, end, self.files.bias, self.views.layouts)
+
+    @cached_property
+    def guest_memory(self) -> GuestSpace:
+        """The guest's physical memory, through QEMU's flat view of it.
+
+        :raises VringcoreError: if the flat view cannot be read
+        """
+        return guest_memory(self.views)
+
+    def requests_of(self, device: RawDevice) -> tuple[dict[int, list[InFlight]], list[Limitation]]:
+        """Return a device's requests in flight by queue index, from QEMU's own elements.
+
+        Only virtio-blk's are identified; of other devices those in use are counted.
+        """
+        if not self.objects.is_a(device.address, "virtio-blk-device"):
+            return {}, []
+        return virtio_blk_requests(self.block, int(device.address), device.queues, deep=self._deep)
+
+    @cached_property
+    def core_info(self) -> CoreInfo:
+        """The core file itself, as reports show it."""
+        core = self.core
+        return CoreInfo(
+            path=core.path,
+            size=core.size,
+            kind=core.kind,
+            machine=core.machine,
+            build_id=self.files.build_id,
+            captured_at=Absent("not-recorded", None, "neither gdb nor the kernel writes the time"),
+            complete=not core.truncated,
+            guest_ram=machine.guest_ram_state(self.views),
+            threads=len(core.threads),
+            modules=tuple(
+                ModuleInfo(
+                    path=module.path,
+                    address=Address(module.start),
+                    build_id=module.build_id,
+                    file=self.files.path_of(module),
+                )
+                for module in core.modules
+                if module.build_id
+            ),
+        )
+
+    @cached_property
+    def qemu_info(self) -> QemuInfo:
+        """The QEMU process, as reports show it."""
+        views, core = self.views, self.core
+        return QemuInfo(
+            version=machine.qemu_version(views, core.executable),
+            machine_type=machine.machine_type(views, self.objects),
+            command_line=commandline.command_line(views, core),
+            pid=commandline.pid(core),
+            vm_name=commandline.vm_name(views, core),
+            vm_uuid=commandline.vm_uuid(views, core),
+            run_state=machine.run_state(views),
+            migration=machine.migration_status(views),
+        )
+
+    def close(self) -> None:
+        """Write what was learned about the build to the cache, and close every file."""
+        self.store.save()
+        self.files.close()
+        self.core.close()
+
+
+def open_process(path: str, options: Options, store: LayoutStore | None) -> Process:
+    """Open a core and everything it needs; the errors are those of :func:`vringcore.open_core`."""
+    core = open_elf_core(
+        path,
+        tmpdir=options.tmpdir,
+        max_unpacked=options.max_unpacked,
+        progress=options.progress,
+    )
+    files = None
+    try:
+        files = ProgramFiles(core, options)
+        return Process(core, files, LayoutStore.default() if store is None else store, options)
+    except BaseException:
+        if files is not None:
+            files.close()
+        core.close()
+        raise

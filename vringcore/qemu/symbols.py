@@ -1,0 +1,41 @@
+"""Names for addresses of the process."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vringcore.layout.provider import Layouts
+
+
+class ModuleSymbols:
+    """ELF symbols by run-time address, over the modules whose files are at hand."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int, int, Layouts]] = []
+        self._starts: list[int] = []
+        self._known: dict[int, tuple[str, int] | None] = {}
+
+    def add(self, start: int, end: int, bias: int, layouts: Layouts) -> None:
+        """Add a module mapped at ``[start, end)``.
+
+        :param bias: run-time minus link-time address
+        """
+        self._ranges.append((start, end, bias, layouts))
+        self._ranges.sort(key=lambda row: row[0])
+        self._starts = [row[0] for row in self._ranges]
+
+    def lookup(self, address: int) -> tuple[str, int] | None:
+        """Return the symbol whose ``st_size`` covers the address, and the offset into it."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._ranges[index][1]:
+            return None
+        try:
+            return self._known[address]
+        except KeyError:
+            _start, _end, bias, layouts = self._ranges[index]
+            symbol = layouts.symbol_at(address - bias)
+            found = None if symbol is None else (symbol.name, address - bias - symbol.address)
+            self._known[address] = found
+            return found
