@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vringcore.debuginfo.abbrev import AbbrevTable, Encoding
 from vringcore.debuginfo.chain import UnitChain
@@ -38,7 +38,7 @@ class Dwarf:
         self.elf = elf
         self.info = info
         self.order = elf.header.byteorder
-        self.byteorder: str = "big" if elf.header.big_endian else "little"
+        self.byteorder: Literal["big", "little"] = "big" if elf.header.big_endian else "little"
         self.strings = Strings(elf.section(".debug_str"), ".debug_str")
         self.line_strings = Strings(elf.section(".debug_line_str"), ".debug_line_str")
         self._abbrev = abbrev
@@ -163,7 +163,7 @@ class Dwarf:
                 where=f"{name}+{base:#x}",
                 seen=f"index {index}",
             )
-        return int.from_bytes(data, self.byteorder)  # type: ignore[arg-type]
+        return int.from_bytes(data, self.byteorder)
 
     def top_level(self, number: int, mask: int) -> TopLevel:
         """Return the names that a unit defines at file scope, of at least the kinds in ``mask``."""

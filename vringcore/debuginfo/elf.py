@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo.compress import SHF_COMPRESSED, unpack, unpack_zdebug
@@ -135,19 +136,19 @@ class ElfFile:
         return ".debug_info" in self._sections
 
     def section(self, name: str) -> Section | None:
-        """Return the section of that name that has contents; ``.zdebug_x`` counts as ``.debug_x``."""
+        """Return the section of that name, ``.zdebug_x`` for ``.debug_x``; None if it is empty."""
         return self._sections.get(name)
 
     def debug_link(self) -> tuple[str, int] | None:
-        """Return ``.gnu_debuglink``: the debug file's name and its CRC-32, None if there is none."""
+        """Return the name and the CRC-32 of the debug file (``.gnu_debuglink``), None if not set."""
         section = self._sections.get(".gnu_debuglink")
         if section is None:
             return None
         name, _, rest = section.data.partition(b"\0")
         if not name or len(rest) < 4:
             return None
-        order = "big" if self.header.big_endian else "little"
-        return name.decode("utf-8", "surrogateescape"), int.from_bytes(rest[-4:], order)
+        checksum = struct.unpack(self.header.byteorder + "I", rest[-4:])[0]
+        return name.decode("utf-8", "surrogateescape"), checksum
 
     def alternate_link(self) -> tuple[str, str] | None:
         """Return ``.gnu_debugaltlink``: the path and build-id of dwz's common file."""

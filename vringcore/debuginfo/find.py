@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.debuginfo.elf import ElfFile
-from vringcore.errors import ExecutableMismatchError, VringcoreError
+from vringcore.errors import DebugInfoMissingError, ExecutableMismatchError, VringcoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +20,89 @@ if TYPE_CHECKING:
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
 
 _MAX_NAME = 4096
+
+
+class FoundFiles:
+    """The files of one module.
+
+    :ivar build_id: the module's; "" takes a file by name alone
+    :ivar executable: the module's own file, "" if it was not found
+    :ivar log: every place that was tried for the executable, and why it was refused
+    """
+
+    def __init__(
+        self,
+        build_id: str,
+        executable: str,
+        *,
+        name: str = "",
+        debug_files: Sequence[str] = (),
+        debug_dirs: Sequence[str] = (),
+        sysroot: str | None = None,
+        log: Sequence[str] = (),
+    ) -> None:
+        self.build_id = build_id
+        self.executable = executable
+        self.log = list(log)
+        self._name = name or executable
+        self._debug_files = tuple(debug_files)
+        self.debug_dirs = tuple(debug_dirs)
+        self._sysroot = sysroot
+        self._debug: Found | None = None
+
+    def debug_file(self) -> str:
+        """Return the file with the debug information: a separate one or the module itself.
+
+        It is searched for when this is first called: a run that finds everything in the cache
+        never needs it.
+
+        :raises DebugInfoMissingError: if there is none; the message lists the places
+        """
+        if self._debug is None:
+            self._debug = find_debug_file(
+                self.build_id,
+                self.executable,
+                debug_files=self._debug_files,
+                debug_dirs=self.debug_dirs,
+                sysroot=self._sysroot,
+            )
+        if not self._debug.path:
+            raise DebugInfoMissingError(
+                f"no debug information for {self._name or 'the program'}",
+                where=f"build-id {self.build_id or 'unknown'}",
+                seen="; ".join([*self.log, *self._debug.log]) or "no place to look in",
+                hint="install its debug package, or name the file or its directory"
+                " (--debug-file, --debug-dir)",
+            )
+        return self._debug.path
+
+
+def find_files(
+    build_id: str,
+    path: str,
+    *,
+    executable: str | None = None,
+    debug_files: Sequence[str] = (),
+    debug_dirs: Sequence[str] = (),
+    sysroot: str | None = None,
+) -> FoundFiles:
+    """Find the file of a module that a core names; see :func:`find_executable`.
+
+    :raises ExecutableMismatchError: if ``executable`` is another build
+    :raises FileError, ElfFormatError: if ``executable`` cannot be read
+    """
+    found = find_executable(
+        build_id, path, given=executable, debug_dirs=debug_dirs, sysroot=sysroot
+    )
+    return FoundFiles(
+        build_id,
+        found.path,
+        name=path,
+        debug_files=debug_files,
+        debug_dirs=debug_dirs,
+        sysroot=sysroot,
+        log=found.log,
+    )
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -8,18 +8,18 @@ from threading import RLock
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from vringcore.debuginfo.elf import ElfFile
-from vringcore.debuginfo.find import find_alternate_file, find_debug_file
+from vringcore.debuginfo.find import find_alternate_file
 from vringcore.debuginfo.symbols import SymbolTable
-from vringcore.errors import DwarfError, VringcoreError
+from vringcore.errors import DebugInfoMissingError, DwarfError, VringcoreError
 from vringcore.layout.bundle import Typed
 from vringcore.layout.provider import NotSearched
 from vringcore.layout.types import Code, Variable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from vringcore.debuginfo.dwarf import Dwarf
-    from vringcore.debuginfo.find import Found
+    from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.search import Search
     from vringcore.debuginfo.variables import FoundVariable
     from vringcore.layout.types import Symbol
@@ -44,26 +44,12 @@ def _ours(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class DebugInfo:
-    """The provider over one module's files; nothing is opened before something is asked.
-
-    :param build_id: the module's; "" takes any
-    :param executable: the module's own file, "" if it was not found
-    :param debug_files, debug_dirs, sysroot: as :func:`~vringcore.debuginfo.find.find_debug_file`
-        takes them
-    """
+    """The provider over one module's files; nothing is opened before something is asked."""
 
     name = "debug information"
 
-    def __init__(
-        self, build_id: str, executable: str, *, debug_files: Sequence[str] = (),
-        debug_dirs: Sequence[str] = (), sysroot: str | None = None,
-    ) -> None:  # fmt: skip
-        self._build_id = build_id
-        self._executable = executable
-        self._debug_files = tuple(debug_files)
-        self._debug_dirs = tuple(debug_dirs)
-        self._sysroot = sysroot
-        self._debug: Found | None = None
+    def __init__(self, files: FoundFiles) -> None:
+        self._files = files
         self._lock = RLock()
         self._opened: dict[str, ElfFile] = {}
         self._search: Search | None = None
@@ -142,31 +128,20 @@ class DebugInfo:
 
     def _dwarf(self) -> Search:
         if self._search is None:
-            found = self.debug_file()
-            if not found.path:
-                raise NotSearched("no debug information found", seen="; ".join(found.log))
+            try:
+                path = self._files.debug_file()
+            except DebugInfoMissingError as error:
+                raise NotSearched(str(error)) from error
             from vringcore.debuginfo.dwarf import Dwarf
             from vringcore.debuginfo.search import Search
 
-            self._search = Search(Dwarf(self._open(found.path), self._alternate))
+            self._search = Search(Dwarf(self._open(path), self._alternate))
         return self._search
-
-    def debug_file(self) -> Found:
-        """Return the file with the debug information, its path "" if there is none."""
-        if self._debug is None:
-            self._debug = find_debug_file(
-                self._build_id,
-                self._executable,
-                debug_files=self._debug_files,
-                debug_dirs=self._debug_dirs,
-                sysroot=self._sysroot,
-            )
-        return self._debug
 
     def _alternate(self, elf: ElfFile) -> Dwarf:
         from vringcore.debuginfo.dwarf import Dwarf
 
-        found = find_alternate_file(elf, debug_dirs=self._debug_dirs)
+        found = find_alternate_file(elf, debug_dirs=self._files.debug_dirs)
         if not found.path:
             raise DwarfError(
                 "dwz's common file of the debug information was not found",
@@ -180,19 +155,22 @@ class DebugInfo:
         """The complete table if there is one: the module's own is smaller once it was stripped."""
         if self._tables is None:
             tables = []
-            if self._executable:
-                own = SymbolTable.of(self._open(self._executable))
+            if self._files.executable:
+                own = SymbolTable.of(self._open(self._files.executable))
                 tables += [own] if own is not None else []
             if not any(t.complete for t in tables):
                 tables[:0] = self._split_table()
             if not tables:
-                raise NotSearched("no symbol table", seen=self._executable or "no file")
+                raise NotSearched("no symbol table", seen=self._files.executable or "no file")
             self._tables = tables
         return self._tables
 
     def _split_table(self) -> list[SymbolTable]:
-        path = self.debug_file().path
-        table = SymbolTable.of(self._open(path)) if path else None
+        try:
+            path = self._files.debug_file()
+        except DebugInfoMissingError:
+            return []
+        table = SymbolTable.of(self._open(path))
         return [table] if table is not None and table.complete else []
 
     def _proved_absent(self, name: str) -> bool:

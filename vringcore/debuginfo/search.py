@@ -195,7 +195,7 @@ class Search:
         if len(everywhere) > 1 and not shared:
             self.log.append(f"function {name}: static in {len(everywhere)} files")
             return None
-        return (shared or everywhere or [None])[0]
+        return next(iter(shared or everywhere), None)
 
     def _is_nowhere(self, name: bytes) -> bool:
         """Prove that no entry has this name: its bytes are in no section that holds names.

@@ -51,7 +51,7 @@ class Strings(dict[int, bytes]):
         return 0 < offset < len(data) and data[offset - 1] == 0 and data[offset] != 0
 
     def places(self, text: bytes) -> Iterator[int]:
-        """Yield the offsets at which exactly ``text`` can be read, tails of longer ones included."""
+        """Yield where exactly ``text`` can be read, the tails of longer strings included."""
         data = self.data
         pattern = text + b"\0"
         at = data.find(pattern)

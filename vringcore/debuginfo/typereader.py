@@ -58,9 +58,6 @@ _ENCODINGS: dict[int, Encoding] = {
     dw.ATE_UTF: "utf",
 }
 
-_CLASSES = frozenset({*_QUALIFIERS, *_NAMED, dw.TAG_ARRAY_TYPE, dw.TAG_BASE_TYPE,
-                      dw.TAG_POINTER_TYPE, dw.TAG_SUBROUTINE_TYPE, dw.TAG_UNSPECIFIED_TYPE})  # fmt: skip
-
 
 class TypeReader:
     """Reads types of one file.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -94,7 +94,7 @@ def _place(entry: Entry) -> tuple[int, bool] | None:
 
 
 def _operand(unit: Unit, code: bytes) -> tuple[int, int] | None:
-    order: Any = unit.dwarf.byteorder
+    order = unit.dwarf.byteorder
     op, size = code[0], unit.encoding.address_size
     if op == dw.OP_ADDR:
         return int.from_bytes(code[1 : 1 + size], order), 1 + size
@@ -154,6 +154,6 @@ def _address(entry: Entry, at: int) -> int | None:
         return None
     if entry.abbrev.forms[at] in _INDEXED:
         if isinstance(value, bytes):
-            value = int.from_bytes(value, entry.unit.dwarf.byteorder)  # type: ignore[arg-type]
+            value = int.from_bytes(value, entry.unit.dwarf.byteorder)
         return entry.unit.address(value)
     return value if isinstance(value, int) else None

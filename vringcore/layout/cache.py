@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vringcore.errors import VringcoreError
@@ -39,7 +40,7 @@ class LayoutCache:
         return os.path.join(self.directory, f"{build_id}.{_GENERATION}.json")  # noqa: PTH118
 
     def read(self, build_id: str, log: list[str]) -> Bundle | None:
-        """Return the bundle of a build; None if there is none that can be used (``log`` says why)."""
+        """Return the bundle of a build, None if there is none of use; ``log`` says why."""
         if not _is_build_id(build_id):
             return None
         path = self.path(build_id)
@@ -74,10 +75,8 @@ class LayoutCache:
                 file.write(to_json(bundle))
             os.replace(scratch, path)  # noqa: PTH105
         except OSError as error:
-            try:
+            with suppress(OSError):
                 os.unlink(scratch)  # noqa: PTH108
-            except OSError:
-                pass
             return f"layout cache: {path} cannot be written: {error.strerror}"
         return ""
 

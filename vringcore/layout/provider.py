@@ -303,7 +303,7 @@ class Layouts:
         self._extended = True
 
     def save(self) -> None:
-        """Write the cache if anything was learned. A cache that cannot be written is only logged."""
+        """Write the cache if anything was learned; that it cannot be written is only logged."""
         with self._lock:
             if self._cache is None or not self._extended or not self.build_id:
                 return

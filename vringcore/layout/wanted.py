@@ -8,7 +8,7 @@ import msgspec
 class Wanted(msgspec.Struct, frozen=True):
     """Types, variables and symbols, with the source files that are likely to define them.
 
-    :param types: by key (``struct VirtQueue``), suffixes of the unit's path (``hw/virtio/virtio.c``)
+    :param types: by key (``struct VirtQueue``), suffixes of a unit's path (``hw/virtio/virtio.c``)
     :param variables: by name, likewise
     :param symbols: names of functions or objects
     """
