@@ -52,7 +52,8 @@ def opened(tmp_path: Path, builder: CoreBuilder) -> ElfCore:
 
 def program_file(tmp_path: Path) -> FileSource:
     path = tmp_path / "program"
-    path.write_bytes(elf_image(build_id=BUILD_ID) + b"T" * PAGE + b"R" * PAGE + b"D" * PAGE)
+    first = elf_image(build_id=BUILD_ID, size=3 * PAGE)
+    path.write_bytes(first + b"T" * PAGE + b"R" * PAGE + b"D" * PAGE)
     return FileSource.open(str(path), what="executable")
 
 
@@ -140,7 +141,20 @@ def test_a_core_without_mapped_files_takes_the_executable_by_its_entry(tmp_path:
     assert (file.build_id, file.phdr_vaddr, file.header.entry) == (BUILD_ID.hex(), 64, 0x1040)
     space = core.with_files({}, file)
     assert space.read(HostAddress(PROGRAM), 4) == b"\x7fELF"
-    assert fault(space, PROGRAM + PAGE).gap.kind is GapKind.UNMAPPED
+    assert space.read(HostAddress(PROGRAM + PAGE), 4) == b"TTTT"
+    assert fault(space, PROGRAM + 3 * PAGE).gap.kind is GapKind.UNMAPPED
+
+
+def test_without_any_note_the_executable_is_found_by_its_build_id(tmp_path: Path) -> None:
+    builder = process()
+    builder.notes.clear()
+    core = opened(tmp_path, builder)
+    file = read_executable(program_file(tmp_path))
+    assert core.executable_bias(0x1040, file.build_id) == PROGRAM
+    assert core.with_files({}, file).read(HostAddress(PROGRAM + PAGE), 4) == b"TTTT"
+    assert core.image_of("00ff") is None
+    with pytest.raises(CoreFormatError, match="does not tell where its executable was loaded"):
+        core.executable_bias(0x1040)
 
 
 def test_a_core_that_does_not_tell_its_bias_says_why(tmp_path: Path) -> None:

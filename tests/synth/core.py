@@ -214,10 +214,13 @@ class CoreBuilder:
         return struct.pack(self.order + form, 0, 0, 0, 0, 0, size, 0, info, 0, 0)
 
 
-def elf_image(*, build_id: bytes = b"", entry: int = 0x1040, vaddr: int = 0) -> bytes:
+def elf_image(
+    *, build_id: bytes = b"", entry: int = 0x1040, vaddr: int = 0, size: int = 0x1000
+) -> bytes:
     """Return the first page of a 64-bit little-endian shared object, as a loader would map it.
 
-    It has PT_PHDR, one PT_LOAD of file offset 0 at ``vaddr``, and a PT_NOTE with the build-id.
+    It has PT_PHDR, one PT_LOAD of file offset 0 and ``size`` bytes at ``vaddr``, and a PT_NOTE
+    with the build-id.
     """
     note = struct.pack("<III4s", 4, len(build_id), 3, b"GNU\0") + build_id if build_id else b""
     note_at = 64 + 3 * 56
@@ -227,7 +230,7 @@ def elf_image(*, build_id: bytes = b"", entry: int = 0x1040, vaddr: int = 0) -> 
     )
     rows = [
         (6, 4, 64, vaddr + 64, 0, 168, 168, 8),
-        (1, 5, 0, vaddr, 0, 0x1000, 0x1000, 0x1000),
+        (1, 5, 0, vaddr, 0, size, size, 0x1000),
         (4, 4, note_at, vaddr + note_at, 0, len(note), len(note), 4),
     ]
     table = b"".join(struct.pack("<IIQQQQQQ", *row) for row in rows)

@@ -116,22 +116,40 @@ class ElfCore:
         """The executable's path by NT_FILE, else as it was called (AT_EXECFN), "" if unknown."""
         return self.executable.path if self.executable else self.string_at(self.auxv.get(AT_EXECFN))
 
-    def executable_bias(self, entry: int) -> int:
+    def executable_bias(self, entry: int, build_id: str = "") -> int:
         """Return the executable's load bias: AT_ENTRY minus its ``e_entry``.
 
+        Where the core's notes are lost (gdb writes them last), the first page of the executable
+        tells, if it is found in memory by its build-id.
+
         :param entry: ``e_entry`` of the executable file
-        :raises CoreFormatError: if the core does not say, by AT_ENTRY nor by its mappings
+        :param build_id: its build-id
+        :raises CoreFormatError: if nothing in the core tells
         """
         if AT_ENTRY in self.auxv:
             return self.auxv[AT_ENTRY] - entry
-        if self.executable is not None and self.executable.load_bias is not None:
-            return self.executable.load_bias
+        image = self.executable or self.image_of(build_id)
+        if image is not None and image.load_bias is not None:
+            return image.load_bias
         raise CoreFormatError(
             "the core does not tell where its executable was loaded",
             where=self.path,
             seen="no AT_ENTRY in its notes" if self.auxv else "no NT_AUXV among its notes",
             hint=str(self.problems[0]) if self.problems else "it was not written by Linux or gdb",
         )
+
+    def image_of(self, build_id: str) -> Module | None:
+        """Return the ELF file of a build-id by its first page in memory, without any note.
+
+        It has no path; None if no segment begins with it.
+        """
+        for known in self.memory.ranges() if build_id else ():
+            if self.memory.find(known.address, len(ELF_MAGIC)) == ELF_MAGIC:
+                mapping = FileMapping(known.address, known.address + known.size, 0, "")
+                module = Module("", [mapping], self.memory)
+                if module.build_id == build_id:
+                    return module
+        return None
 
     def string_at(self, address: int | None) -> str:
         """Return a NUL-terminated string of at most 4096 bytes, "" if it cannot be read."""
@@ -191,7 +209,7 @@ class ElfCore:
         return None
 
     def _module_of(self, executable: Executable) -> Module:
-        bias = self.executable_bias(executable.header.entry)
+        bias = self.executable_bias(executable.header.entry, executable.build_id)
         path = executable.source.path
         mappings = [
             FileMapping(p.vaddr + bias, p.vaddr + bias + p.filesz, p.offset, path)
