@@ -64,8 +64,10 @@ class Abbrev:
     """One abbreviation: the tag, whether children follow, and how to read the attributes.
 
     ``size`` is the bytes of all attributes if that is fixed, else -1. ``offsets`` gives, for the
-    attributes before the first one of variable size, where they lie. ``steps`` is for walks to keep
-    what they derive from the abbreviation.
+    attributes before the first one of variable size, where they lie. If that first one is a block
+    with its length in one byte (a function's DW_AT_frame_base), it lies at ``block_at``, and
+    ``after_block`` gives where those between it and the next lie, from its end. ``steps`` is for
+    walks to keep what they derive from the abbreviation.
     """
 
     __slots__ = (
@@ -83,6 +85,8 @@ class Abbrev:
         self.attributes = attributes
         self.forms: dict[int, int] = {}
         self.offsets: dict[int, int] = {}
+        self.block_at = -1
+        self.after_block: dict[int, int] = {}
         self.steps: dict[int, Any] = {}
         self._places: dict[int, int] = {}
         self._constants: dict[int, Any] = {}
@@ -108,10 +112,15 @@ class Abbrev:
             code = encoding.codes.get(form)
             if not steps:
                 self.offsets.setdefault(at, size)
+            elif len(steps) == 1 and self.block_at >= 0:
+                self.after_block.setdefault(at, size)
             if code is not None:
                 run += code
                 size += encoding.sizes[form]
                 continue
+            if not steps and form == dw.FORM_EXPRLOC:
+                self.block_at = size
+            size = 0
             steps.append((run, form))
             run = encoding.order
         if not steps:
@@ -169,30 +178,36 @@ class AbbrevTable(dict[int, Abbrev]):
 
     def __missing__(self, code: int) -> Abbrev:
         place = self._places.get(code)
-        while place is None:
-            found = self._scan()
-            if found is None:
-                raise DwarfError("an abbreviation code that its table lacks", seen=str(code))
+        if place is None:
+            self._scan_to(code)
             place = self._places.get(code)
+            if place is None:
+                raise DwarfError("an abbreviation code that its table lacks", seen=str(code))
         abbrev = self[code] = self._decode(*place)
         return abbrev
 
-    def _scan(self) -> int | None:
-        """Note where the next declaration lies, without decoding it; None at the table's end."""
-        data = self._data
-        code, start = uleb(data, self._next)
-        if code == 0 or code > MAX_CODE:
-            return None
-        end = data.find(b"\0\0", start)
-        if end < 0:
-            raise DwarfError("an abbreviation table without an end", where=f"byte {start:#x}")
-        raw = data[start:end]
-        if data[end + 2 : end + 3] == b"\0":
-            # Three zeros: the table's end, or a constant 0 or a "no children" before it.
-            end = start + len(self._decode(start, raw).raw)
-        self._places.setdefault(code, (start, raw))
-        self._next = end + 2
-        return code
+    def _scan_to(self, wanted: int) -> None:
+        """Note where declarations lie, without decoding them, until the wanted one."""
+        data, places, pos = self._data, self._places, self._next
+        find = data.find
+        code = -1
+        while code != wanted:
+            code = data[pos]
+            start = pos + 1
+            if code >= 0x80:
+                code, start = uleb(data, pos)
+            if code == 0 or code > MAX_CODE:
+                break
+            end = find(b"\0\0", start)
+            if end < 0:
+                raise DwarfError("an abbreviation table without an end", where=f"byte {start:#x}")
+            raw = data[start:end]
+            if data[end + 2 : end + 3] == b"\0":
+                # Three zeros: the table's end, or a constant 0 or a "no children" before it.
+                end = start + len(self._decode(start, raw).raw)
+            places.setdefault(code, (start, raw))
+            pos = end + 2
+        self._next = pos
 
     def _decode(self, start: int, prefix: bytes) -> Abbrev:
         # The bytes up to the first two zeros determine the declaration: what follows them can

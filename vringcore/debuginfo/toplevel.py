@@ -42,7 +42,10 @@ class _Step:
     ``skip`` is the size of an entry that has no children and no name to note, else -1.
     """
 
-    __slots__ = ("abbrev", "imports", "kind", "name_at", "sibling", "sibling_at", "size", "skip")
+    __slots__ = (
+        "abbrev", "after_block", "block_at", "imports", "kind", "name_at", "sibling", "sibling_at",
+        "size", "skip",
+    )  # fmt: skip
 
     def __init__(self, abbrev: Abbrev, mask: int) -> None:
         declaration = dw.AT_DECLARATION in abbrev.forms
@@ -60,6 +63,8 @@ class _Step:
         form = abbrev.forms.get(dw.AT_SIBLING)
         self.sibling_at = abbrev.offsets.get(dw.AT_SIBLING, -1) if form == dw.FORM_REF4 else -1
         self.sibling = abbrev.place(dw.AT_SIBLING) if form in UNIT_REFERENCES else -1
+        self.block_at = abbrev.block_at if form == dw.FORM_REF4 else -1
+        self.after_block = abbrev.after_block.get(dw.AT_SIBLING, -1)
 
     def past(self, data: bytes, pos: int) -> tuple[int, bool]:
         """Return where to go on after the attributes at ``pos``, and whether at a child."""

@@ -281,15 +281,19 @@ class Layouts:
 
     # All at once
 
+    def hint(self, wanted: Wanted) -> None:
+        """Remember which source files are likely to define things; nothing is looked up."""
+        for key, units in wanted.types.items():
+            self._hints.setdefault(key, units)
+        for name, units in wanted.variables.items():
+            self._hints.setdefault("variable " + name, units)
+
     def prefetch(self, wanted: Wanted) -> None:
         """Look up a whole list, once per build: what is not there is noted as such.
 
         Nothing is raised; who needs one of them and cannot do without gets the error then.
         """
-        for key, units in wanted.types.items():
-            self._hints.setdefault(key, units)
-        for name, units in wanted.variables.items():
-            self._hints.setdefault("variable " + name, units)
+        self.hint(wanted)
         digest = wanted.digest
         if digest in self._bundle.wanted:
             return

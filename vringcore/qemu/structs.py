@@ -488,11 +488,18 @@ VARIABLES: dict[str, tuple[str, ...]] = {
 }
 """Global and static variables that every question needs, and the files that define them."""
 
+ENUMS: dict[str, tuple[str, ...]] = {
+    "enum RunState": ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c"),
+    "enum MigrationStatus": ("migration/migration.c",),
+}
+"""Enumerations whose names are shown."""
+
 
 def _wanted() -> Wanted:
     views = [v for v in globals().values() if isinstance(v, type) and issubclass(v, View)]
-    return Wanted(types={v.c_type: v.unit for v in views if v.c_type}, variables=VARIABLES)
+    types = {v.c_type: v.unit for v in views if v.c_type} | ENUMS
+    return Wanted(types=types, variables=VARIABLES)
 
 
 WANTED = _wanted()
-"""All of the above, looked up in one pass when a build is first met."""
+"""Where all of the above is likely to be defined; each is looked up when a question needs it."""
