@@ -39,7 +39,7 @@ class Session:
         server = self.servers[str(device.server)]
         for _ in range(_ATTEMPTS):
             server.stop()
-            time.sleep(_SETTLE_SECONDS)
+            self.settle()
             if self._agree(device, server):
                 return
             server.resume()
@@ -78,6 +78,18 @@ class Session:
                 raise GuestError(f"the migration did not hang: {status}")
             time.sleep(0.5)
         raise GuestError("the migration neither hung nor ended")
+
+    def expect_silence(self, command: str, seconds: float = 5.0, **arguments: Any) -> None:
+        """Gives a command that QEMU must not be able to answer."""
+        try:
+            answer = self.machine.monitor.execute(command, seconds, **arguments)
+        except MonitorSilentError:
+            return
+        raise GuestError(f"{command} did not hang: {answer}")
+
+    def settle(self) -> None:
+        """Waits until nothing moves any more."""
+        time.sleep(_SETTLE_SECONDS)
 
     def _agree(self, device: Device, server: NbdServer) -> bool:
         in_use = qmp_facts.in_use(self.machine.monitor, device.id)

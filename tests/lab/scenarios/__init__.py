@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.lab import runner
 from tests.lab.scenario import Scenario
-from tests.lab.scenarios import aio, failing, held, idle, nine, others, stuck
+from tests.lab.scenarios import aio, failing, held, idle, late, nine, others, stuck
 
 ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
@@ -21,6 +21,8 @@ ALL: tuple[Scenario, ...] = (
     failing.IO_ERROR,
     aio.STUCK_NATIVE,
     aio.STUCK_IO_URING,
+    late.DRAIN_QUEUE,
+    late.MERGED,
 )
 NAMES = (*(scenario.name for scenario in ALL), *others.NAMES)
 
