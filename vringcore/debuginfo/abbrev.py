@@ -71,8 +71,8 @@ class Abbrev:
     """
 
     __slots__ = (
-        "_constants", "_places", "_steps", "_unpack", "attributes", "children", "forms", "offsets",
-        "raw", "size", "steps", "tag",
+        "_constants", "_places", "_steps", "_unpack", "after_block", "attributes", "block_at",
+        "children", "forms", "offsets", "raw", "size", "steps", "tag",
     )  # fmt: skip
 
     def __init__(

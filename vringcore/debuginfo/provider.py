@@ -66,12 +66,15 @@ class DebugInfo:
     def variable(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
         """Return a variable, its address from the symbols where the debug information lacks it."""
         with self._lock:
-            if not function and self._proved_absent(name):
-                return None
             try:
-                found = self._dwarf().variable(name, units, function)
+                search = self._dwarf()
             except NotSearched:
                 return self._from_symbols(name, units, function)
+            found = search.variable_in(units, name, function)
+            if found is None:
+                if self._proved_absent(name):
+                    return None
+                found = search.variable_anywhere(name, function)
             if found is None:
                 return None
             variable, unit = found

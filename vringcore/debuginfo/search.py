@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MAX_IMPORTS = 1 << 14
 _TYPES = top.STRUCT | top.UNION | top.ENUM
+_CHEAP = _TYPES | top.VARIABLE
+"""What the first walk over a unit notes: a few hundred entries, where typedefs and functions,
+which are seldom looked up by name, are thousands."""
+
 _CHUNK = 1 << 20
 
 
@@ -63,8 +67,7 @@ class Search:
                 "no such kind of type", seen=key, expected="struct, union, enum, typedef"
             )
         name = text.encode("utf-8", "surrogateescape")
-        mask = _TYPES if kind & _TYPES else kind
-        for unit, found in self._hinted(units, mask):
+        for unit, found in self._hinted(units, kind):
             for offset in found[kind].get(name, ()):
                 return self._types.definition(unit, offset), unit.name
         met = self._met.get(key)
@@ -85,12 +88,14 @@ class Search:
     ) -> Iterator[tuple[Unit, dict[int, dict[bytes, list[int]]]]]:
         for suffix in suffixes:
             for number in self._dwarf.chain.ending_with(suffix):
-                yield from self._with_imports(self._dwarf, number, mask, set())
+                yield from self._with_imports(number, mask | _CHEAP)
 
     def _with_imports(
-        self, dwarf: Dwarf, number: int, mask: int, seen: set[tuple[int, int]]
+        self, number: int, mask: int
     ) -> Iterator[tuple[Unit, dict[int, dict[bytes, list[int]]]]]:
-        pending = [(dwarf, number)]
+        """Yield what a unit and the units that it includes define."""
+        pending = [(self._dwarf, number)]
+        seen: set[tuple[int, int]] = set()
         while pending:
             dwarf, number = pending.pop(0)
             if (id(dwarf), number) in seen or len(seen) > MAX_IMPORTS:
@@ -105,13 +110,12 @@ class Search:
 
     # Variables
 
-    def variable(
-        self, name: str, units: tuple[str, ...], function: str
+    def variable_in(
+        self, units: tuple[str, ...], name: str, function: str
     ) -> tuple[FoundVariable, str] | None:
-        """Return a variable and the file it was found in, None if no unit defines it.
+        """Return a variable that one of the given files defines, and that file; None if none does.
 
-        A static variable outside ``units`` counts only if its name is the only one of its kind.
-
+        :param function: of which it is a static variable, "" for one at file scope
         :raises DwarfError: if debug information on the way cannot be read
         """
         raw = name.encode("utf-8", "surrogateescape")
@@ -123,8 +127,18 @@ class Search:
                 if variable.address is not None:
                     return variable, unit.name
                 best = best or (variable, unit.name)
-        if best is not None:
-            return best
+        return best
+
+    def variable_anywhere(self, name: str, function: str) -> tuple[FoundVariable, str] | None:
+        """Return the one variable of that name and its file, None if there is none.
+
+        A static variable counts only if it is the only one of its name.
+
+        :raises DwarfError: if debug information on the way cannot be read
+        """
+        raw = name.encode("utf-8", "surrogateescape")
+        scope = function.encode("utf-8", "surrogateescape")
+        mask = top.FUNCTION if function else top.VARIABLE
         if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
             return None
         everywhere = []
@@ -132,10 +146,10 @@ class Search:
             unit = self._dwarf.unit(number)
             found = self._dwarf.top_level(number, mask).found
             everywhere += [(v, unit.name) for v in self._variables(unit, found[mask], raw, scope)]
-        return self._only(name, everywhere, strict=bool(units))
+        return self._only(name, everywhere)
 
     def _only(
-        self, name: str, found: list[tuple[FoundVariable, str]], *, strict: bool
+        self, name: str, found: list[tuple[FoundVariable, str]]
     ) -> tuple[FoundVariable, str] | None:
         placed = [f for f in found if f[0].address is not None] or found
         shared = [f for f in placed if f[0].external]
@@ -146,8 +160,7 @@ class Search:
             self.log.append(
                 f"variable {name}: static in {len(files)} files: {', '.join(files[:8])}"
             )
-            if strict or len(placed) > 1:
-                return None
+            return None
         return placed[0] if placed else None
 
     def _variables(

@@ -11,6 +11,8 @@ from vringcore.debuginfo.units import UNIT_REFERENCES, Entry
 from vringcore.errors import DwarfError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vringcore.debuginfo.abbrev import Abbrev
     from vringcore.debuginfo.units import Unit
 
@@ -64,19 +66,30 @@ class _Step:
         self.sibling_at = abbrev.offsets.get(dw.AT_SIBLING, -1) if form == dw.FORM_REF4 else -1
         self.sibling = abbrev.place(dw.AT_SIBLING) if form in UNIT_REFERENCES else -1
         self.block_at = abbrev.block_at if form == dw.FORM_REF4 else -1
-        self.after_block = abbrev.after_block.get(dw.AT_SIBLING, -1)
+        self.after_block = (
+            abbrev.after_block.get(dw.AT_SIBLING, -1) if self.block_at >= 0 else -1
+        )
 
-    def past(self, data: bytes, pos: int) -> tuple[int, bool]:
+    def past(
+        self, data: bytes, pos: int, number: Callable[[bytes, int], tuple[int]]
+    ) -> tuple[int, bool]:
         """Return where to go on after the attributes at ``pos``, and whether at a child."""
+        if self.after_block >= 0:
+            length = data[pos + self.block_at]
+            if length < 0x80:
+                at = pos + self.block_at + 1 + length + self.after_block
+                sibling = number(data, at)[0]
+                if sibling > at:
+                    return sibling, False
         if self.size >= 0 and self.sibling < 0:
             return pos + self.size, self.abbrev.children
         values, end = self.abbrev.read(data, pos)
         if self.sibling < 0:
             return end, self.abbrev.children
-        sibling: int = values[self.sibling]
-        if sibling < end:
-            raise DwarfError("a sibling before its entry", seen=f"offset {sibling:#x}")
-        return sibling, False
+        after: int = values[self.sibling]
+        if after < end:
+            raise DwarfError("a sibling before its entry", seen=f"offset {after:#x}")
+        return after, False
 
 
 class _Plan(dict[int, _Step]):
@@ -113,7 +126,7 @@ class TopLevel:
         self.imports: list[tuple[int, int]] = []
         self._walk(unit)
 
-    def _walk(self, unit: Unit) -> None:
+    def _walk(self, unit: Unit) -> None:  # noqa: C901 - one loop: it passes millions of entries
         root = unit.root()
         if not root.abbrev.children:
             return
@@ -151,7 +164,7 @@ class TopLevel:
                 if sibling > start:
                     pos = sibling
                     continue
-            pos, inside = step.past(data, pos)
+            pos, inside = step.past(data, pos, number)
             if inside:
                 pos = skip_children(unit, plan, pos)
 
@@ -169,7 +182,7 @@ def name_of(entry: Entry) -> bytes | None:
     return None
 
 
-def skip_children(unit: Unit, plan: _Plan | None, pos: int) -> int:
+def skip_children(unit: Unit, plan: _Plan | None, pos: int) -> int:  # noqa: C901 - as above
     """Return where the entry after a list of children starts; ``pos`` is at the first child.
 
     :raises DwarfError: if entries are nested beyond reason
@@ -199,7 +212,7 @@ def skip_children(unit: Unit, plan: _Plan | None, pos: int) -> int:
             if sibling > start:
                 pos = sibling
                 continue
-        pos, inside = step.past(data, pos)
+        pos, inside = step.past(data, pos, number)
         if inside:
             depth += 1
             if depth > _MAX_DEPTH:

@@ -47,6 +47,9 @@ NT_GNU_BUILD_ID = 3
 _PN_XNUM = 0xFFFF
 _SHN_XINDEX = 0xFFFF
 _IDENT_SIZE = 16
+_MAX_HEADERS = 1 << 20
+"""More program or section headers than this are a lie, and a sparse file can make room for it."""
+
 _MAX_STRING_TABLE = 16 << 20
 _MAX_NOTES = 4 << 20
 
@@ -132,8 +135,8 @@ def read_header(source: Source, error: ElfError = ElfFormatError) -> ElfHeader:
 
     :param error: the class to raise, so that a core's damage is a CoreFormatError
     :raises VringcoreError: of that class: no ELF file, an unknown class or byte order, a header
-        that is cut short, entries of a size that its class does not have, or a count that lies in
-        section header 0 where there is none
+        that is cut short, entries of a size that its class does not have, a count that lies in
+        section header 0 where there is none, or one that cannot be true
     """
     ident = source.read(0, _IDENT_SIZE)
     if ident[:4] != ELF_MAGIC:
@@ -183,7 +186,8 @@ def read_header(source: Source, error: ElfError = ElfFormatError) -> ElfHeader:
     )  # fmt: skip
     _check_entry_sizes(source, header, error)
     if phnum == _PN_XNUM or (shoff and shnum == 0) or shstrndx == _SHN_XINDEX:
-        return _with_extended_counts(source, header, error)
+        header = _with_extended_counts(source, header, error)
+        _check_count(source, "program", header.phnum, error)
     return header
 
 
@@ -206,10 +210,12 @@ def read_section_headers(
 ) -> list[SectionHeader]:
     """Return the section headers, names looked up; an empty list where the file has none.
 
-    :raises VringcoreError: of class ``error`` if the table or the names' table leaves the file
+    :raises VringcoreError: of class ``error`` if the table or the names' table leaves the file, or
+        the count cannot be true
     """
     if not header.shoff or not header.shnum:
         return []
+    _check_count(source, "section", header.shnum, error)
     layout = struct.Struct(header.byteorder + _SHDR[header.elf_class])
     size = header.shnum * layout.size
     if header.shoff + size > source.size:
@@ -313,6 +319,16 @@ def _check_entry_sizes(source: Source, header: ElfHeader, error: ElfError) -> No
                 seen=f"{size} bytes",
                 expected=f"{expected} for ELF{header.elf_class}",
             )
+
+
+def _check_count(source: Source, name: str, count: int, error: ElfError) -> None:
+    if count > _MAX_HEADERS:
+        raise error(
+            f"the {source.what} claims too many {name} headers",
+            where=source.path,
+            seen=str(count),
+            expected=f"at most {_MAX_HEADERS}",
+        )
 
 
 def _with_extended_counts(source: Source, header: ElfHeader, error: ElfError) -> ElfHeader:

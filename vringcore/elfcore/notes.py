@@ -43,7 +43,9 @@ AT_SYSINFO_EHDR = 33
 GDB_OWNER = b"GDB"
 SLIM_OWNER = b"VRINGCORE"
 
-_MAX_NOTES = 1 << 20
+_MAX_NOTES = 1 << 17
+_MAX_AUXV = 1 << 10
+_MAX_MAPPINGS = 1 << 20
 
 # elf_prstatus up to the four process numbers; four timevals; then the registers.
 _STATUS = {32: "iiih2xIIiiii", 64: "iiih2xQQiiii"}
@@ -190,7 +192,8 @@ class _Reader:
 
     def _auxiliary_vector(self, cursor: Cursor) -> None:
         layout = Struct(self._order + 2 * _WORD[self._class])
-        for key, value in cursor.take_rows(layout, cursor.left // layout.size, "entries"):
+        count = min(cursor.left // layout.size, _MAX_AUXV)
+        for key, value in cursor.take_rows(layout, count, "entries"):
             if key == AT_NULL:
                 break
             self.found.auxv[key] = value
@@ -198,6 +201,13 @@ class _Reader:
     def _mapped_files(self, cursor: Cursor) -> None:
         word = _WORD[self._class]
         count, page_size = cursor.take(Struct(self._order + 2 * word), "the count and page size")
+        if count > _MAX_MAPPINGS:
+            raise CoreFormatError(
+                f"{cursor.what} claims too many mappings",
+                where=f"file offset {cursor.base:#x}",
+                seen=str(count),
+                expected=f"at most {_MAX_MAPPINGS}",
+            )
         rows = list(cursor.take_rows(Struct(self._order + 3 * word), count, "mappings"))
         names = cursor.take_strings(count)
         decoded = {name: _path(name) for name in set(names)}

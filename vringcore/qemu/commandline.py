@@ -38,13 +38,13 @@ MAX_ARGUMENT = 128 * 1024
 UUID_SIZE = 16
 
 
-def arguments(views: Views, core: ElfCore) -> tuple[str, ...]:
+def arguments(views: Views, auxv: dict[int, int]) -> tuple[str, ...]:
     """Return argv as it was given, secrets included: never to be shown (see :func:`command_line`).
 
     :raises CorruptDataError: if the stack does not have the form that Linux gives it
     :raises MemoryFault: if a part of it is not in the core
     """
-    return tuple(views.string(pointer, MAX_ARGUMENT) for pointer in _argv(views, core.auxv))
+    return tuple(views.string(pointer, MAX_ARGUMENT) for pointer in _argv(views, auxv))
 
 
 def command_line(views: Views, core: ElfCore) -> tuple[str, ...] | Absent:
@@ -54,7 +54,7 @@ def command_line(views: Views, core: ElfCore) -> tuple[str, ...] | Absent:
     redacted too; gdb's gcore often writes no more than the program's name into it.
     """
     try:
-        return redact(arguments(views, core))
+        return redact(arguments(views, core.auxv))
     except VringcoreError as error:
         absent = absence_of(error)
         beginning = core.prpsinfo.psargs.strip() if core.prpsinfo is not None else ""
@@ -76,7 +76,7 @@ def vm_name(views: Views, core: ElfCore) -> str | Absent | None:
     place = views.find_address_of("qemu_name")
     if place is not None:
         return attempt(lambda: views.string_or_none(views.pointer(place)))
-    return _option(views, core, "-name", "guest")
+    return option(views, core, "-name", "guest")
 
 
 def vm_uuid(views: Views, core: ElfCore) -> str | Absent | None:
@@ -86,7 +86,7 @@ def vm_uuid(views: Views, core: ElfCore) -> str | Absent | None:
     """
     place = views.find_address_of("qemu_uuid")
     if place is None:
-        return _option(views, core, "-uuid", "")
+        return option(views, core, "-uuid")
     try:
         digits = views.space.read(place, UUID_SIZE).hex()
     except VringcoreError as error:
@@ -96,20 +96,19 @@ def vm_uuid(views: Views, core: ElfCore) -> str | Absent | None:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def _option(views: Views, core: ElfCore, option: str, key: str) -> str | Absent | None:
-    """Return the value of an option, or of its ``key`` (which may be left out at its beginning)."""
-    argv = attempt(lambda: arguments(views, core))
+def option(views: Views, core: ElfCore, name: str, key: str = "") -> str | Absent | None:
+    """Return the last value of an option, None if it was not given.
+
+    :param key: return only this part of the value; at its beginning ``key=`` may be left out
+    """
+    argv = attempt(lambda: arguments(views, core.auxv))
     if isinstance(argv, Absent):
         return argv
-    found = None
-    for name, value in pairwise(argv):
-        if name in (option, f"-{option}"):
-            found = value
+    found = next((v for n, v in reversed([*pairwise(argv)]) if n in (name, f"-{name}")), None)
     if found is None or not key:
         return found
     first, *others = found.replace(",,", "\0").split(",")
-    first = first if "=" in first else f"{key}={first}"
-    for part in (first, *others):
+    for part in (first if "=" in first else f"{key}={first}", *others):
         if part.startswith(f"{key}="):
             return part.removeprefix(f"{key}=").replace("\0", ",")
     return None

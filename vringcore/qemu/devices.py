@@ -120,7 +120,7 @@ class Devices:
         device = Device(
             index=index,
             id=self._id(raw.address, proxy),
-            kind=kind_of(raw.type_name),
+            kind=kind_of(objects.ancestry(raw.address) or (raw.type_name,)),
             type_name=raw.type_name,
             qom_path=attempt(lambda: objects.path(raw.address)),
             address=Address(raw.address),
@@ -187,9 +187,15 @@ class Devices:
         return attempt(lambda: pci_address(self._views, self._objects, proxy.address))
 
 
-def kind_of(type_name: str) -> str:
-    """Return a device type's name in words: ``virtio-blk-device`` is ``virtio-blk``."""
-    return type_name.removesuffix("-device")
+def kind_of(ancestry: tuple[str, ...]) -> str:
+    """Return a device type's name in words: ``virtio-blk-device`` is ``virtio-blk``.
+
+    Keyboards, mice and tablets are all ``virtio-input``.
+
+    :param ancestry: QOM type names, the device's own first
+    """
+    name = "virtio-input" if "virtio-input-device" in ancestry else ancestry[0]
+    return name.removesuffix("-device")
 
 
 def _status(value: int) -> Flags:

@@ -180,15 +180,27 @@ def _name(views: Views, enum: str, prefix: str, value: int) -> str | Absent:
     """Return an enumerator's name as QAPI has it: from the type, else from QAPI's own table."""
     definition = views.layouts.find_definition(f"enum {enum}")
     if isinstance(definition, Enum):
-        for name, number in definition.enumerators.items():
-            if number == value and name != f"{prefix}_MAX":
-                return name.removeprefix(prefix).lower().replace("_", "-")
-        raise _no_such(enum, value)
-    return _name_in_table(views, enum, value)
+        return name_in_type(definition, prefix, value)
+    return name_in_table(views, enum, value)
 
 
-def _name_in_table(views: Views, enum: str, value: int) -> str | Absent:
-    """Look a name up in ``X_lookup`` (scripts/qapi/types.py): an array of strings, and its size."""
+def name_in_type(definition: Enum, prefix: str, value: int) -> str:
+    """Return the name of a value by the enumerators of the build.
+
+    :raises CorruptDataError: if it has none
+    """
+    for name, number in definition.enumerators.items():
+        if number == value and name != f"{prefix}_MAX":
+            return name.removeprefix(prefix).lower().replace("_", "-")
+    raise _no_such(definition.name or prefix, value)
+
+
+def name_in_table(views: Views, enum: str, value: int) -> str | Absent:
+    """Return the name of a value by ``X_lookup`` (scripts/qapi/types.py), an array of strings.
+
+    :raises CorruptDataError: if it has none
+    :raises MemoryFault: if the names, which lie among the executable's constants, are not at hand
+    """
     place = views.find_address_of(f"{enum}_lookup")
     if place is None:
         return Absent(NOT_IN_THIS_BUILD, None, f"neither enum {enum} nor {enum}_lookup is known")

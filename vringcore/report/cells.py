@@ -143,10 +143,10 @@ def seconds(nanoseconds: int) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people: ``512 B``, ``64 KiB``, ``1.5 MiB``."""
-    scaled = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if scaled < 1024 or unit == "TiB":
-            break
-        scaled /= 1024
-    return f"{scaled:.4g} {unit}"
+    """Return a number of bytes for people, exactly: ``512 B``, ``64 KiB``, ``4112 B``."""
+    units = iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while count and count % 1024 == 0 and unit != "TiB":
+        count //= 1024
+        unit = next(units)
+    return f"{count} {unit}"

@@ -60,18 +60,20 @@ def _columns(devices: Sequence[Device], notes: Footnotes) -> list[Column]:
             header, [getattr(each, attribute) for each in devices], rank, numeric=False
         )
 
+    plain = all(each.ring_owner == "qemu" for each in devices)
     columns = [
         Column("#", [str(each.index) for each in devices], numeric=True),
         Column("id", [text_of(each.id) for each in devices], foldable=True),
         Column("kind", [clean(each.kind) for each in devices]),
         Column("place", [_place(each, notes) for each in devices], rank=1),
-        column("serial", "serial", rank=3),
-        Column("queues", [_queue_count(each) for each in devices], rank=2, numeric=True),
-        Column("rings", [clean(each.ring_owner) for each in devices]),
+        column("serial", "serial", rank=4),
+        Column("queues", [_queue_count(each) for each in devices], rank=5, numeric=True),
+        Column("rings", [clean(each.ring_owner) for each in devices], rank=3 if plain else 0),
         Column("status", [status_word(each, notes) for each in devices]),
         column("iothread", "iothread", rank=4),
-        Column("back-end", [_backends(each, notes) for each in devices], foldable=True),
-        column("qom_path", "qom_path", rank=5),
+        Column("back-end", [_names(each, notes) for each in devices]),
+        Column("file", [_files(each, notes) for each in devices], rank=2, foldable=True),
+        column("qom_path", "qom_path", rank=6),
     ]
     return [column for column in columns if any(cell != NOTHING for cell in column.cells)]
 
@@ -86,19 +88,26 @@ def _queue_count(device: Device) -> str:
     return str(len(device.queues)) if isinstance(device.queues, tuple) else "-"
 
 
-def _backends(device: Device, notes: Footnotes) -> str:
-    """Return the device's own back-end, or those of the disks behind it, one a line."""
+def _names(device: Device, notes: Footnotes) -> str:
+    """Return node and driver of the device's back-end, or of the disks' behind it, one a line."""
     if not device.disks:
-        return _backend(device.backend, notes)
-    return "\n".join(f"{clean(disk.unit)} {_backend(disk.backend, notes)}" for disk in device.disks)
+        return _name(device.backend, notes)
+    return "\n".join(f"{clean(disk.unit)} {_name(disk.backend, notes)}" for disk in device.disks)
 
 
-def _backend(backend: Backend | Absent | None, notes: Footnotes) -> str:
+def _name(backend: Backend | Absent | None, notes: Footnotes) -> str:
     if backend is None or isinstance(backend, Absent):
         return notes.text(backend)
-    named = (backend.node, backend.driver, backend.file)
-    parts = [notes.text(part) for part in named if part is not None and part != ""]
-    return " ".join(dict.fromkeys(parts)) or notes.text(backend.name)
+    parts = [notes.text(part) for part in (backend.node, backend.driver) if part not in (None, "")]
+    return " ".join(parts) or notes.text(backend.name)
+
+
+def _files(device: Device, notes: Footnotes) -> str:
+    backends = [disk.backend for disk in device.disks] or [device.backend]
+    return "\n".join(
+        NOTHING if each is None or isinstance(each, Absent) else notes.text(each.file)
+        for each in backends
+    )
 
 
 def _facts(device: Device, notes: Footnotes) -> list[tuple[str, str]]:
@@ -141,7 +150,7 @@ def _backend_facts(backend: Backend | Absent | None, notes: Footnotes) -> list[t
     if backend is None or isinstance(backend, Absent):
         return [("back-end", notes.text(backend))]
     return [
-        ("back-end", f"{notes.text(backend.name)} at {hexadecimal(backend.address)}"),
+        ("back-end", f"{notes.text(backend.name)} at {hexadecimal(backend.address)}".lstrip()),
         ("  node", notes.text(backend.node)),
         ("  driver", notes.text(backend.driver)),
         ("  file", notes.text(backend.file)),

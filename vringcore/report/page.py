@@ -77,7 +77,7 @@ class Page:
     def __init__(self, console: Console, *, unbounded: bool) -> None:
         """Write to ``console``; ``unbounded`` when its lines may be as long as they need."""
         self._console = console
-        self._unbounded = unbounded
+        self.unbounded = unbounded
         self._left_out: list[str] = []
         self.notes = Footnotes()
 
@@ -142,7 +142,7 @@ class Page:
 
     def _headers(self, columns: list[Column]) -> list[str]:
         """Return the headers, split where width counts, all of the same height."""
-        if self._unbounded:
+        if self.unbounded:
             return [column.header for column in columns]
         headers = [split_header(column.header) for column in columns]
         height = max(header.count("\n") for header in headers)
@@ -150,7 +150,7 @@ class Page:
 
     def _fitting(self, columns: list[Column]) -> list[Column]:
         """Drop the columns that matter least until the rest fits the terminal's width."""
-        if self._unbounded:
+        if self.unbounded:
             return columns
         room = self._console.width + GAP
         by_rank = sorted(columns, key=lambda column: column.rank)

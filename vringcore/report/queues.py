@@ -8,7 +8,7 @@ from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal
 from vringcore.report.header import device_name, print_header
-from vringcore.report.page import STAND_OUT, Column, Page, column_of
+from vringcore.report.page import FAINT, STAND_OUT, Column, Page, column_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,10 @@ def print_queues(page: Page, report: Report, *, detailed: bool) -> None:
     ]
     page.line()
     if rows:
-        busy = [outstanding(queue) for _, queue in rows]
-        page.table(queue_columns(rows), [STAND_OUT if each else "" for each in busy])
+        shown = rows if page.unbounded or detailed else _without_unused(rows)
+        busy = [outstanding(queue) for _, queue in shown]
+        page.table(queue_columns(shown), [STAND_OUT if each else "" for each in busy])
+        _print_unused(page, [row for row in rows if row not in shown])
         if any(busy):
             page.line()
             page.line(LEGEND)
@@ -47,6 +49,38 @@ def print_queues(page: Page, report: Report, *, detailed: bool) -> None:
             _print_members(page, device, queue)
     _print_warnings(page, report.devices or ())
     page.close(report.limits)
+
+
+def _without_unused(rows: list[Row]) -> list[Row]:
+    """Return the rows without the queues that were never used, unless that leaves none."""
+    return [row for row in rows if not _unused(row[1])] or rows
+
+
+def _unused(queue: Queue) -> bool:
+    if not isinstance(queue.guest, SplitGuest):
+        return False
+    indices = (queue.guest.avail_idx, queue.last_avail_idx, queue.used_idx, queue.in_use)
+    return queue.ring_state == "ready" and all(index == 0 for index in indices)
+
+
+def _print_unused(page: Page, rows: Sequence[Row]) -> None:
+    by_device: dict[str, list[int]] = {}
+    for device, queue in rows:
+        by_device.setdefault(device_name(device), []).append(queue.index)
+    if by_device:
+        names = ", ".join(f"{name} {ranges(indices)}" for name, indices in by_device.items())
+        page.line(f"never used, all indices 0 (-v shows them): queues {names}", FAINT)
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """Return sorted numbers as people write them: ``1 4-63``."""
+    runs: list[tuple[int, int]] = []
+    for index in indices:
+        if runs and runs[-1][1] == index - 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def outstanding(queue: Queue) -> bool:
@@ -186,6 +220,17 @@ def _print_warnings(page: Page, devices: Sequence[Device]) -> None:
             page.line(f"note: {name}: broken, QEMU serves it no more until it is reset", STAND_OUT)
     if any(_waits(queue) for device in devices for queue in device.queues or ()):
         page.line("note: rx, event and stats queues hold empty buffers; unseen is normal there")
+
+    if any(_past_used_event(queue) for device in devices for queue in device.queues or ()):
+        page.line(
+            "note: past_used_event is a hint only: a driver that polls, or waits for no completion,"
+            " leaves used_event behind"
+        )
+
+
+def _past_used_event(queue: Queue) -> bool:
+    past = queue.counts.past_used_event if isinstance(queue.counts, Counts) else None
+    return isinstance(past, int) and past > 0
 
 
 def _waits(queue: Queue) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.model.queues import Counts
 from vringcore.model.values import Absent
-from vringcore.report.cells import clean, hexadecimal, size
+from vringcore.report.cells import NOTHING, clean, hexadecimal
 from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column, Page, column_of
 from vringcore.report.queues import outstanding
 
@@ -42,8 +42,14 @@ MEANINGS = {
 }
 
 
+AROUND = 4
+"""Slots shown on either side of a pointer."""
+
+Entry = TypeVar("Entry", "AvailEntry", "UsedEntry")
+
+
 def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
-    """Print one queue's ring; runs of unused slots are one line unless ``detailed``."""
+    """Print one queue's ring; all of its slots only with ``detailed``."""
     queue, split, notes = document.queue, document.split, page.notes
     name = document.device_id or notes.text(document.qom_path)
     page.line(
@@ -58,9 +64,13 @@ def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
         page.line(f"The ring cannot be shown: {notes.text(split)}", ALARM)
     else:
         _print_chains(page, document.chains)
-        _print_descriptors(page, split, document.chains, detailed=detailed)
+        if detailed:
+            _print_descriptor_table(page, split, document.chains)
         _print_available(page, split, detailed=detailed)
         _print_used(page, split, detailed=detailed)
+        if not detailed:
+            page.line()
+            page.line("-v shows the whole descriptor table and every slot of both rings", FAINT)
     page.close(document.limits)
 
 
@@ -100,70 +110,67 @@ def _print_pointers(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
 def _print_chains(page: Page, chains: Sequence[Chain]) -> None:
     page.line()
     if not chains:
-        page.line("No chain is published and not taken, or in flight.")
+        page.line("No chain is in flight, or published and not yet taken.")
         return
     page.line("Chains in flight, or published and not yet taken", "bold")
     page.table(
         [
             Column("head", [str(chain.head) for chain in chains], numeric=True),
+            Column("descriptors", [str(len(chain.descriptors)) for chain in chains], numeric=True),
+            Column("readable bytes", [str(chain.readable_bytes) for chain in chains], numeric=True),
+            Column("writable bytes", [str(chain.writable_bytes) for chain in chains], numeric=True),
             Column("end", [clean(chain.end) for chain in chains]),
-            Column("descriptors", [_members(chain) for chain in chains], foldable=True),
-            Column("readable", [size(chain.readable_bytes) for chain in chains], numeric=True),
-            Column("writable", [size(chain.writable_bytes) for chain in chains], numeric=True),
             Column("detail", [clean(chain.detail) for chain in chains], foldable=True),
         ],
         ["" if chain.end == "complete" else ALARM for chain in chains],
     )
+    page.line()
+    page.line("Their descriptors (table: guest address of an indirect table)", "bold")
+    members = [(chain.head, each) for chain in chains for each in chain.descriptors]
+    page.table(
+        [
+            Column("head", [str(head) for head, _ in members], numeric=True),
+            *_descriptor_columns([each for _, each in members]),
+            Column("table", [_table(each) for _, each in members]),
+        ]
+    )
 
 
-def _members(chain: Chain) -> str:
-    """Return a chain's descriptors: ``12>13>14``, an indirect table's as ``12>[0>1>2]``."""
-    text, inside = "", False
-    for descriptor in chain.descriptors:
-        indirect = descriptor.table is not None
-        if text:
-            text += ">"
-        if indirect and not inside:
-            text += "["
-        text += str(descriptor.index)
-        inside = indirect
-    return text + ("]" if inside else "")
+def _table(descriptor: Descriptor) -> str:
+    return "the ring's" if descriptor.table is None else hexadecimal(descriptor.table)
 
 
-def _print_descriptors(
-    page: Page, split: SplitRing, chains: Sequence[Chain], *, detailed: bool
-) -> None:
+def _descriptor_columns(descriptors: Sequence[Descriptor]) -> list[Column]:
+    return [
+        Column("index", [str(each.index) for each in descriptors], numeric=True),
+        Column("address", [hexadecimal(each.address) for each in descriptors], numeric=True),
+        Column("length", [str(each.length) for each in descriptors], numeric=True),
+        Column("flags", [_flags(each) for each in descriptors]),
+        Column("next", [_next(each) for each in descriptors], numeric=True),
+    ]
+
+
+def _next(descriptor: Descriptor) -> str:
+    """Return the index of the next descriptor; without the flag that number means nothing."""
+    return str(descriptor.next) if "next" in descriptor.flag_names else f"({descriptor.next})"
+
+
+def _print_descriptor_table(page: Page, split: SplitRing, chains: Sequence[Chain]) -> None:
     owner = {
-        descriptor.index: chain.head
-        for chain in chains
-        for descriptor in chain.descriptors
-        if descriptor.table is None
+        each.index: chain.head for chain in chains for each in chain.descriptors if not each.table
     }
     _heading(page, "Descriptor table", split.descriptor_address)
     if isinstance(split.descriptors, Absent):
         page.line(page.notes.text(split.descriptors), ALARM)
         return
-    kept, left_out = _used_slots(split.descriptors, _is_blank_descriptor, detailed=detailed)
+    owners = [str(owner.get(each.index, NOTHING)) for each in split.descriptors]
     page.table(
         [
-            Column("index", [str(each.index) for each in kept], numeric=True),
-            Column("address", [hexadecimal(each.address) for each in kept], numeric=True),
-            Column("length", [str(each.length) for each in kept], numeric=True),
-            Column("flags", [_flags(each) for each in kept]),
-            Column(
-                "next", [str(each.next) if each.flags & 1 else "-" for each in kept], numeric=True
-            ),
-            Column(
-                "chain of head", [str(owner.get(each.index, "-")) for each in kept], numeric=True
-            ),
+            *_descriptor_columns(split.descriptors),
+            Column("chain of head", owners, numeric=True),
         ],
-        [STAND_OUT if each.index in owner else "" for each in kept],
+        [STAND_OUT if each.index in owner else "" for each in split.descriptors],
     )
-    _blank(page, left_out, "descriptor", "all zero")
-
-
-def _is_blank_descriptor(descriptor: Descriptor) -> bool:
-    return not (descriptor.address or descriptor.length or descriptor.flags or descriptor.next)
 
 
 def _flags(descriptor: Descriptor) -> str:
@@ -176,9 +183,7 @@ def _print_available(page: Page, split: SplitRing, *, detailed: bool) -> None:
     if isinstance(split.available, Absent):
         page.line(page.notes.text(split.available), ALARM)
         return
-    kept, left_out = _used_slots(
-        split.available, lambda each: not (each.head or each.marks), detailed=detailed
-    )
+    kept = _window(split.available, detailed=detailed)
     page.table(
         [
             Column("slot", [str(each.slot) for each in kept], numeric=True),
@@ -187,7 +192,6 @@ def _print_available(page: Page, split: SplitRing, *, detailed: bool) -> None:
         ],
         [STAND_OUT if each.marks else "" for each in kept],
     )
-    _blank(page, left_out, "slot", "head 0, no pointer")
 
 
 def _print_used(page: Page, split: SplitRing, *, detailed: bool) -> None:
@@ -196,9 +200,7 @@ def _print_used(page: Page, split: SplitRing, *, detailed: bool) -> None:
     if isinstance(split.used, Absent):
         page.line(page.notes.text(split.used), ALARM)
         return
-    kept, left_out = _used_slots(
-        split.used, lambda each: not (each.id or each.length or each.marks), detailed=detailed
-    )
+    kept = _window(split.used, detailed=detailed)
     page.table(
         [
             Column("slot", [str(each.slot) for each in kept], numeric=True),
@@ -208,26 +210,23 @@ def _print_used(page: Page, split: SplitRing, *, detailed: bool) -> None:
         ],
         [STAND_OUT if each.marks else "" for each in kept],
     )
-    _blank(page, left_out, "slot", "id 0, length 0, no pointer")
 
 
 def _marks(entry: AvailEntry | UsedEntry) -> str:
     return "<- " + ", ".join(map(clean, entry.marks)) if entry.marks else ""
 
 
-def _used_slots(entries: Sequence[Any], blank: Any, *, detailed: bool) -> tuple[list[Any], int]:
-    """Return the entries worth a line, and how many were left out."""
-    kept = [each for each in entries if detailed or not blank(each)]
-    return kept, len(entries) - len(kept)
+def _window(entries: Sequence[Entry], *, detailed: bool) -> list[Entry]:
+    """Return the slots around those where a pointer stands, across the ring's end; or all."""
+    if detailed:
+        return list(entries)
+    count = len(entries)
+    marked = [at for at, entry in enumerate(entries) if entry.marks]
+    near = {(at + step) % count for at in marked for step in range(-AROUND, AROUND + 1)}
+    return [entry for at, entry in enumerate(entries) if at in near]
 
 
 def _heading(page: Page, title: str, address: int | Absent) -> None:
     page.line()
     place = page.notes.text(address) if isinstance(address, Absent) else hexadecimal(address)
     page.line(f"{title} at guest address {place}", "bold")
-
-
-def _blank(page: Page, count: int, what: str, why: str) -> None:
-    if count:
-        plural = "" if count == 1 else "s"
-        page.line(f"{count} {what}{plural} not shown: {why} (-v shows all)", FAINT)
