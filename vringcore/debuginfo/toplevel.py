@@ -66,9 +66,7 @@ class _Step:
         self.sibling_at = abbrev.offsets.get(dw.AT_SIBLING, -1) if form == dw.FORM_REF4 else -1
         self.sibling = abbrev.place(dw.AT_SIBLING) if form in UNIT_REFERENCES else -1
         self.block_at = abbrev.block_at if form == dw.FORM_REF4 else -1
-        self.after_block = (
-            abbrev.after_block.get(dw.AT_SIBLING, -1) if self.block_at >= 0 else -1
-        )
+        self.after_block = abbrev.after_block.get(dw.AT_SIBLING, -1) if self.block_at >= 0 else -1
 
     def past(
         self, data: bytes, pos: int, number: Callable[[bytes, int], tuple[int]]
