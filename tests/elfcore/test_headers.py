@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -112,16 +113,38 @@ def test_missing_program_headers_are_left_out(tmp_path: Path) -> None:
     assert [p.vaddr for p in read_program_headers(source, header)] == [0, 0x1000, 0x2000, 0x3000]
 
 
-def test_a_section_count_beyond_the_file_is_refused_before_reading(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(1 << 60, "too many section headers"), (1000, "cut before the end of its section headers")],
+)
+def test_a_section_count_beyond_the_file_is_refused_before_reading(
+    tmp_path: Path, count: int, message: str
+) -> None:
     image = bytearray(CoreBuilder(section_headers=2).build())
     struct.pack_into("<H", image, 60, 0)  # e_shnum 0: the count is sh_size of section 0
     (shoff,) = struct.unpack_from("<Q", image, 40)
-    struct.pack_into("<Q", image, shoff + 32, 1 << 60)
+    struct.pack_into("<Q", image, shoff + 32, count)
     source = source_of(tmp_path, bytes(image))
     header = read_header(source)
-    assert header.shnum == 1 << 60
-    with pytest.raises(ElfFormatError, match="cut before the end of its section headers"):
+    assert header.shnum == count
+    with pytest.raises(ElfFormatError, match=message):
         read_section_headers(source, header)
+
+
+def test_a_segment_count_that_a_sparse_file_makes_room_for_is_refused(tmp_path: Path) -> None:
+    core = CoreBuilder(extended_count=True)
+    core.segment(0, b"x")
+    image = bytearray(core.build())
+    (shoff,) = struct.unpack_from("<Q", image, 40)
+    struct.pack_into("<I", image, shoff + 44, 0xFFFFFFFF)
+    path = tmp_path / "sparse"
+    path.write_bytes(image)
+    os.truncate(path, 1 << 40)
+    with (
+        FileSource.open(str(path), what="core") as source,
+        pytest.raises(CoreFormatError, match="claims too many program headers"),
+    ):
+        read_header(source, CoreFormatError)
 
 
 def readelf(*arguments: str) -> str:

@@ -147,11 +147,19 @@ def test_a_damaged_note_leaves_the_others(tmp_path: Path) -> None:
     assert len(told) == 3
     assert "NT_PRSTATUS" in told[0]
     assert "NT_FILE" in told[1]
-    assert "1099511627776 mappings" in told[1]
+    assert "saw 1099511627776" in told[1]
     assert "NT_PRPSINFO" in told[2]
     # The place named is where the bytes are.
     place = int(core.problems[1].where.removeprefix("file offset "), 16)
-    assert core.source.read(place - 16, 16) == struct.pack("<QQ", 1 << 40, 4096)
+    assert core.source.read(place, 16) == struct.pack("<QQ", 1 << 40, 4096)
+
+
+def test_a_count_of_mappings_is_checked_against_what_is_there(tmp_path: Path) -> None:
+    builder = CoreBuilder()
+    builder.note(b"CORE", 0x46494C45, struct.pack("<QQ", 1000, 4096))
+    core = opened(tmp_path, builder)
+    assert core.modules == []
+    assert core.problems[0].expected == "24000 for 1000 mappings"
 
 
 def test_file_names_that_are_missing_lose_only_their_rows(tmp_path: Path) -> None:
