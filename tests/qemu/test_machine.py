@@ -1,0 +1,106 @@
+"""What runs and in which state, against gdb and what QEMU said of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.qemu.support import Image, NoSymbols
+from vringcore.elfcore.core import open_elf_core
+from vringcore.errors import CorruptDataError
+from vringcore.layout.bundle import Bundle
+from vringcore.layout.provider import Layouts
+from vringcore.model.values import Absent
+from vringcore.qemu import machine
+from vringcore.view.views import Views
+
+if TYPE_CHECKING:
+    from tests.lab.cases import CoreCase
+    from vringcore.qemu.process import Process
+
+
+def test_a_build_of_which_nothing_is_known() -> None:
+    views = Views(Image({}), Layouts(Bundle()), 0, NoSymbols())
+    for value in (machine.run_state(views), machine.migration_status(views)):
+        assert isinstance(value, Absent)
+        assert value.reason == "not-in-this-build"
+    version = machine.qemu_version(views, None)
+    assert isinstance(version, Absent)
+    assert machine.guest_ram_state(views).startswith("unknown")
+
+
+@pytest.mark.lab
+def test_the_version_is_the_one_that_qemu_said(lab_core: CoreCase, process: Process) -> None:
+    version = machine.qemu_version(process.views, process.core.executable)
+    assert isinstance(version, str)
+    assert version.split()[0] == lab_core.case.manifest["qemu_version"]
+    said = lab_core.case.qmp_before
+    if said is not None:
+        parts = said["query-version"]["qemu"]
+        assert version == f"{parts['major']}.{parts['minor']}.{parts['micro']}" + (
+            said["query-version"]["package"] and f" ({said['query-version']['package']})"
+        )
+
+
+@pytest.mark.lab
+def test_without_the_executable_the_version_names_the_file(lab_core: CoreCase) -> None:
+    with open_elf_core(str(lab_core.path)) as core:
+        views = Views(core.with_files({}), Layouts(Bundle()), 0, NoSymbols())
+        version = machine.qemu_version(views, core.executable)
+    assert isinstance(version, Absent)
+    assert version.reason == "file-needed"
+    assert "-e PATH" in version.hint
+
+
+@pytest.mark.lab
+def test_the_machine_equals_gdbs(lab_core: CoreCase, process: Process) -> None:
+    state = lab_core.gdb["state"]
+    assert (
+        f"{machine.machine_type(process.views, process.objects)}-machine" == (state["machine_type"])
+    )
+    assert machine.accelerator(process.views, process.objects) == "tcg"
+
+
+@pytest.mark.lab
+def test_the_run_state_equals_gdbs(lab_core: CoreCase, process: Process) -> None:
+    name = lab_core.gdb["state"]["run_state"]["name"]
+    expected = name.removeprefix("RUN_STATE_").lower().replace("_", "-")
+    assert machine.run_state(process.views) == expected
+    after = lab_core.case.qmp_after
+    if after is not None and lab_core.kind == "gcore":
+        assert after["query-status"]["status"] == expected
+
+
+@pytest.mark.lab
+def test_the_migration_status_equals_what_qemu_said(lab_core: CoreCase, process: Process) -> None:
+    status = machine.migration_status(process.views)
+    assert status == ("active" if lab_core.case.scenario == "stuck-migration" else "none")
+    assert (status == "none") == (lab_core.gdb["state"]["migration_state"] == 0)
+
+
+@pytest.mark.lab
+def test_names_from_qapis_tables_equal_those_of_the_types(process: Process) -> None:
+    views = process.views
+    for enum, prefix in (("RunState", "RUN_STATE_"), ("MigrationStatus", "MIGRATION_STATUS_")):
+        definition = views.layouts.definition(f"enum {enum}")
+        names = definition.enumerators  # type: ignore[union-attr]
+        for name, value in names.items():
+            if name == f"{prefix}_MAX":
+                with pytest.raises(CorruptDataError):
+                    machine.name_in_table(views, enum, value)
+            else:
+                expected = machine.name_in_type(definition, prefix, value)  # type: ignore[arg-type]
+                assert machine.name_in_table(views, enum, value) == expected
+
+
+@pytest.mark.lab
+def test_whether_guest_ram_is_in_the_core(lab_core: CoreCase, process: Process) -> None:
+    state = machine.guest_ram_state(process.views)
+    if not lab_core.gdb["state"]["dump_guest_core"]:
+        assert state == "absent (dump-guest-core=off)"
+    elif lab_core.kind == "gcore":
+        assert state == "present"
+    else:
+        # The kernel leaves out what was never written.
+        assert state in ("present", "partial (missing: pc.rom)")
