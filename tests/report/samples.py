@@ -212,9 +212,9 @@ REPORT = Report(
 NOTHING_ASKED = Report(TOOL, CORE, QEMU)
 
 SPLIT = SplitRing(
-    descriptor_address=Address(0x3FF0000),
-    avail_address=Address(0x3FF1000),
-    used_address=Address(0x3FF2000),
+    descriptor_address=Address(0x7F0000000000),
+    avail_address=Address(0x7F0000001000),
+    used_address=Address(0x7F0000002000),
     descriptors=(
         Descriptor(0, Address(0), 0, 0, 0),
         Descriptor(1, Address(0x3FF3000), 48, 4, 0, ("indirect",)),

@@ -40,7 +40,7 @@ def test_durations(nanoseconds: int, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(0, "0 B"), (512, "512 B"), (65536, "64 KiB"), (3 << 19, "1.5 MiB"), (5 << 50, "5120 TiB")],
+    [(0, "0 B"), (512, "512 B"), (65536, "64 KiB"), (4112, "4112 B"), (5 << 50, "5120 TiB")],
 )
 def test_sizes(count: int, expected: str) -> None:
     assert size(count) == expected

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from tests.report import samples
 from tests.report.strategies import any_of
+from vringcore.model.queues import AvailEntry, SplitGuest
 from vringcore.model.report import Report, RingDocument
 from vringcore.report.devices import print_devices
 from vringcore.report.page import Page
@@ -122,6 +123,20 @@ def test_numbers_stand_under_their_own_names() -> None:
     assert expected.items() <= values.items()
 
 
+def test_queues_never_used_are_one_line_on_a_terminal() -> None:
+    idle = structs.replace(
+        samples.queue(0), last_avail_idx=0, used_idx=0, guest=SplitGuest(0, 0, 0, 0, 0, 0)
+    )
+    queues = tuple(structs.replace(idle, index=index) for index in (1, 2, 3, 5))
+    device = structs.replace(samples.DISK, queues=(samples.queue(0), *queues))
+    report = structs.replace(samples.REPORT, devices=(device,))
+    short = text(print_queues, report, width=120)
+    assert "never used, all indices 0 (-v shows them): queues disk0 1-3 5" in short
+    assert sum(line.lstrip().startswith("disk0 ") for line in short.splitlines()) == 1
+    for whole in (text(print_queues, report), text(print_queues, report, width=80, detailed=True)):
+        assert "never used" not in whole
+
+
 def test_vhost_rings_are_called_stale() -> None:
     printed = text(print_queues, samples.REPORT)
     assert "#1: its rings are moved by vhost-kernel; QEMU's indices may be stale" in printed
@@ -152,7 +167,7 @@ def test_detailed_queues_list_every_member() -> None:
 def test_devices_show_place_and_back_end() -> None:
     printed = text(print_devices, samples.REPORT)
     disk = next(line for line in printed.splitlines() if "disk0" in line)
-    for part in ("pci 0000:00:00.0", "SERIAL0", "qemu", "DRIVER_OK", "io0", "nbd0 nbd nbd+unix"):
+    for part in ("pci 0000:00:00.0", "SERIAL0", "qemu", "DRIVER_OK", "io0", "nbd0 nbd ", " nbd+unix"):
         assert part in disk
 
 
@@ -196,15 +211,34 @@ def test_ring_marks_pointers_and_chains() -> None:
     printed = text(print_ring, samples.RING)
     assert re.search(r"^ +1 +1 +<- last_avail_idx$", printed, re.MULTILINE)
     assert re.search(r"^ +1 +12 +1 +<- used.idx, used_event$", printed, re.MULTILINE)
-    assert re.search(r"^ +12 +complete +12>13>14 ", printed, re.MULTILINE)
-    assert re.search(r"^ +1 +loop +1>\[0\] ", printed, re.MULTILINE)
+    assert re.search(r"^ +12 +3 +65552 +1 +complete$", printed, re.MULTILINE)
+    assert re.search(r"^ +1 +2 +16 +0 +loop +descriptor 0 was visited", printed, re.MULTILINE)
+    assert re.search(r"^ +12 +13 +0x3a00000 +65536 +next +14 +the ring's$", printed, re.MULTILINE)
+    assert re.search(r"^ +1 +0 +0x1000 +16 +next +0 +0x3ff3000$", printed, re.MULTILINE)
+
+
+def test_ring_says_where_its_parts_lie() -> None:
+    printed = text(print_ring, samples.RING, detailed=True)
+    assert "Descriptor table: guest address 0x3ff0000, 0x7f0000000000 in QEMU" in printed
+    assert "Available ring (flags 0): 0x7f0000001000 in QEMU" in printed
+
+
+def test_the_descriptor_table_is_for_the_detailed_reader() -> None:
+    assert "Descriptor table" not in text(print_ring, samples.RING)
+    printed = text(print_ring, samples.RING, detailed=True)
     assert re.search(r"^ +13 +0x3a00000 +65536 +next +14 +12$", printed, re.MULTILINE)
+    assert re.search(r"^ +0 +0x0 +0 +0 +\(0\) +-$", printed, re.MULTILINE)
 
 
-def test_unused_slots_are_left_out_unless_detailed() -> None:
-    printed = text(print_ring, samples.RING)
-    assert "1 descriptor not shown: all zero" in printed
-    assert "not shown" not in text(print_ring, samples.RING, detailed=True)
+def test_slots_around_the_pointers_are_shown_across_the_end() -> None:
+    marks = {0: ("last_avail_idx",), 60: ("used_event",)}
+    entries = tuple(AvailEntry(slot, 7, marks.get(slot, ())) for slot in range(64))
+    ring = structs.replace(samples.RING, split=structs.replace(samples.SPLIT, available=entries))
+    whole, _, _ = text(print_ring, ring, detailed=True).partition("Used ring")
+    short, _, _ = text(print_ring, ring).partition("Used ring")
+    pattern = re.compile(r"^ *(\d+) +7(?: +<-.*)?$", re.MULTILINE)
+    assert [int(slot) for slot in pattern.findall(whole)] == list(range(64))
+    assert [int(slot) for slot in pattern.findall(short)] == [*range(5), *range(56, 64)]
 
 
 def test_a_lost_ring_says_why() -> None:

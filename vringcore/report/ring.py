@@ -65,9 +65,9 @@ def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
     else:
         _print_chains(page, document.chains)
         if detailed:
-            _print_descriptor_table(page, split, document.chains)
-        _print_available(page, split, detailed=detailed)
-        _print_used(page, split, detailed=detailed)
+            _print_descriptor_table(page, queue, split, document.chains)
+        _print_available(page, queue, split, detailed=detailed)
+        _print_used(page, queue, split, detailed=detailed)
         if not detailed:
             page.line()
             page.line("-v shows the whole descriptor table and every slot of both rings", FAINT)
@@ -155,11 +155,13 @@ def _next(descriptor: Descriptor) -> str:
     return str(descriptor.next) if "next" in descriptor.flag_names else f"({descriptor.next})"
 
 
-def _print_descriptor_table(page: Page, split: SplitRing, chains: Sequence[Chain]) -> None:
+def _print_descriptor_table(
+    page: Page, queue: Queue, split: SplitRing, chains: Sequence[Chain]
+) -> None:
     owner = {
         each.index: chain.head for chain in chains for each in chain.descriptors if not each.table
     }
-    _heading(page, "Descriptor table", split.descriptor_address)
+    _heading(page, "Descriptor table", queue, "desc", split.descriptor_address)
     if isinstance(split.descriptors, Absent):
         page.line(page.notes.text(split.descriptors), ALARM)
         return
@@ -177,9 +179,9 @@ def _flags(descriptor: Descriptor) -> str:
     return "|".join(map(clean, descriptor.flag_names)) or str(descriptor.flags)
 
 
-def _print_available(page: Page, split: SplitRing, *, detailed: bool) -> None:
+def _print_available(page: Page, queue: Queue, split: SplitRing, *, detailed: bool) -> None:
     flags = page.notes.text(split.guest.avail_flags)
-    _heading(page, f"Available ring (flags {flags})", split.avail_address)
+    _heading(page, f"Available ring (flags {flags})", queue, "avail", split.avail_address)
     if isinstance(split.available, Absent):
         page.line(page.notes.text(split.available), ALARM)
         return
@@ -194,9 +196,9 @@ def _print_available(page: Page, split: SplitRing, *, detailed: bool) -> None:
     )
 
 
-def _print_used(page: Page, split: SplitRing, *, detailed: bool) -> None:
+def _print_used(page: Page, queue: Queue, split: SplitRing, *, detailed: bool) -> None:
     flags = page.notes.text(split.guest.used_flags)
-    _heading(page, f"Used ring (flags {flags})", split.used_address)
+    _heading(page, f"Used ring (flags {flags})", queue, "used", split.used_address)
     if isinstance(split.used, Absent):
         page.line(page.notes.text(split.used), ALARM)
         return
@@ -226,7 +228,13 @@ def _window(entries: Sequence[Entry], *, detailed: bool) -> list[Entry]:
     return [entry for at, entry in enumerate(entries) if at in near]
 
 
-def _heading(page: Page, title: str, address: int | Absent) -> None:
+def _heading(page: Page, title: str, queue: Queue, member: str, address: int | Absent) -> None:
+    """Print a part's title and where it lies: for the guest by ``VRing``, and in QEMU's memory."""
     page.line()
+    places = []
+    vring = queue.fields.get("vring") if isinstance(queue.fields, dict) else None
+    if isinstance(vring, dict) and member in vring:
+        places.append(f"guest address {page.notes.text(vring[member])}")
     place = page.notes.text(address) if isinstance(address, Absent) else hexadecimal(address)
-    page.line(f"{title} at guest address {place}", "bold")
+    places.append(f"{place} in QEMU")
+    page.line(f"{title}: {', '.join(places)}", "bold")
