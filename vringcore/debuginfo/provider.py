@@ -182,12 +182,13 @@ class DebugInfo:
             tables = [t for t in self._symbols() if t.complete]
         except VringcoreError:
             return False
-        return bool(tables) and not any(t.find(name) or t.find_static(name) for t in tables)
+        return bool(tables) and not any(t.may_have(name) for t in tables)
 
     def _candidates(self, name: str, function: str) -> list[Symbol]:
         found = []
         for table in self._symbols():
-            found = [] if function else table.find_all(name)
+            # clang calls a function's static variable ``function.name``, GCC ``name.7``.
+            found = table.find_all(f"{function}.{name}" if function else name)
             found = found or table.find_static(name) or table.find_all(name)
             if found:
                 break

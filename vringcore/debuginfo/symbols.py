@@ -24,6 +24,8 @@ _STT_TLS = 6
 _STB_LOCAL = 0
 _STB_WEAK = 2
 
+_ENDS = (b"\0", b".")
+
 _LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
 
@@ -99,6 +101,21 @@ class SymbolTable:
                 found += [s for _, s in self._at_name(at + 1)]
             at = strings.find(prefix, at + 1)
         return found
+
+    def may_have(self, name: str) -> bool:
+        """Tell whether any symbol is called so, or as compilers rename a static variable.
+
+        ``name``, ``name.7`` and ``function.name`` all count: False proves that there is no such
+        variable, if the table is complete.
+        """
+        strings, wanted = self._strings, name.encode("utf-8", "surrogateescape")
+        at = strings.find(wanted)
+        while at >= 0:
+            end = at + len(wanted)
+            if strings[end : end + 1] in _ENDS and strings[max(0, at - 1) : at] in _ENDS:
+                return True
+            at = strings.find(wanted, at + 1)
+        return False
 
     def at(self, address: int) -> Symbol | None:
         """Return the symbol whose bytes hold a link-time address.

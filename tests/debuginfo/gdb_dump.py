@@ -1,0 +1,66 @@
+"""Run inside gdb: writes the shapes of named types, and addresses of variables, as JSON.
+
+``gdb -batch -nx -ex 'python request = "in.json"; answer = "out.json"' -x gdb_dump.py PROGRAM``
+"""
+
+import json
+
+import gdb
+
+RECORDS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
+
+
+def size_of(type_):
+    # gdb gives the type of a flexible array one element in `ptype /o`; sizeof says none.
+    return type_.sizeof
+
+
+def record(type_):
+    members = []
+    for field in type_.fields():
+        inner = field.type.strip_typedefs()
+        nested = size_of(inner)
+        element = inner
+        while element.code == gdb.TYPE_CODE_ARRAY:
+            element = element.target().strip_typedefs()
+        if element.code in RECORDS and element.tag is None:
+            nested = [nested, record(element)]
+        members.append([field.name or "", field.bitpos, field.bitsize, nested])
+    return [type_.sizeof, members]
+
+
+def shape(key):
+    kind, _, name = key.partition(" ")
+    type_ = gdb.lookup_type(name if kind == "typedef" else key).strip_typedefs()
+    if type_.code in RECORDS:
+        return record(type_)
+    if type_.code == gdb.TYPE_CODE_ENUM:
+        return [type_.sizeof, {f.name: f.enumval for f in type_.fields()}]
+    return [size_of(type_), []]
+
+
+def attempt(function, argument):
+    try:
+        return function(argument)
+    except gdb.error as error:
+        return str(error)
+
+
+def address_of(expression):
+    return int(gdb.parse_and_eval(f"(unsigned long)&{expression}"))
+
+
+def symbol_at(address):
+    text = gdb.execute(f"info symbol {address:#x}", to_string=True)
+    return text.split(" in section ")[0] if " in section " in text else None
+
+
+gdb.execute("set confirm off")
+gdb.execute("set max-value-size unlimited")
+asked = json.load(open(request))  # noqa: F821 - set on gdb's command line
+result = {
+    "types": {key: attempt(shape, key) for key in asked.get("types", [])},
+    "variables": {name: attempt(address_of, name) for name in asked.get("variables", [])},
+    "symbols": {str(address): symbol_at(address) for address in asked.get("symbols", [])},
+}
+json.dump(result, open(answer, "w"))  # noqa: F821
