@@ -11,7 +11,14 @@ from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import NOT_IN_THIS_BUILD, attempt
 from vringcore.qemu.flat_space import Coverage
 from vringcore.qemu.memory import ram_blocks
-from vringcore.qemu.structs import MachineClass, MachineState, MigrationState, Object, QEnumLookup
+from vringcore.qemu.structs import (
+    ENUMS,
+    MachineClass,
+    MachineState,
+    MigrationState,
+    Object,
+    QEnumLookup,
+)
 
 if TYPE_CHECKING:
     from vringcore.elfcore.modules import Module
@@ -178,7 +185,8 @@ def _current_machine(views: Views) -> HostAddress | Absent:
 
 def _name(views: Views, enum: str, prefix: str, value: int) -> str | Absent:
     """Return an enumerator's name as QAPI has it: from the type, else from QAPI's own table."""
-    definition = views.layouts.find_definition(f"enum {enum}")
+    key = f"enum {enum}"
+    definition = views.layouts.find_definition(key, ENUMS[key])
     if isinstance(definition, Enum):
         return name_in_type(definition, prefix, value)
     return name_in_table(views, enum, value)

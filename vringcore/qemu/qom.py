@@ -32,8 +32,6 @@ class ObjectModel:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._class_at = views.offset(Object.c_type, "class")
-        self._type_at = views.offset(ObjectClass.c_type, "type")
         self._ancestry: dict[int, tuple[str, ...]] = {}
 
     # Types
@@ -46,7 +44,7 @@ class ObjectModel:
 
         :raises MemoryFault: if the object, or what tells its type, was left out of the core
         """
-        class_ = self._views.pointer(address + self._class_at)
+        class_ = self._views.at(Object, address).class_
         known = self._ancestry.get(class_)
         if known is None:
             known = self._ancestry[class_] = self._read_ancestry(class_)
@@ -199,8 +197,7 @@ class ObjectModel:
 
     def _read_ancestry(self, class_: int) -> tuple[str, ...]:
         try:
-            type_ = self._views.pointer(class_ + self._type_at)
-            view = self._views.at(TypeImpl, type_)
+            view = self._views.at(TypeImpl, self._views.at(ObjectClass, class_).type_)
             if view.class_ != class_:
                 return ()
             names: list[str] = []
