@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vringcore.version import VERSION as __version__
+from vringcore.version import VERSION
 
 if TYPE_CHECKING:
     from vringcore.api import Core, open_core
     from vringcore.errors import VringcoreError
     from vringcore.layout.provider import LayoutStore
     from vringcore.model.values import Absent
+
+__version__ = VERSION
 
 __all__ = ["Absent", "Core", "LayoutStore", "VringcoreError", "__version__", "open_core"]
 

@@ -28,7 +28,7 @@ MAX_LOG = 1000
 
 
 class Provider(Protocol):
-    """A source of layouts. ``name`` says which, for messages.
+    """A source of layouts. ``name`` says which, for messages; ``log`` gathers what was ambiguous.
 
     Each method returns None where it knows that the thing is not there, raises
     :class:`NotSearched` where it cannot tell, and another of our errors where it is damaged.
@@ -36,6 +36,7 @@ class Provider(Protocol):
     """
 
     name: str
+    log: list[str]
 
     def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:
         """Return a type's definition."""
@@ -273,6 +274,8 @@ class Layouts:
                 certain = False
                 continue
             self._extended = True
+            while provider.log:
+                self._note(f"{what}: {provider.log.pop(0)}")
             if found is not None:
                 return found, True
             certain = True
@@ -281,11 +284,12 @@ class Layouts:
 
     # All at once
 
-    def hint(self, wanted: Wanted) -> None:
-        """Remember which source files are likely to define things; nothing is looked up."""
-        for key, units in wanted.types.items():
-            self._hints.setdefault(key, units)
-        for name, units in wanted.variables.items():
+    def hint(self, variables: dict[str, tuple[str, ...]]) -> None:
+        """Remember which source files are likely to define variables; nothing is looked up.
+
+        :param variables: by name, suffixes of the unit's path
+        """
+        for name, units in variables.items():
             self._hints.setdefault("variable " + name, units)
 
     def prefetch(self, wanted: Wanted) -> None:
@@ -293,7 +297,9 @@ class Layouts:
 
         Nothing is raised; who needs one of them and cannot do without gets the error then.
         """
-        self.hint(wanted)
+        self.hint(wanted.variables)
+        for key, units in wanted.types.items():
+            self._hints.setdefault(key, units)
         digest = wanted.digest
         if digest in self._bundle.wanted:
             return

@@ -20,8 +20,6 @@ class Wanted(msgspec.Struct, frozen=True):
     @property
     def digest(self) -> str:
         """A short name for exactly this list."""
-        # Not a secret, and hashlib costs more to import than the whole list to look up.
-        from zlib import crc32
-
         text = repr((sorted(self.types.items()), sorted(self.variables.items()), self.symbols))
-        return f"{crc32(text.encode()):08x}{len(text):x}"
+        # The remainder by a Mersenne prime: no secret is kept, and hashlib costs an import.
+        return format(int.from_bytes(text.encode(), "big") % ((1 << 89) - 1), "x")

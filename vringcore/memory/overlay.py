@@ -49,6 +49,7 @@ class OverlaySpace(AddressSpace[HostAddress]):
         self._core = core
         self._pages: list[FilePages] = []
         self._starts: list[int] = []
+        self._ranges: list[Range] | None = None
         for page in sorted(pages, key=attrgetter("address")):
             if page.address < page.end and (not self._pages or page.address >= self._pages[-1].end):
                 self._pages.append(page)
@@ -76,6 +77,11 @@ class OverlaySpace(AddressSpace[HostAddress]):
 
     def ranges(self) -> Sequence[Range]:
         """Return the core's ranges and, beside them, those that only the files have."""
+        if self._ranges is None:
+            self._ranges = self._merged_ranges()
+        return self._ranges
+
+    def _merged_ranges(self) -> list[Range]:
         result: list[Range] = []
         reach = 0
         for known in self._core.ranges():

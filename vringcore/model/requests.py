@@ -79,8 +79,8 @@ class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
     ``head`` is the index of its first descriptor (``VirtQueueElement.index``). ``source`` tells
     how it was identified: ``element`` (QEMU's own structure), ``ring`` (a candidate from the
     ring), ``inflight_region`` (vhost-user). ``ndescs`` is the number of the ring's own descriptors
-    it takes (``VirtQueueElement.ndescs``: always 1 in a split ring). ``chain_end`` says how the walk of its descriptors
-    ended (``complete``, ``loop`` …).
+    it takes (``VirtQueueElement.ndescs``; always 1 in a split ring). ``chain_end`` says how the
+    walk of its descriptors ended (``complete``, ``loop`` …).
     """
 
     head: int

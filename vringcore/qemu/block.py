@@ -11,9 +11,9 @@ from vringcore.model.devices import Backend
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import absence_of, attempt
+from vringcore.qemu.block_structs import BdrvChild, BlockBackend, BlockDriver, BlockDriverState
 from vringcore.qemu.enums import enumerator
 from vringcore.qemu.filename import file_name
-from vringcore.qemu.structs import BdrvChild, BlockBackend, BlockDriver, BlockDriverState
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class BlockLayer:
         if not blk.iostatus_enabled:
             return None
         return enumerator(
-            self.views, blk.c_type, "iostatus", blk.iostatus, "BLOCK_DEVICE_IO_STATUS_"
+            self.views, BlockBackend, "iostatus", blk.iostatus, "BLOCK_DEVICE_IO_STATUS_"
         )
 
     def _driver(self, address: int) -> str | Absent:

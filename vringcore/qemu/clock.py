@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.qemu.aio_structs import ThrottleState
-from vringcore.qemu.structs import MigrationState, ThrottleGroupMember
+from vringcore.qemu.block_structs import ThrottleGroupMember
+from vringcore.qemu.structs import MigrationState
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:

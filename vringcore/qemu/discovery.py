@@ -18,13 +18,7 @@ import msgspec
 
 from vringcore.errors import VringcoreError
 from vringcore.model.report import Limitation
-from vringcore.qemu.structs import (
-    BusChild,
-    BusState,
-    DeviceState,
-    VirtIODevice,
-    VMChangeStateEntry,
-)
+from vringcore.qemu.structs import BusChild, BusState, DeviceState, VirtIODevice, VMChangeStateEntry
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:

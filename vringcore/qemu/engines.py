@@ -27,8 +27,8 @@ from vringcore.qemu.aio_structs import (
     ThreadPoolElement,
     ThreadPoolElementAio,
 )
+from vringcore.qemu.block_structs import Coroutine
 from vringcore.qemu.enums import enumerator
-from vringcore.qemu.structs import Coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,13 @@ STACK_SEARCHED = 32 * 1024
 """Bytes of a coroutine's stack that are searched, from where it begins."""
 
 EINPROGRESS = 115
+
+_WORKER_STATES = {
+    "queued": "queued, no worker thread took it",
+    "active": "active in a worker thread",
+    "done": "done, its completion has not run",
+}
+"""``enum ThreadState`` (util/thread-pool.c) in words."""
 
 
 def in_worker_threads(views: Views, context: int) -> Iterator[tuple[int, Waiting]]:
@@ -55,8 +62,9 @@ def in_worker_threads(views: Views, context: int) -> Iterator[tuple[int, Waiting
     head = views.at(pool_view, pool).head
     for element in views.elements(head, element_view, "all", limit=MAX_ELEMENTS):
         if element.opaque:
-            state = enumerator(views, element.c_type, "state", element.state, "THREAD_")
-            waiting = Waiting("thread-pool", Address(element.address_), detail=state)
+            state = enumerator(views, element_view, "state", element.state, "THREAD_")
+            detail = _WORKER_STATES.get(state, state)
+            waiting = Waiting("thread-pool", Address(element.address_), detail=detail)
             yield views.at(ThreadPoolCo, element.opaque).co, waiting
 
 
@@ -125,7 +133,7 @@ def _on_stack(views: Views, coroutine: int, c_type: str) -> list[int]:
 def _thread_pool_types(views: Views) -> tuple[type[ThreadPool], type[ThreadPoolElement]]:
     # ThreadPool became ThreadPoolAio in 10.0, which has another ThreadPool beside it.
     layouts = views.layouts
-    record = layouts.resolve(layouts.definition(AioContext.c_type))  # type: ignore[arg-type]
+    record = layouts.resolve(layouts.definition(AioContext.c_type, AioContext.unit))  # type: ignore[arg-type]
     found = layouts.member(record, "thread_pool") if isinstance(record, Record) else None
     match found[1] if found else None:
         case Pointer(to=Named(name="ThreadPoolAio")):

@@ -10,7 +10,7 @@ from vringcore.qemu.redact import redact
 
 if TYPE_CHECKING:
     from vringcore.model.values import Absent
-    from vringcore.qemu.structs import BlockDriverState
+    from vringcore.qemu.block_structs import BlockDriverState
     from vringcore.view.views import Views
 
 _JSON = "json:"
@@ -41,7 +41,7 @@ def _nbd_url(views: Views, state: int) -> str:
         return ""
     server = views.at(SocketAddress, client.saddr)
     export = views.string_or_none(client.export)
-    kind = enumerator(views, server.c_type, "type", server.type_, "SOCKET_ADDRESS_TYPE_")
+    kind = enumerator(views, SocketAddress, "type", server.type_, "SOCKET_ADDRESS_TYPE_")
     if kind == "unix":
         path = views.string(server.unix_path)
         return f"nbd+unix://{'' if export is None else '/' + export}?socket={path}"

@@ -64,7 +64,9 @@ class ProgramFiles:
         :raises CoreFormatError: if neither the core nor the executable tells it
         """
         if self.executable is not None:
-            return self._core.executable_bias(self.executable.header.entry)
+            return self._core.executable_bias(
+                self.executable.header.entry, self.executable.build_id
+            )
         module = self._core.executable
         if module is None or module.load_bias is None:
             raise CoreFormatError(

@@ -8,8 +8,8 @@ from vringcore.layout.types import Array, Record
 from vringcore.model.requests import Waiting
 from vringcore.model.values import Address
 from vringcore.qemu.aio_structs import BDRVNBDState, CoMutex, CoWaitRecord, NBDClientRequest
+from vringcore.qemu.block_structs import Coroutine
 from vringcore.qemu.enums import enumerator
-from vringcore.qemu.structs import Coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def waiting(views: Views, state: int, node: str) -> Iterator[tuple[int, Waiting]
     :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
     """
     client = views.at(BDRVNBDState, state)
-    connection = enumerator(views, client.c_type, "state", client.state, "NBD_CLIENT_")
+    connection = enumerator(views, BDRVNBDState, "state", client.state, "NBD_CLIENT_")
     to_send = _holder_and_waiters(views, client.send_mutex)
     to_receive = _holder_and_waiters(views, client.receive_mutex)
     for number, slot in enumerate(_slots(views, client)):
@@ -51,7 +51,7 @@ def waiting(views: Views, state: int, node: str) -> Iterator[tuple[int, Waiting]
 
 def _slots(views: Views, client: BDRVNBDState) -> Iterator[NBDClientRequest]:
     layouts = views.layouts
-    record = layouts.resolve(layouts.definition(client.c_type))  # type: ignore[arg-type]
+    record = layouts.resolve(layouts.definition(client.c_type, client.unit))  # type: ignore[arg-type]
     found = layouts.member(record, "requests") if isinstance(record, Record) else None
     array = layouts.resolve(found[1]) if found else None
     count = array.count or 0 if isinstance(array, Array) else 0

@@ -16,8 +16,7 @@ from vringcore.qemu.block import BlockLayer
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.memory import guest_memory
 from vringcore.qemu.qom import ObjectModel
-from vringcore.qemu.requests import virtio_blk_requests
-from vringcore.qemu.structs import WANTED, VirtIODevice
+from vringcore.qemu.structs import VARIABLES, VirtIODevice
 from vringcore.qemu.symbols import ModuleSymbols
 from vringcore.view.views import Views
 
@@ -56,7 +55,7 @@ class Process:
                 )
             )
         layouts = files.layouts(store)
-        layouts.hint(WANTED)
+        layouts.hint(VARIABLES)
         self.views = Views(
             core.with_files(files.mapped, files.executable), layouts, files.bias, ModuleSymbols()
         )
@@ -102,6 +101,8 @@ class Process:
         """
         if not self.objects.is_a(device.address, "virtio-blk-device"):
             return {}, []
+        from vringcore.qemu.requests import virtio_blk_requests
+
         return virtio_blk_requests(self.block, int(device.address), device.queues, deep=self._deep)
 
     @cached_property

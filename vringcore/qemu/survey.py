@@ -9,19 +9,21 @@ import msgspec
 from vringcore.errors import NoSuchQueueError, VringcoreError
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
-from vringcore.qemu import rings, virtqueues
+from vringcore.qemu import virtqueues
 from vringcore.qemu.absence import absence_of
 from vringcore.qemu.devices import Devices
-from vringcore.virtio.chain import walk_chain
 from vringcore.virtio.features import EVENT_IDX, RING_PACKED, has_feature
 
 if TYPE_CHECKING:
+    from vringcore.addresses import HostAddress
     from vringcore.model.devices import Device
-    from vringcore.model.queues import Chain, PackedGuest, Queue, SplitGuest, SplitRing
+    from vringcore.model.queues import Chain, PackedGuest, Queue, SplitGuest
+    from vringcore.model.queues import SplitRing as SplitRingModel
     from vringcore.model.requests import InFlight
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
     from vringcore.qemu.virtqueues import RawQueue
+    from vringcore.virtio.split import SplitRing
 
 
 class Survey:
@@ -61,7 +63,7 @@ class Survey:
 
     def ring(
         self, index: int, queue_index: int
-    ) -> tuple[Queue, SplitRing | Absent, tuple[Chain, ...]]:
+    ) -> tuple[Queue, SplitRingModel | Absent, tuple[Chain, ...]]:
         """Return a queue, its ring, and the chains that are published or in flight.
 
         :raises NoSuchQueueError: if the device has no such queue
@@ -81,6 +83,8 @@ class Survey:
         if queue.ring == "packed" or state != "ready":
             why = Absent("packed-ring", None, "packed rings are not decoded yet")
             return queue, why if state == "ready" else _first_absent(found), ()
+        from vringcore.qemu import rings
+
         try:
             reader = self._reader(raw, found)
             ring = rings.ring_model(reader, found)
@@ -131,7 +135,7 @@ class Survey:
     def _unknown(self) -> tuple[str, ...]:
         return self.devices.unknown_queue_members()
 
-    def _reader(self, raw: RawDevice, queue: RawQueue) -> rings.split.SplitRing[rings.HostAddress]:
+    def _reader(self, raw: RawDevice, queue: RawQueue) -> SplitRing[HostAddress]:
         return virtqueues.split_ring(
             self._views, queue, event_idx=has_feature(raw.guest_features, EVENT_IDX)
         )
@@ -158,6 +162,9 @@ class Survey:
                 Limitation(f"the descriptors of queue {queue.index} are not shown", str(error))
             )
             return tuple(in_flight)
+        from vringcore.qemu.rings import descriptor_model
+        from vringcore.virtio.chain import walk_chain
+
         joined = []
         for request in in_flight:
             chain = walk_chain(table, request.head, guest)
@@ -165,7 +172,7 @@ class Survey:
                 msgspec.structs.replace(
                     request,
                     chain_end=chain.end.value,
-                    descriptors=tuple(rings.descriptor_model(d) for d in chain.descriptors),
+                    descriptors=tuple(descriptor_model(d) for d in chain.descriptors),
                 )
             )
         return tuple(joined)

@@ -13,13 +13,13 @@ import msgspec
 from vringcore.model.requests import Waiting
 from vringcore.model.values import Address
 from vringcore.qemu import engines, nbd
-from vringcore.qemu.enums import enumerator
-from vringcore.qemu.structs import (
+from vringcore.qemu.block_structs import (
     BdrvTrackedRequest,
     BlockBackend,
     Coroutine,
     ThrottleGroupMember,
 )
+from vringcore.qemu.enums import enumerator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -71,7 +71,7 @@ def _of_backend(layer: BlockLayer, address: int) -> Iterator[Place]:
 def _tracked(layer: BlockLayer, node: Node) -> Iterator[Place]:
     head = node.view.tracked_requests
     for request in layer.views.elements(head, BdrvTrackedRequest, "list", limit=MAX_WAITERS):
-        kind = enumerator(layer.views, request.c_type, "type", request.type_, "BDRV_TRACKED_")
+        kind = enumerator(layer.views, BdrvTrackedRequest, "type", request.type_, "BDRV_TRACKED_")
         detail = f"{kind} of {request.bytes} bytes at {request.offset}"
         if request.waiting_for:
             other = layer.views.at(BdrvTrackedRequest, request.waiting_for)

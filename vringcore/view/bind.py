@@ -36,7 +36,7 @@ class BoundType:
         self.build_id = layouts.build_id
         self.slots: dict[str, _Slot | None] = {}
         self.missing: list[str] = []
-        record = layouts.resolve(layouts.definition(view.c_type))  # type: ignore[arg-type]
+        record = layouts.resolve(layouts.definition(view.c_type, view.unit))  # type: ignore[arg-type]
         self.size = layouts.size_of(record)
         for name, member in members_of(view).items():
             slot = self._bind(member, record, layouts) if isinstance(record, Record) else None
