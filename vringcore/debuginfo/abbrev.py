@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Values = tuple[Any, ...]
+    Reader = Callable[[bytes, int], tuple[Any, int]]
 
 MAX_CODE = 1 << 20
 MAX_ATTRIBUTES = 1 << 10
@@ -32,6 +33,12 @@ _FIXED = {
     dw.FORM_ADDRX1: "B", dw.FORM_ADDRX2: "H", dw.FORM_ADDRX3: "3s", dw.FORM_ADDRX4: "I",
 }  # fmt: skip
 
+_OFFSETS = (
+    dw.FORM_STRP, dw.FORM_LINE_STRP, dw.FORM_STRP_SUP, dw.FORM_SEC_OFFSET, dw.FORM_GNU_REF_ALT,
+    dw.FORM_GNU_STRP_ALT,
+)  # fmt: skip
+"""Forms that take 8 bytes in the 64-bit format."""
+
 _ULEB_FORMS = frozenset({
     dw.FORM_UDATA, dw.FORM_REF_UDATA, dw.FORM_STRX, dw.FORM_ADDRX, dw.FORM_LOCLISTX,
     dw.FORM_RNGLISTX, dw.FORM_GNU_ADDR_INDEX, dw.FORM_GNU_STR_INDEX,
@@ -41,7 +48,7 @@ _ULEB_FORMS = frozenset({
 class Encoding:
     """What the size and meaning of a form depends on, besides the form: one per kind of unit."""
 
-    def __init__(self, version: int, address_size: int, order: str) -> None:
+    def __init__(self, version: int, address_size: int, offset_size: int, order: str) -> None:
         address = {1: "B", 2: "H", 4: "I", 8: "Q"}.get(address_size)
         if address is None:
             raise DwarfError(
@@ -53,9 +60,11 @@ class Encoding:
         self.address_size = address_size
         self.order = order
         self.codes = dict(_FIXED)
+        if offset_size == 8:
+            self.codes.update(dict.fromkeys(_OFFSETS, "Q"))
         self.codes[dw.FORM_ADDR] = address
         # DWARF 2 gave a reference the size of an address (section 7.5.4).
-        self.codes[dw.FORM_REF_ADDR] = address if version < 3 else "I"
+        self.codes[dw.FORM_REF_ADDR] = address if version < 3 else "IQ"[offset_size == 8]
         self.sizes = {form: struct.calcsize(order + code) for form, code in self.codes.items()}
         self.abbrevs: dict[bytes, Abbrev] = {}
 
@@ -91,7 +100,7 @@ class Abbrev:
         self._places: dict[int, int] = {}
         self._constants: dict[int, Any] = {}
         self._unpack: Callable[[bytes, int], Values] | None = None
-        self._steps: list[tuple[struct.Struct | None, Callable[[bytes, int], tuple[Any, int]]]] = []
+        self._steps: list[tuple[struct.Struct | None, Reader]] = []
         self.size = 0
         self._compile(encoding)
 
@@ -129,11 +138,9 @@ class Abbrev:
             self._unpack = compiled.unpack_from
             return
         self.size = -1
-        for codes, form in steps:
-            reader = _reader(form, encoding)
-            self._steps.append((struct.Struct(codes) if len(codes) > 1 else None, reader))
+        self._steps = [_step(codes, _reader(form, encoding)) for codes, form in steps]
         if len(run) > 1:
-            self._steps.append((struct.Struct(run), _nothing))
+            self._steps.append(_step(run, _nothing))
 
     def read(self, data: bytes, pos: int) -> tuple[Values, int]:
         """Return the values of an entry whose attributes start at ``pos``, and where they end."""
@@ -243,6 +250,10 @@ def _decode(data: bytes, start: int, encoding: Encoding) -> Abbrev:
     )
 
 
+def _step(codes: str, reader: Reader) -> tuple[struct.Struct | None, Reader]:
+    return (struct.Struct(codes) if len(codes) > 1 else None), reader
+
+
 def _nothing(_data: bytes, pos: int) -> tuple[Any, int]:
     return None, pos
 
@@ -257,7 +268,7 @@ def _block(data: bytes, pos: int) -> tuple[Any, int]:
     return data[pos : pos + size], pos + size
 
 
-def _sized_block(codes: str) -> Callable[[bytes, int], tuple[Any, int]]:
+def _sized_block(codes: str) -> Reader:
     layout = struct.Struct(codes)
 
     def block(data: bytes, pos: int) -> tuple[Any, int]:
@@ -268,7 +279,7 @@ def _sized_block(codes: str) -> Callable[[bytes, int], tuple[Any, int]]:
     return block
 
 
-def _reader(form: int, encoding: Encoding) -> Callable[[bytes, int], tuple[Any, int]]:
+def _reader(form: int, encoding: Encoding) -> Reader:
     if form == dw.FORM_STRING:
         return _string
     if form in (dw.FORM_EXPRLOC, dw.FORM_BLOCK):

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo.leb import uleb
-from vringcore.debuginfo.units import UnitHeader
+from vringcore.debuginfo.units import DWARF64, UnitHeader
 from vringcore.errors import DwarfError, VringcoreError
 
 if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.debuginfo.units import Unit
+
+_LONG = b"\xff\xff\xff\xff"
 
 _HEAD = 64
 """Bytes read of each unit: its header and the start of its root entry."""
@@ -35,18 +37,19 @@ class UnitChain:
         self._heads: list[bytes] = []
         self._by_base: dict[str, list[int]] | None = None
         self._names: list[str] = []
+        self._signatures: dict[int, tuple[int, int]] | None = None
         self.offsets: list[int] = []
-        self._read_headers()
+        info = dwarf.info
+        self._read_headers(0, info.types_at)
+        self._read_headers(info.types_at, info.size)
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def _read_headers(self) -> None:
-        section = self._dwarf.info
-        read, size = section.read, section.size
+    def _read_headers(self, pos: int, size: int) -> None:
+        read = self._dwarf.info.read
         length_of = struct.Struct(self._dwarf.order + "I").unpack_from
         offsets, heads = self.offsets, self._heads
-        pos = 0
         while pos < size:
             head = read(pos, _HEAD)
             if len(head) < 12:
@@ -60,14 +63,35 @@ class UnitChain:
             offsets.append(pos)
             heads.append(head)
             pos += length + 4
+            if length == DWARF64:
+                pos = offsets[-1] + self.header(len(offsets) - 1).size
             if pos > size or len(offsets) > MAX_UNITS:
-                UnitHeader(head, offsets[-1], self._dwarf.order)
                 raise DwarfError(
                     "a unit leaves its section",
                     where=f"unit at .debug_info+{offsets[-1]:#x}",
                     seen=f"{length} bytes",
                     expected=f"at most {size - offsets[-1]}",
                 )
+
+    def header(self, number: int) -> UnitHeader:
+        """Return a unit's decoded header.
+
+        :raises DwarfError: if it is of an unknown version
+        """
+        offset = self.offsets[number]
+        types = offset >= self._dwarf.info.types_at
+        return UnitHeader(self._heads[number], offset, self._dwarf.order, types=types)
+
+    def type_unit(self, signature: int) -> tuple[int, int] | None:
+        """Return the number of a type unit and where its type lies in it, None if there is none."""
+        if self._signatures is None:
+            self._signatures = {}
+            for number, head in enumerate(self._heads):
+                # In DWARF 5 the kind is the byte behind the length and the version.
+                if self.offsets[number] >= self._dwarf.info.types_at or head[6] == dw.UT_TYPE:
+                    header = self.header(number)
+                    self._signatures[header.signature] = (number, header.type_offset)
+        return self._signatures.get(signature)
 
     def number_at(self, offset: int) -> int:
         """Return the number of the unit that starts at or before an offset, -1 if none does."""
@@ -122,6 +146,8 @@ class _Guess:
 
     @classmethod
     def of(cls, unit: Unit) -> _Guess | None:
+        if unit.header.offset_size != 4:
+            return None
         abbrev = unit.root().abbrev
         form = abbrev.forms.get(dw.AT_NAME)
         at = abbrev.offsets.get(dw.AT_NAME)
@@ -131,7 +157,7 @@ class _Guess:
 
     def name(self, head: bytes) -> str | None:
         """Return the name, None if what lies there cannot be it."""
-        if self._version_of(head, 4)[0] != self._version:
+        if self._version_of(head, 4)[0] != self._version or head[:4] == _LONG:
             return None
         if self._version == 5 and head[6] != self._kind:
             return None

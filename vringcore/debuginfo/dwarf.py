@@ -8,16 +8,33 @@ from vringcore.debuginfo.abbrev import AbbrevTable, Encoding
 from vringcore.debuginfo.chain import UnitChain
 from vringcore.debuginfo.strings import Strings
 from vringcore.debuginfo.toplevel import TopLevel
-from vringcore.debuginfo.units import Unit, UnitHeader
+from vringcore.debuginfo.units import Unit
 from vringcore.errors import DebugInfoMissingError, DwarfError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vringcore.debuginfo.elf import ElfFile
+    from vringcore.debuginfo.elf import ElfFile, Section
 
 KEPT_BYTES = 32 << 20
 """Bytes of units that are kept decoded; the oldest go first."""
+
+
+class UnitBytes:
+    """The bytes of all units: ``.debug_info``, from ``types_at`` on DWARF 4's ``.debug_types``."""
+
+    def __init__(self, info: Section, types: Section | None) -> None:
+        self._info = info
+        self._types = types
+        self.packed = info.packed
+        self.types_at = info.size
+        self.size = info.size + (types.size if types is not None else 0)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of them, fewer where a section ends."""
+        if offset < self.types_at or self._types is None:
+            return self._info.read(offset, size)
+        return self._types.read(offset - self.types_at, size)
 
 
 class Dwarf:
@@ -36,7 +53,7 @@ class Dwarf:
                 seen="no .debug_info section" if info is None else "no .debug_abbrev section",
             )
         self.elf = elf
-        self.info = info
+        self.info = UnitBytes(info, elf.section(".debug_types"))
         self.order = elf.header.byteorder
         self.byteorder: Literal["big", "little"] = "big" if elf.header.big_endian else "little"
         self.strings = Strings(elf.section(".debug_str"), ".debug_str")
@@ -45,7 +62,7 @@ class Dwarf:
         self._open_alternate = alternate
         self._alternate: Dwarf | None = None
         self._chain: UnitChain | None = None
-        self._encodings: dict[tuple[int, int], Encoding] = {}
+        self._encodings: dict[tuple[int, int, int], Encoding] = {}
         self._tables: dict[tuple[int, Encoding], AbbrevTable] = {}
         self._units: dict[int, Unit] = {}
         self._kept = 0
@@ -66,7 +83,7 @@ class Dwarf:
         """
         unit = self._units.get(number)
         if unit is None:
-            unit = self._read_unit(self.chain.offsets[number])
+            unit = self._read_unit(number)
             if keep:
                 self._keep(number, unit)
         return unit
@@ -78,8 +95,9 @@ class Dwarf:
             oldest = next(iter(self._units))
             self._kept -= len(self._units.pop(oldest).data)
 
-    def _read_unit(self, offset: int) -> Unit:
-        header = UnitHeader(self.info.read(offset, 24), offset, self.order)
+    def _read_unit(self, number: int) -> Unit:
+        header = self.chain.header(number)
+        offset = header.offset
         data = self.info.read(offset, header.size)
         if len(data) != header.size:
             raise DwarfError(
@@ -88,7 +106,7 @@ class Dwarf:
                 seen=f"{len(data)} bytes",
                 expected=str(header.size),
             )
-        key = (header.version, header.address_size)
+        key = (header.version, header.address_size, header.offset_size)
         encoding = self._encodings.get(key)
         if encoding is None:
             encoding = self._encodings[key] = Encoding(*key, self.order)
@@ -114,13 +132,12 @@ class Dwarf:
     def type_unit(self, signature: int) -> tuple[Unit, int]:
         """Return where the type of a type unit lies.
 
-        :raises DwarfError: always: type units are not read here
+        :raises DwarfError: if no type unit has that signature
         """
-        raise DwarfError(
-            "the debug information keeps types in type units",
-            seen=f"signature {signature:#018x}",
-            expected="a build without -fdebug-types-section",
-        )
+        found = self.chain.type_unit(signature)
+        if found is None:
+            raise DwarfError("a type unit that is not there", seen=f"signature {signature:#018x}")
+        return self.unit(found[0]), found[1]
 
     def alternate(self) -> Dwarf:
         """Return the debug information of dwz's common file.
@@ -139,12 +156,12 @@ class Dwarf:
             self._alternate = self._open_alternate(self.elf)
         return self._alternate
 
-    def string_offset(self, base: int, index: int) -> int:
+    def string_offset(self, base: int, index: int, size: int) -> int:
         """Return an entry of ``.debug_str_offsets``.
 
         :raises DwarfError: if it lies outside the section
         """
-        return self._indexed(".debug_str_offsets", base, index, 4)
+        return self._indexed(".debug_str_offsets", base, index, size)
 
     def indexed_address(self, base: int, index: int, size: int) -> int:
         """Return an entry of ``.debug_addr``.

@@ -140,7 +140,7 @@ class ElfFile:
         return self._sections.get(name)
 
     def debug_link(self) -> tuple[str, int] | None:
-        """Return the name and the CRC-32 of the debug file (``.gnu_debuglink``), None if not set."""
+        """Return the debug file's name and CRC-32 (``.gnu_debuglink``), None if there is none."""
         section = self._sections.get(".gnu_debuglink")
         if section is None:
             return None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo import toplevel as top
 from vringcore.debuginfo.toplevel import TopLevel
-from vringcore.debuginfo.units import Entry
 from vringcore.errors import VringcoreError
 
 if TYPE_CHECKING:
@@ -69,15 +67,3 @@ class UnitIndex:
     def names(self, kind: int) -> list[bytes]:
         """Return the names of all variables or functions."""
         return list(self._places[kind])
-
-    def differing(self, kind: int, name: bytes) -> bool:
-        """Tell whether units define a struct, union or enum of that name with different sizes."""
-        if kind == top.TYPEDEF:
-            return False
-        sizes = set()
-        for number, offset in self.type_places(kind, name)[:64]:
-            unit = self._dwarf.unit(number, keep=False)
-            sizes.add(Entry(unit, offset).get(dw.AT_BYTE_SIZE))
-            if len(sizes) > 1:
-                return True
-        return False

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.search import Search
-    from vringcore.debuginfo.variables import FoundVariable
     from vringcore.layout.types import Symbol
 
 P = ParamSpec("P")
@@ -50,6 +49,7 @@ class DebugInfo:
 
     def __init__(self, files: FoundFiles) -> None:
         self._files = files
+        self.log: list[str] = []
         self._lock = RLock()
         self._opened: dict[str, ElfFile] = {}
         self._search: Search | None = None
@@ -69,25 +69,34 @@ class DebugInfo:
             try:
                 search = self._dwarf()
             except NotSearched:
-                return self._from_symbols(name, units, function)
+                symbol = self._only_symbol(name, function)
+                return Variable(
+                    name=name,
+                    address=symbol.address,
+                    size=symbol.size,
+                    function=function,
+                    thread_local=symbol.thread_local,
+                )
             found = search.variable_in(units, name, function)
+            if found is None and self._proved_absent(name):
+                return None
             if found is None:
-                if self._proved_absent(name):
-                    return None
                 found = search.variable_anywhere(name, function)
             if found is None:
                 return None
-            variable, unit = found
-            if variable.address is None:
-                return self._with_symbol(variable, unit, function)
+            address, thread_local, size = found.address, found.thread_local, 0
+            if address is None:
+                symbol = self._only_symbol(name, function)
+                address, thread_local, size = symbol.address, symbol.thread_local, symbol.size
             return Variable(
                 name=name,
-                address=variable.address,
-                type=variable.type,
-                unit=unit,
+                address=address,
+                type=found.type,
+                size=size,
+                unit=found.unit,
                 function=function,
-                external=variable.external,
-                thread_local=variable.thread_local,
+                external=found.external,
+                thread_local=thread_local,
             )
 
     @_ours
@@ -138,7 +147,7 @@ class DebugInfo:
             from vringcore.debuginfo.dwarf import Dwarf
             from vringcore.debuginfo.search import Search
 
-            self._search = Search(Dwarf(self._open(path), self._alternate))
+            self._search = Search(Dwarf(self._open(path), self._alternate), self.log)
         return self._search
 
     def _alternate(self, elf: ElfFile) -> Dwarf:
@@ -194,41 +203,19 @@ class DebugInfo:
                 break
         return found
 
-    def _with_symbol(self, variable: FoundVariable, unit: str, function: str) -> Variable | None:
-        """Take the address from the symbols, if only one can be meant (link-time optimisation)."""
-        found = self._candidates(variable.name, function)
-        if len({s.address for s in found}) != 1:
-            raise DwarfError(
-                f"the debug information does not tell where {variable.name} lies",
-                where=unit,
-                seen=f"{len(found)} symbols of that name",
-                expected="one",
-            )
-        symbol = found[0]
-        return Variable(
-            name=variable.name,
-            address=symbol.address,
-            type=variable.type,
-            size=symbol.size,
-            unit=unit,
-            function=function,
-            external=variable.external,
-            thread_local=symbol.thread_local,
-        )
+    def _only_symbol(self, name: str, function: str) -> Symbol:
+        """Return the one symbol that a variable can be.
 
-    def _from_symbols(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
-        """Without debug information: the address alone, if only one symbol can be meant."""
+        With link-time optimisation only the symbols know where variables came to lie; without
+        debug information they are all there is.
+
+        :raises NotSearched: if there is none, or more than one
+        """
         found = self._candidates(name, function)
         if len({s.address for s in found}) != 1:
             raise NotSearched(
-                f"no debug information, and {len(found)} symbols called {name}",
-                where=", ".join(units),
+                f"nothing tells where variable {name} lies",
+                seen=f"{len(found)} symbols of that name",
+                expected="one",
             )
-        symbol = found[0]
-        return Variable(
-            name=name,
-            address=symbol.address,
-            size=symbol.size,
-            function=function,
-            thread_local=symbol.thread_local,
-        )
+        return found[0]

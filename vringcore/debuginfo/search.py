@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from vringcore.layout.types import Definition
 
 MAX_IMPORTS = 1 << 14
+MAX_COMPARED = 64
+"""Units whose definitions of one name are compared to see whether the name is unique."""
+
 _TYPES = top.STRUCT | top.UNION | top.ENUM
 _CHEAP = _TYPES | top.VARIABLE
 """What the first walk over a unit notes: a few hundred entries, where typedefs and functions,
@@ -35,13 +38,13 @@ _CHUNK = 1 << 20
 class Search:
     """Look-ups in one file. ``log`` tells what was ambiguous."""
 
-    def __init__(self, dwarf: Dwarf) -> None:
+    def __init__(self, dwarf: Dwarf, log: list[str]) -> None:
         self._dwarf = dwarf
         self._met: dict[str, tuple[Unit, int]] = {}
         self._types = TypeReader(self._meet)
         self._index: UnitIndex | None = None
         self._nowhere: dict[bytes, bool] = {}
-        self.log: list[str] = []
+        self.log = log
 
     def _meet(self, key: str, unit: Unit, offset: int) -> None:
         self._met.setdefault(key, (unit, offset))
@@ -75,13 +78,29 @@ class Search:
             return self._types.definition(*met), met[0].name
         if self._is_nowhere(name):
             return None
-        place = self.index.type_place(kind, name)
-        if place is None:
+        places = self.index.type_places(kind, name)
+        if not places:
+            self._all_units_read(key)
             return None
-        if self.index.differing(kind, name):
-            self.log.append(f"{key}: the program has different ones; name the file that is meant")
-        unit = self._dwarf.unit(place[0])
-        return self._types.definition(unit, place[1]), unit.name
+        unit = self._dwarf.unit(places[0][0])
+        definition = self._types.definition(unit, places[0][1])
+        other = self._another(definition, places)
+        if other:
+            place = unit.name or unit.where(0)
+            self.log.append(f"taken from {place}; {other} has a different one of that name")
+        return definition, unit.name
+
+    def _another(self, definition: Definition, places: list[tuple[int, int]]) -> str:
+        """Return a file that defines a type of the same name differently, "" if none is seen."""
+        for number, offset in places[1:MAX_COMPARED]:
+            unit = self._dwarf.unit(number, keep=False)
+            try:
+                # Incomplete types are named by typedefs in every unit that sees the header.
+                if self._types.definition(unit, offset) != definition:
+                    return unit.name or unit.where(offset)
+            except DwarfError:
+                return unit.name or unit.where(offset)
+        return ""
 
     def _hinted(
         self, suffixes: tuple[str, ...], mask: int
@@ -110,10 +129,8 @@ class Search:
 
     # Variables
 
-    def variable_in(
-        self, units: tuple[str, ...], name: str, function: str
-    ) -> tuple[FoundVariable, str] | None:
-        """Return a variable that one of the given files defines, and that file; None if none does.
+    def variable_in(self, units: tuple[str, ...], name: str, function: str) -> FoundVariable | None:
+        """Return a variable that one of the given files defines, None if none does.
 
         :param function: of which it is a static variable, "" for one at file scope
         :raises DwarfError: if debug information on the way cannot be read
@@ -125,12 +142,12 @@ class Search:
         for unit, found in self._hinted(units, mask):
             for variable in self._variables(unit, found[mask], raw, scope):
                 if variable.address is not None:
-                    return variable, unit.name
-                best = best or (variable, unit.name)
+                    return variable
+                best = best or variable
         return best
 
-    def variable_anywhere(self, name: str, function: str) -> tuple[FoundVariable, str] | None:
-        """Return the one variable of that name and its file, None if there is none.
+    def variable_anywhere(self, name: str, function: str) -> FoundVariable | None:
+        """Return the one variable of that name, None if there is none.
 
         A static variable counts only if it is the only one of its name.
 
@@ -141,25 +158,22 @@ class Search:
         mask = top.FUNCTION if function else top.VARIABLE
         if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
             return None
-        everywhere = []
+        everywhere: list[FoundVariable] = []
         for number in self.index.places(mask, scope or raw):
-            unit = self._dwarf.unit(number)
             found = self._dwarf.top_level(number, mask).found
-            everywhere += [(v, unit.name) for v in self._variables(unit, found[mask], raw, scope)]
+            everywhere += self._variables(self._dwarf.unit(number), found[mask], raw, scope)
+        if not everywhere:
+            self._all_units_read(f"variable {name}")
         return self._only(name, everywhere)
 
-    def _only(
-        self, name: str, found: list[tuple[FoundVariable, str]]
-    ) -> tuple[FoundVariable, str] | None:
-        placed = [f for f in found if f[0].address is not None] or found
-        shared = [f for f in placed if f[0].external]
+    def _only(self, name: str, found: list[FoundVariable]) -> FoundVariable | None:
+        placed = [f for f in found if f.address is not None] or found
+        shared = [f for f in placed if f.external]
         if shared:
             return shared[0]
-        if len({f[0].address for f in placed}) > 1:
-            files = sorted({f[1] for f in placed})
-            self.log.append(
-                f"variable {name}: static in {len(files)} files: {', '.join(files[:8])}"
-            )
+        if len({f.address for f in placed}) > 1:
+            files = sorted({f.unit for f in placed})
+            self.log.append(f"static in {', '.join(files[:8])}; which one is not said")
             return None
         return placed[0] if placed else None
 
@@ -204,11 +218,22 @@ class Search:
                 function = read_function(self._types, Entry(unit, offset))
                 if function is not None:
                     everywhere.append((function, unit.name))
+        if not everywhere:
+            self._all_units_read(f"function {name}")
         shared = [f for f in everywhere if f[0].external]
         if len(everywhere) > 1 and not shared:
-            self.log.append(f"function {name}: static in {len(everywhere)} files")
+            self.log.append(f"static in {len(everywhere)} files; which one is not said")
             return None
         return next(iter(shared or everywhere), None)
+
+    def _all_units_read(self, what: str) -> None:
+        """Refuse to call something absent while there are units that could not be read."""
+        refused = self.index.refused
+        if refused:
+            raise DwarfError(
+                f"{what} is in no unit that could be read",
+                seen=f"{len(refused)} units refused, the first because: {refused[0]}",
+            )
 
     def _is_nowhere(self, name: bytes) -> bool:
         """Prove that no entry has this name: its bytes are in no section that holds names.

@@ -49,7 +49,7 @@ class _Step:
         "size", "skip",
     )  # fmt: skip
 
-    def __init__(self, abbrev: Abbrev, mask: int) -> None:
+    def __init__(self, abbrev: Abbrev, mask: int, offset_size: int) -> None:
         declaration = dw.AT_DECLARATION in abbrev.forms
         kind = 0 if declaration else _KIND_OF_TAG.get(abbrev.tag, 0) & mask
         if kind & (STRUCT | UNION | ENUM | TYPEDEF) and dw.AT_NAME not in abbrev.forms:
@@ -60,7 +60,7 @@ class _Step:
         self.size = abbrev.size
         plain = kind == 0 and not abbrev.children and not self.imports
         self.skip = abbrev.size if plain else -1
-        fixed = abbrev.forms.get(dw.AT_NAME) == dw.FORM_STRP
+        fixed = abbrev.forms.get(dw.AT_NAME) == dw.FORM_STRP and offset_size == 4
         self.name_at = abbrev.offsets.get(dw.AT_NAME, -1) if fixed else -1
         form = abbrev.forms.get(dw.AT_SIBLING)
         self.sibling_at = abbrev.offsets.get(dw.AT_SIBLING, -1) if form == dw.FORM_REF4 else -1
@@ -102,7 +102,9 @@ class _Plan(dict[int, _Step]):
         abbrev = self._unit.abbrevs[code]
         step = abbrev.steps.get(self._mask)
         if step is None:
-            step = abbrev.steps[self._mask] = _Step(abbrev, self._mask)
+            step = abbrev.steps[self._mask] = _Step(
+                abbrev, self._mask, self._unit.header.offset_size
+            )
         self[code] = step
         return step
 
@@ -126,6 +128,15 @@ class TopLevel:
 
     def _walk(self, unit: Unit) -> None:  # noqa: C901 - one loop: it passes millions of entries
         root = unit.root()
+        split = root.get(dw.AT_DWO_NAME) or root.get(dw.AT_GNU_DWO_NAME)
+        if split is not None:
+            raise DwarfError(
+                "the debug information of a unit is in a file of its own",
+                where=unit.name or unit.where(0),
+                seen="a skeleton that -gsplit-dwarf left",
+                expected="the types in the executable or its debug file",
+                hint="build without -gsplit-dwarf, or give a layout bundle (--layout)",
+            )
         if not root.abbrev.children:
             return
         data, end = unit.data, len(unit.data)

@@ -113,19 +113,8 @@ class TypeReader:
 
     def _build(self, entry: Entry) -> Type:
         tag = entry.tag
-        kind = _NAMED.get(tag)
-        if kind is not None:
-            name = entry.name()
-            if name is None:
-                return self._enum(entry) if kind == "enum" else self._record(entry)
-            named = Named(kind, text(name))
-            if entry.get(dw.AT_SIGNATURE) is not None:
-                self._met(
-                    named.key, *entry.unit.target(dw.FORM_REF_SIG8, entry.get(dw.AT_SIGNATURE))
-                )
-            elif not entry.get(dw.AT_DECLARATION):
-                self._met(named.key, entry.unit, entry.offset)
-            return named
+        if tag in _NAMED:
+            return self._named(entry, _NAMED[tag])
         if tag == dw.TAG_POINTER_TYPE:
             size = entry.integer(dw.AT_BYTE_SIZE)
             return Pointer(self.of(entry), size or entry.unit.encoding.address_size)
@@ -144,6 +133,18 @@ class TypeReader:
             where=entry.unit.where(entry.offset),
             seen=f"tag {tag:#x}",
         )
+
+    def _named(self, entry: Entry, kind: DefinitionKind) -> Type:
+        name = entry.name()
+        if name is None:
+            return self._enum(entry) if kind == "enum" else self._record(entry)
+        named = Named(kind, text(name))
+        signature = entry.get(dw.AT_SIGNATURE)
+        if signature is not None:
+            self._met(named.key, *entry.unit.target(dw.FORM_REF_SIG8, signature))
+        elif not entry.get(dw.AT_DECLARATION):
+            self._met(named.key, entry.unit, entry.offset)
+        return named
 
     def _record(self, entry: Entry) -> Record:
         name = entry.name()

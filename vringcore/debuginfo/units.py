@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.layout.types import Type
 
+DWARF64 = 0xFFFF_FFFF
+"""In place of a unit's length: the 64-bit format, whose length and offsets have 8 bytes."""
+
 _STRX = frozenset({
     dw.FORM_STRX, dw.FORM_STRX1, dw.FORM_STRX2, dw.FORM_STRX3, dw.FORM_STRX4, dw.FORM_GNU_STR_INDEX,
 })  # fmt: skip
@@ -26,40 +29,37 @@ _ALTERNATE_REFERENCES = frozenset({dw.FORM_GNU_REF_ALT, dw.FORM_REF_SUP4, dw.FOR
 
 
 class UnitHeader:
-    """What the header of a unit says. Offsets of entries count from the unit's first byte."""
+    """What the header of a unit says. Offsets of entries count from the unit's first byte.
 
-    __slots__ = ("abbrev_offset", "address_size", "first", "kind", "offset", "signature", "size",
-                 "type_offset", "version")  # fmt: skip
+    :param data: starts with the header
+    :param offset: where it lies, for messages
+    :param types: it is in ``.debug_types``, where DWARF 4 keeps type units
+    :raises DwarfError: for another version than 2 to 5, or an empty unit
+    """
 
-    def __init__(self, data: bytes, offset: int, order: str) -> None:
-        """Decode the header at the start of ``data``; ``offset`` is where it lies.
+    __slots__ = (
+        "abbrev_offset", "address_size", "first", "kind", "offset", "offset_size", "signature",
+        "size", "type_offset", "version",
+    )  # fmt: skip
 
-        :raises DwarfError: for 64-bit DWARF, another version than 2 to 5, or a cut header
-        """
+    def __init__(self, data: bytes, offset: int, order: str, *, types: bool = False) -> None:
         self.offset = offset
-        length, self.version = struct.unpack_from(order + "IH", data)
-        if length >= 0xFFFF_FFF0:
-            raise DwarfError(
-                "the debug information is in the 64-bit format",
-                where=f"unit at .debug_info+{offset:#x}",
-                expected="the 32-bit format of DWARF",
-            )
-        self.size = length + 4
+        self.offset_size, pos = 4, 4
+        length = struct.unpack_from(order + "I", data)[0]
+        if length == DWARF64:
+            self.offset_size, pos = 8, 12
+            length = struct.unpack_from(order + "Q", data, 4)[0]
+        self.size = length + pos
+        self.version = struct.unpack_from(order + "H", data, pos)[0]
         self.signature = self.type_offset = 0
+        self.kind = dw.UT_TYPE if types else dw.UT_COMPILE
+        number = "I" if self.offset_size == 4 else "Q"
         if self.version == 5:
-            self.kind, self.address_size, self.abbrev_offset = struct.unpack_from(
-                order + "BBI", data, 6
-            )
-            self.first = 12
-            if self.kind in (dw.UT_SKELETON, dw.UT_SPLIT_COMPILE):
-                self.first = 20
-            elif self.kind in (dw.UT_TYPE, dw.UT_SPLIT_TYPE):
-                self.signature, self.type_offset = struct.unpack_from(order + "QI", data, 12)
-                self.first = 24
+            layout = struct.Struct(order + "BB" + number)
+            self.kind, self.address_size, self.abbrev_offset = layout.unpack_from(data, pos + 2)
         elif 2 <= self.version <= 4:
-            self.kind = dw.UT_COMPILE
-            self.abbrev_offset, self.address_size = struct.unpack_from(order + "IB", data, 6)
-            self.first = 11
+            layout = struct.Struct(order + number + "B")
+            self.abbrev_offset, self.address_size = layout.unpack_from(data, pos + 2)
         else:
             raise DwarfError(
                 "a unit of an unknown version",
@@ -67,6 +67,13 @@ class UnitHeader:
                 seen=str(self.version),
                 expected="DWARF 2 to 5",
             )
+        self.first = pos + 2 + layout.size
+        if self.kind in (dw.UT_SKELETON, dw.UT_SPLIT_COMPILE):
+            self.first += 8
+        elif self.kind in (dw.UT_TYPE, dw.UT_SPLIT_TYPE):
+            layout = struct.Struct(order + "Q" + number)
+            self.signature, self.type_offset = layout.unpack_from(data, self.first)
+            self.first += layout.size
         if self.size <= self.first:
             raise DwarfError("an empty unit", where=f"unit at .debug_info+{offset:#x}")
 
@@ -163,7 +170,7 @@ class Unit:
 
     def _indexed(self, index: int) -> bytes:
         base = self._bases_of_root()[0]
-        return self.dwarf.strings[self.dwarf.string_offset(base, index)]
+        return self.dwarf.strings[self.dwarf.string_offset(base, index, self.header.offset_size)]
 
     def address(self, index: int) -> int:
         """Return the address at an index of ``.debug_addr`` (DW_OP_addrx, DW_FORM_addrx).
@@ -182,7 +189,11 @@ class Unit:
             if addresses is None:
                 addresses = abbrev.get(values, dw.AT_GNU_ADDR_BASE)
             # Without the attribute: past the table's header, as in a file of one unit.
-            self._bases = (8 if strings is None else strings, 8 if addresses is None else addresses)
+            start = 2 * self.header.offset_size
+            self._bases = (
+                start if strings is None else strings,
+                start if addresses is None else addresses,
+            )
         return self._bases
 
     def _root_values(self) -> tuple[Abbrev, tuple[Any, ...]]:

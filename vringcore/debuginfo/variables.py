@@ -30,6 +30,7 @@ class FoundVariable(msgspec.Struct, frozen=True):
     address: int | None
     thread_local: bool
     external: bool
+    unit: str
 
 
 class FoundFunction(msgspec.Struct, frozen=True):
@@ -58,6 +59,8 @@ def read_variable(types: TypeReader, entry: Entry) -> FoundVariable | None:
         address=None if place is None else place[0],
         thread_local=place is not None and place[1],
         external=any(bool(e.get(dw.AT_EXTERNAL)) for e in chain),
+        # With link-time optimisation only the declaration knows the file.
+        unit=chain[-1].unit.name,
     )
 
 
