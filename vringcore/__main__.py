@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from vringcore.cli.main import entry
 
-sys.exit(entry())
+entry()

@@ -114,10 +114,23 @@ def test_an_unexpected_exception_is_called_a_bug(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("words", ["--help", "queues --help"])
+def test_a_closed_pipe_is_no_error(words: str) -> None:
     """``vringcore --help | true``: the reader goes away before anything was written."""
-    command = f"{sys.executable} -m vringcore --help | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m vringcore {words} | true; exit ${{PIPESTATUS[0]}}"
     run = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_full_disk_is_an_error() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    command = f"{sys.executable} -m vringcore queues /nonexistent/core --json > /dev/full"
+    run = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 3
+    assert "the output cannot be written: saw No space left on device" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -94,8 +94,8 @@ def test_the_table_has_the_numbers_of_the_document(core: CoreCase) -> None:
 
 def test_a_warm_run_imports_only_what_it_needs(core: CoreCase, tmp_path: Path) -> None:
     code = (
-        "import sys; from vringcore.cli.main import entry;"
-        "code = entry(); print(*sorted(sys.modules), file=sys.stderr); sys.exit(code)"
+        "import sys; from vringcore.cli.main import main;"
+        "code = main(sys.argv[1:]); print(*sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     )
     command = [sys.executable, "-c", code, *words(core, "queues", "--json")]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}

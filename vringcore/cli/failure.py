@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from vringcore.errors import EXIT_BUG
-
-if TYPE_CHECKING:
-    from vringcore.errors import VringcoreError
+from vringcore.errors import EXIT_BUG, VringcoreError
 
 
 def report_error(error: VringcoreError, *, as_json: bool) -> int:
     """Print an error in one sentence, and as a document for ``--json``; return the exit code."""
-    print(f"vringcore: error: {_printable(str(error))}", file=sys.stderr)
+    _print(error)
     if as_json:
         from vringcore.cli.output import write_json
         from vringcore.model.error import ErrorDetail, ErrorDocument
@@ -21,8 +17,15 @@ def report_error(error: VringcoreError, *, as_json: bool) -> int:
         detail = ErrorDetail(
             error.code, str(error), error.where, error.seen, error.expected, error.hint
         )
-        write_json(ErrorDocument(detail))
+        try:
+            write_json(ErrorDocument(detail))
+        except VringcoreError as second:
+            _print(second)
     return error.exit_code
+
+
+def _print(error: VringcoreError) -> None:
+    print(f"vringcore: error: {_printable(str(error))}", file=sys.stderr)
 
 
 def report_bug(error: Exception, *, verbose: bool) -> int:

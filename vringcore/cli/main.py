@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vringcore.cli.options import HelpFormatter, Parser
 from vringcore.errors import EXIT_OK, EXIT_USAGE, VringcoreError
@@ -43,17 +43,28 @@ VERBS = {
 }
 
 
-def entry() -> int:
-    """Run the command line and return its exit code; the console script's entry point."""
+def entry() -> NoReturn:
+    """Run the command line and end the process with its exit code; the console script's entry.
+
+    The process ends at once: taking the interpreter down in order costs a fifth of a short run and
+    does nothing for anybody, since every file was closed and every buffer written.
+    """
     gc.disable()  # a short run that holds what it made: collecting costs time and frees nothing
+    code = _run(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run one command; return the exit code also where it was cut short from outside."""
     try:
-        code = main(sys.argv[1:])
+        try:
+            code = main(words)
+        except SystemExit as end:  # argparse, after --help or --version
+            code = end.code if isinstance(end.code, int) else EXIT_OK
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (`head`) has had enough, which is no failure. Python flushes stdout once more
-        # at exit, so it is pointed elsewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_OK
+        code = EXIT_OK  # the reader (`head`) has had enough, which is no failure
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     return code

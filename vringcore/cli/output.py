@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from vringcore.errors import FileError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -17,7 +19,7 @@ def write_json(document: Any) -> None:
     """Write a document of the model as one line of JSON."""
     from vringcore.model.values import encode
 
-    sys.stdout.buffer.write(encode(document) + b"\n")
+    _write(encode(document) + b"\n")
 
 
 def write_page(arguments: argparse.Namespace, write: Callable[[Page], None]) -> None:
@@ -25,7 +27,25 @@ def write_page(arguments: argparse.Namespace, write: Callable[[Page], None]) -> 
     from vringcore.report.text import render
 
     text = render(write, width=_width(), color=_color(arguments.color))
-    sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+    _write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _write(data: bytes) -> None:
+    """Write all of it now, so that what stands in the way is told as an error.
+
+    :raises BrokenPipeError: the reader went away
+    :raises FileError: anything else, such as a full disk
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(
+            "the output cannot be written", seen=error.strerror or str(error)
+        ) from error
 
 
 def _width() -> int | None:
