@@ -23,6 +23,8 @@ MAX_BUFFERS = 1024
 NOT_APPLICABLE = Absent("not-applicable")
 """The operation has no such thing: a flush has no sector."""
 
+NOT_RECORDED = Absent("not-recorded", None, "QEMU notes no start time for this operation")
+
 _ZONE_APPEND = 15
 
 # block_acct_start() is called for these only; for the rest ``acct`` was never written.
@@ -70,7 +72,7 @@ def block_request(
         type=header.type,
         sector=sector,
         length=length,
-        started_ns=request.start_time_ns if kind in _ACCOUNTED else NOT_APPLICABLE,
+        started_ns=request.start_time_ns if kind in _ACCOUNTED else NOT_RECORDED,
         buffers=buffers,
     )
 

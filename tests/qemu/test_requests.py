@@ -1,0 +1,325 @@
+"""virtio-blk requests in flight, against gdb's list and what the NBD servers held."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.qemu.damaged import over, patched
+from vringcore.memory.trace import TracingSpace
+from vringcore.model.requests import BlockRequest, InFlight
+from vringcore.model.values import Absent
+from vringcore.qemu import heapscan
+from vringcore.qemu.block import BlockLayer
+from vringcore.qemu.block_structs import BdrvTrackedRequest, BlockDriverState
+from vringcore.qemu.requests import virtio_blk_requests
+from vringcore.qemu.structs import VirtIOBlock
+from vringcore.qemu.virtqueues import read_queues
+
+if TYPE_CHECKING:
+    from tests.lab.cases import CoreCase
+    from vringcore.model.report import Limitation
+    from vringcore.qemu.process import Process
+    from vringcore.view.views import Views
+
+pytestmark = pytest.mark.lab
+
+PLACES = {
+    "tracked_requests": "tracked-request",
+    "queued_requests": "drain-queue",
+    "throttled_reqs": "throttle",
+    "nbd": "nbd",
+    "rq": "retry-list",
+}
+"""Where gdb's script found a request, and what that place is called here."""
+
+SERVER_WORDS = {"discard": "trim", "write-zeroes": "zero"}
+
+NOT_HELD_ALONE = {"stuck-native", "stuck-io-uring"}
+"""A FUSE process between QEMU and server passes one request at a time (docs/lab.md)."""
+
+
+def disks(core: CoreCase) -> list[dict[str, Any]]:
+    return [device for device in core.gdb["devices"] if device["c_type"] == "VirtIOBlock"]
+
+
+def ask(
+    views: Views, disk: dict[str, Any], *, deep: bool = False
+) -> tuple[dict[int, list[InFlight]], list[Limitation]]:
+    queues, _ = read_queues(views, disk["fields"]["vq"], disk["address"])
+    return virtio_blk_requests(BlockLayer(views), disk["address"], queues, deep=deep)
+
+
+def truth(core: CoreCase, disk: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    found = [each for each in core.gdb["requests"] if each["device"] == disk["address"]]
+    return {each["address"]: each for each in found}
+
+
+def block(request: InFlight) -> BlockRequest:
+    assert request.request is not None
+    return request.request
+
+
+def addresses(found: dict[int, list[InFlight]]) -> set[int]:
+    return {block(each).address for queue in found.values() for each in queue}
+
+
+def test_requests_equal_gdbs(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        found, limits = ask(process.views, disk)
+        expected = truth(lab_core, disk)
+        assert limits == []
+        assert addresses(found) == set(expected)
+        for index, requests in found.items():
+            for each in requests:
+                known = expected[block(each).address]
+                assert (index, each.head, each.ndescs) == (
+                    known["queue"],
+                    known["index"],
+                    known["ndescs"],
+                )
+                assert block(each).type == known["type"]
+
+
+def test_every_request_in_use_is_identified(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        found, _ = ask(process.views, disk)
+        in_use = {number: q["fields"]["inuse"] for number, q in enumerate(disk["queues"])}
+        assert {index: len(requests) for index, requests in found.items()} == in_use
+        assert list(found) == list(range(len(disk["queues"])))
+
+
+def test_sector_length_start_and_data_equal_gdbs(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        expected = truth(lab_core, disk)
+        found, _ = ask(process.views, disk)
+        for each in (each for queue in found.values() for each in queue):
+            request, known = block(each), expected[block(each).address]
+            if request.operation not in ("read", "write"):
+                continue
+            assert request.sector == known["out_sector"] == known["sector_num"]
+            assert request.length == known["acct_bytes"]
+            assert request.started_ns == known["acct_start_time_ns"]
+            # Linux gives header and status buffers of their own: 16 bytes first, 1 byte last.
+            reads = request.operation == "read"
+            data = known["in_buffers"][:-1] if reads else known["out_buffers"][1:]
+            assert [(b.address, b.length) for b in request.buffers] == [
+                (b["host_address"], b["length"]) for b in data
+            ]
+
+
+def test_oldest_first_and_no_age_below_zero(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        found, _ = ask(process.views, disk)
+        for requests in found.values():
+            starts = [block(each).started_ns for each in requests]
+            known = [start for start in starts if isinstance(start, int)]
+            assert known == sorted(known)
+            assert starts[: len(known)] == known
+            for each in requests:
+                assert each.age is not None
+                if isinstance(each.age, Absent):
+                    assert block(each).operation == "discard"
+                else:
+                    assert not each.age.exact
+                    assert each.age.nanoseconds >= 0
+
+
+def test_a_request_held_for_long_is_seen_to_be_old(lab_core: CoreCase, process: Process) -> None:
+    """The server let others pass the held one for two seconds and more before the core."""
+    if lab_core.case.scenario != "out-of-order":
+        pytest.skip("not this scenario")
+    (disk,) = disks(lab_core)
+    found, _ = ask(process.views, disk)
+    oldest, *others = found[0]
+    held = lab_core.case.manifest["expected"]["notes"]["held_offset"]
+    assert block(oldest).sector == held // 512
+    ages = [each.age.nanoseconds for each in (oldest, *others)]  # type: ignore[union-attr]
+    assert ages[0] > 1_000_000_000 > max(ages[1:])
+
+
+def test_places_are_those_where_gdb_found_it_outermost_first(
+    lab_core: CoreCase, process: Process
+) -> None:
+    layer = BlockLayer(process.views)
+    for disk in disks(lab_core):
+        expected = truth(lab_core, disk)
+        backend = layer.attached_to(disk["address"])
+        depths = {n.name: n.depth for n in layer.graph_of(backend.address_)} if backend else {}
+        found, _ = ask(process.views, disk)
+        for each in (each for queue in found.values() for each in queue):
+            here = {(w.place, w.node) for w in each.waits_in}
+            theirs = {
+                (PLACES[place["list"]], place.get("node", place.get("owner", "")))
+                for place in expected[block(each).address]["found_in"]
+            }
+            theirs = {(place, "" if node == "backend" else node) for place, node in theirs}
+            assert theirs <= here
+            assert {place for place, _ in here - theirs} <= {"linux-aio", "io-uring", "thread-pool"}
+            order = [depths[w.node] for w in each.waits_in if w.place == "tracked-request"]
+            assert order == sorted(order)
+            slots = [w.detail for w in each.waits_in if w.place == "nbd"]
+            known = [p["slot"] for p in expected[block(each).address]["found_in"] if "slot" in p]
+            assert [int(text.split(",")[0].removeprefix("slot ")) for text in slots] == known
+
+
+def test_kernel_engines_hold_as_many_as_they_count(lab_core: CoreCase, process: Process) -> None:
+    engines: dict[str, dict[str, int]] = {}
+    for node in lab_core.gdb["block"]["nodes"]:
+        engines.update(node["engines"])
+    found = [
+        waiting
+        for disk in disks(lab_core)
+        for queue in ask(process.views, disk)[0].values()
+        for each in queue
+        for waiting in each.waits_in
+    ]
+    for place, engine in (("linux-aio", "linux_aio"), ("io-uring", "linux_io_uring")):
+        here = [w for w in found if w.place == place]
+        submitted = [w for w in here if w.detail.startswith("submitted")]
+        queued = [w for w in here if w.detail.startswith("queued")]
+        counted = engines.get(engine, {"in_flight": 0, "in_queue": 0})
+        assert len(submitted) == counted["in_flight"]
+        assert len(queued) == counted["in_queue"]
+        assert len({w.address for w in here}) == len(here)
+
+
+def test_the_server_holds_exactly_what_waits_for_it(lab_core: CoreCase, process: Process) -> None:
+    if lab_core.case.scenario in NOT_HELD_ALONE or not lab_core.case.servers:
+        pytest.skip("no server whose record can be compared")
+    held = sorted(
+        (each["type"], each["offset"], each["length"])
+        for server in lab_core.case.servers
+        for each in server["held"]
+    )
+    # Requests that QEMU merged share a slot and are one to the server.
+    slots: dict[int, list[BlockRequest]] = {}
+    for disk in disks(lab_core):
+        for queue in ask(process.views, disk)[0].values():
+            for each in queue:
+                for waiting in each.waits_in:
+                    if waiting.place == "nbd":
+                        slots.setdefault(waiting.address, []).append(block(each))
+    assert sorted(_as_one(requests) for requests in slots.values()) == held
+
+
+def _as_one(requests: list[BlockRequest]) -> tuple[str, int, int]:
+    (operation,) = {SERVER_WORDS.get(each.operation, each.operation) for each in requests}
+    if operation == "flush":
+        return operation, 0, 0
+    starts = [int(each.sector) * 512 for each in requests]
+    return operation, min(starts), sum(int(each.length) for each in requests)
+
+
+def without_lists(views: Views, disk: dict[str, Any]) -> Views:
+    """Return the same process with every list that leads to a request emptied."""
+    blk = views.at(VirtIOBlock, disk["address"]).blk
+    heads = [disk["address"] + views.offset(VirtIOBlock.c_type, "rq")]
+    heads += [blk + views.offset("struct BlockBackend", "root")]  # no graph at all
+    heads += [blk + views.offset("struct BlockBackend", "queued_requests")]
+    throttle = "public.throttle_group_member.throttled_reqs"
+    heads += [blk + views.offset("struct BlockBackend", f"{throttle}[{i}]") for i in (0, 1)]
+    return patched(views, dict.fromkeys(heads, bytes(8)))
+
+
+def test_the_search_alone_finds_the_same(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        expected = truth(lab_core, disk)
+        found, limits = ask(without_lists(process.views, disk), disk)
+        assert addresses(found) == set(expected)
+        assert all(each.waits_in == () for queue in found.values() for each in queue)
+        assert bool(limits) == bool(expected)
+        if expected:
+            assert f"{len(expected)} requests in use" in limits[0].what
+            assert f"{len(expected)} identified" in limits[0].why
+
+
+def test_the_search_keeps_to_its_budget(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        none = heapscan.scan(process.views, disk["address"], budget=0)
+        assert none.candidates == []
+        assert none.bytes_read == 0
+        assert none.bytes_left > 0
+        some = heapscan.scan(process.views, disk["address"], budget=none.bytes_left // 2)
+        assert some.bytes_read <= none.bytes_left // 2
+        assert some.bytes_read + some.bytes_left == none.bytes_left
+
+
+def test_more_candidates_than_requests_in_use_are_not_guessed(
+    lab_core: CoreCase, process: Process
+) -> None:
+    """With one fewer in use than there is, it cannot be told which of them is freed memory."""
+    for disk in disks(lab_core):
+        views = without_lists(process.views, disk)
+        found, _ = ask(views, disk)
+        busy = next((index for index, queue in found.items() if len(queue) > 1), None)
+        if busy is None:
+            continue
+        queue = disk["queues"][busy]
+        at = queue["address"] + views.offset("struct VirtQueue", "inuse")
+        fewer = patched(views, {at: (len(found[busy]) - 1).to_bytes(4, "little")})
+        again, limits = ask(fewer, disk)
+        assert again[busy] == []
+        assert any("cannot be told" in limit.why for limit in limits)
+        assert {i: len(q) for i, q in again.items() if i != busy} == {
+            i: len(q) for i, q in found.items() if i != busy
+        }
+
+
+@pytest.mark.parametrize("member", ["dev", "vq", "elem.index"])
+def test_a_request_of_another_device_or_queue_is_not_taken(
+    lab_core: CoreCase, process: Process, member: str
+) -> None:
+    at = process.views.offset("struct VirtIOBlockReq", member)
+    for disk in disks(lab_core):
+        for address in sorted(truth(lab_core, disk))[:1]:
+            wrong = bytes(8) if member == "dev" else b"\xff" * (4 if member == "elem.index" else 8)
+            found, limits = ask(patched(process.views, {address + at: wrong}), disk)
+            assert address not in addresses(found)
+            assert any("in use are in no list" in limit.what for limit in limits)
+
+
+def test_damage_gives_fewer_requests_and_never_another_error(
+    lab_core: CoreCase, process: Process
+) -> None:
+    """What was read is overwritten in places taken at random, with values chosen to mislead."""
+    chance = random.Random(7)
+    for disk in disks(lab_core):
+        space = TracingSpace(process.views.space)
+        ask(over(process.views, space), disk)
+        read = space.touched()
+        for _ in range(25):
+            start, end = chance.choice(read)
+            value = chance.choice([0, 1, -1, 1 << 63, start, disk["address"]]) & (1 << 64) - 1
+            at = chance.randrange(start, end) & ~7
+            views = patched(process.views, {at: value.to_bytes(8, "little")})
+            found, limits = ask(views, disk)
+            queues, _ = read_queues(views, disk["fields"]["vq"], disk["address"])
+            missing = {q.index for q in queues if q.view.inuse > len(found[q.index])}
+            assert limits or not missing
+
+
+def test_an_idle_disk_has_none(lab_core: CoreCase, process: Process) -> None:
+    if lab_core.case.scenario not in ("idle", "paused"):
+        pytest.skip("not this scenario")
+    for disk in disks(lab_core):
+        found, limits = ask(process.views, disk, deep=True)
+        assert addresses(found) == set()
+        assert limits == []
+
+
+def test_a_tracked_request_without_coroutine_leads_nowhere(
+    lab_core: CoreCase, process: Process
+) -> None:
+    views = process.views
+    for disk in disks(lab_core):
+        blk = views.at(VirtIOBlock, disk["address"]).blk
+        for node in BlockLayer(views).graph_of(blk):
+            head = node.address + views.offset(BlockDriverState.c_type, "tracked_requests")
+            first = views.pointer(head)
+            if first:
+                co = first + views.offset(BdrvTrackedRequest.c_type, "co")
+                found, _ = ask(patched(views, {co: bytes(8)}), disk)
+                assert addresses(found) <= set(truth(lab_core, disk))
