@@ -42,7 +42,7 @@ class CoreInfo(msgspec.Struct, frozen=True):
     captured_at: str | Absent
     complete: bool
     guest_ram: str
-    threads: int
+    threads: int | Absent
     modules: tuple[Module, ...]
 
 

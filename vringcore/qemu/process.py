@@ -12,6 +12,7 @@ from vringcore.model.report import CoreInfo, Limitation, QemuInfo
 from vringcore.model.report import Module as ModuleInfo
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import commandline, machine
+from vringcore.qemu.absence import CORRUPT
 from vringcore.qemu.block import BlockLayer
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.memory import guest_memory
@@ -118,7 +119,7 @@ class Process:
             captured_at=Absent("not-recorded", None, "neither gdb nor the kernel writes the time"),
             complete=not core.truncated,
             guest_ram=machine.guest_ram_state(self.views),
-            threads=len(core.threads),
+            threads=self._threads,
             modules=tuple(
                 ModuleInfo(
                     path=module.path,
@@ -130,6 +131,14 @@ class Process:
                 if module.build_id
             ),
         )
+
+    @property
+    def _threads(self) -> int | Absent:
+        core = self.core
+        if not core.problems:
+            return len(core.threads)
+        # gdb writes the notes last: a cut core has lost them all, and 0 would be a lie.
+        return Absent("truncated" if core.truncated else CORRUPT, None, str(core.problems[0]))
 
     @cached_property
     def qemu_info(self) -> QemuInfo:
