@@ -16,17 +16,17 @@ from vringcore.model.values import Absent, Flags
 
 pytestmark = pytest.mark.lab
 
-CORES = [core for core in iter_cores() if core.gdb is not None and "devices" in core.gdb]
+CORES: list[Any] = [core for core in iter_cores() if core.gdb is not None and "devices" in core.gdb]
 
 EVENT_IDX = 29
 RING_PACKED = 34
 
 
+NONE = pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2 all`"))
+
+
 @pytest.fixture(
-    scope="module",
-    params=CORES
-    or [pytest.param(None, marks=pytest.mark.skip("no cores: run `python -m tests.lab make 7.2`"))],
-    ids=lambda core: core.name if core else "none",
+    scope="module", params=[*CORES] or [NONE], ids=lambda core: core.name if core else "none"
 )
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[CoreCase, vringcore.Core]]:
     case: CoreCase = request.param
@@ -108,6 +108,11 @@ def test_attributes_are_the_fields(opened: Any) -> None:
         assert queue.handle_output == truth["role"]
 
 
+def word(data: bytes, at: int) -> int:
+    """Return the little-endian 16-bit word of a ring at an offset."""
+    return int.from_bytes(data[at : at + 2], "little")
+
+
 def test_guest_side_indices_equal_the_raw_rings(opened: Any) -> None:
     for device, queue, truth in queue_pairs(opened):
         rings = truth.get("rings") or {}
@@ -115,7 +120,6 @@ def test_guest_side_indices_equal_the_raw_rings(opened: Any) -> None:
             continue
         assert isinstance(queue.guest, SplitGuest)
         avail, used = bytes.fromhex(rings["avail"]), bytes.fromhex(rings["used"])
-        word = lambda data, at: int.from_bytes(data[at : at + 2], "little")  # noqa: E731
         assert (queue.guest.avail_flags, queue.guest.avail_idx) == (word(avail, 0), word(avail, 2))
         assert (queue.guest.used_flags, queue.guest.used_idx) == (word(used, 0), word(used, 2))
         assert isinstance(device.guest_features, Flags)

@@ -30,6 +30,8 @@ class Bundle(msgspec.Struct, omit_defaults=True):
 
     ``types`` are kept as they came until they are asked for: a core's questions need few of them.
     ``symbols_at`` answers look-ups by address (hexadecimal); None: no symbol is there.
+    ``facts`` are words about the build that are the same in every core of it, such as QEMU's
+    version.
     ``wanted`` are the digests of the lists that were looked up as a whole.
     """
 
@@ -47,6 +49,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
     symbols_at: dict[str, Symbol | None] = {}
     searched_absent: list[str] = []
     wanted: list[str] = []
+    facts: dict[str, str] = {}
 
 
 _bundle_decoder = msgspec.json.Decoder(Bundle)

@@ -282,6 +282,18 @@ class Layouts:
             self._note(f"{what}: not in {provider.name}")
         return None, certain
 
+    # Facts
+
+    def find_fact(self, name: str) -> str | None:
+        """Return a fact about the build that was learned from an earlier core of it."""
+        return self._bundle.facts.get(name)
+
+    def learn(self, name: str, fact: str) -> None:
+        """Keep a fact about the build: something that is the same in every core of it."""
+        with self._lock:
+            self._bundle.facts[name] = fact
+            self._extended = True
+
     # All at once
 
     def hint(self, variables: dict[str, tuple[str, ...]]) -> None:

@@ -84,7 +84,7 @@ def _mapped_iothreads(
     contexts = block.vq_aio_context
     if not contexts:
         return ()
-    threads, _error = collect(objects.instances("iothread"))
+    threads, _error = collect(objects.instances("iothread", "/objects"))
     names = {}
     for thread in threads:
         context = attempt(lambda t=thread: int(views.at(IOThread, t).ctx))  # type: ignore[misc]

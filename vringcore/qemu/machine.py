@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vringcore.view.views import Views
 
 VERSION_MARK = b"QEMU emulator version "
+VERSION_FACT = "qemu-version"
 MAX_SEARCHED = 256 << 20
 MAX_ENUMERATORS = 1024
 MAX_NAMED = 4
@@ -41,14 +42,14 @@ def qemu_version(views: Views, executable: Module | None) -> str | Absent:
     It is a literal of ``version()`` (system/vl.c). The executable's mappings are searched for it;
     as cores seldom hold them, that means reading a megabyte or more of its file.
     """
-    known = views.layouts.derived.get(qemu_version)
-    if isinstance(known, str):
+    known = views.layouts.find_fact(VERSION_FACT)
+    if known is not None:
         return known
     if executable is None:
         return Absent("not-in-core", None, "the core does not tell which file was executed")
     found = _search_version(views, executable)
     if isinstance(found, str):
-        views.layouts.derived[qemu_version] = found  # the same in every core of this build
+        views.layouts.learn(VERSION_FACT, found)
     return found
 
 

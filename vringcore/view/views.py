@@ -75,12 +75,14 @@ class Views:
             binding = self._bindings[view] = Binding(bound, self.space)
         return binding
 
-    def offset(self, c_type: str, path: str) -> int:
+    def offset(self, c_type: str, path: str, unit: tuple[str, ...] = ()) -> int:
         """Return the byte offset of a member.
+
+        :param unit: files that are likely to define the type
 
         :raises LayoutMissingError: if the type or the member is not in this build
         """
-        record = self.layouts.resolve(self.layouts.definition(c_type))  # type: ignore[arg-type]
+        record = self.layouts.resolve(self.layouts.definition(c_type, unit))  # type: ignore[arg-type]
         found = self.layouts.member(record, path) if isinstance(record, Record) else None
         if found is None:
             raise LayoutMissingError(
@@ -169,7 +171,7 @@ class Views:
         :param link: C path of the link member in the element, e.g. ``next``
         :raises CorruptDataError, LimitError, MemoryFault: where the walk ends early
         """
-        at = self.offset(view.c_type, link)
+        at = self.offset(view.c_type, link, view.unit)
         for address in walk(
             self.pointer(head),
             lambda element: self.pointer(element + at),
