@@ -1,0 +1,1 @@
+"""C expressions over a core: parsed, evaluated and printed as gdb does."""
