@@ -37,5 +37,18 @@ def test_roles(device_id: int, features: int, roles: list[str]) -> None:
     assert [queue_role(device_id, index, count, features) for index in range(count)] == roles
 
 
+@pytest.mark.parametrize(
+    ("device_id", "roles"),
+    [
+        (1, ["rx0", "tx0", "queue 2", "tx1", "queue 4"]),
+        (2, ["requests", "requests1"]),
+        (20, ["queue 0", "queue 1"]),
+        (8, ["control", "event", "request0"]),
+    ],
+)
+def test_without_the_count_the_last_queue_cannot_be_told(device_id: int, roles: list[str]) -> None:
+    assert [queue_role(device_id, index, None) for index in range(len(roles))] == roles
+
+
 def test_a_queue_behind_the_known_ones_is_a_number() -> None:
     assert queue_role(4, 3, 4) == "queue 3"

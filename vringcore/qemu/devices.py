@@ -39,6 +39,7 @@ class RawDevice:
         self.type_name = objects.type_name(found.address) or "virtio-device"
         self.limits: list[Limitation] = []
         self._queues: list[RawQueue] | None = None
+        self._complete = True
 
     @property
     def queues(self) -> list[RawQueue]:
@@ -52,8 +53,14 @@ class RawDevice:
                 )
             else:
                 self._queues, limits = read_queues(self._views, vq, self.address)
+                self._complete = not limits
                 self.limits += limits
         return self._queues
+
+    @property
+    def queue_count(self) -> int | None:
+        """The number of queues, None if the search for them was cut."""
+        return len(self.queues) if self._complete else None
 
     def features(self, side: str) -> int:
         """Return a feature word with all the bits this QEMU keeps.

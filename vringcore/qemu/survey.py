@@ -107,7 +107,7 @@ class Survey:
             queue,
             device_id=raw.device_id,
             features=features,
-            total=len(raw.queues),
+            total=raw.queue_count,
             fields="fields" in parts,
         )
         identified = None if in_flight is None else len(in_flight)

@@ -260,7 +260,7 @@ def _both(a: int | Absent, b: int | Absent, count: Callable[[int, int], int]) ->
 
 
 def queue_model(
-    views: Views, raw: RawQueue, *, device_id: int, features: int, total: int, fields: bool
+    views: Views, raw: RawQueue, *, device_id: int, features: int, total: int | None, fields: bool
 ) -> Queue:
     """Return the model of a queue: QEMU's side of it, with the whole structure if asked for."""
     view = raw.view

@@ -19,21 +19,24 @@ _FIXED: dict[int, tuple[str, ...]] = {
 }
 
 
-def queue_role(device_id: int, index: int, count: int, features: int = 0) -> str:
+def queue_role(device_id: int, index: int, count: int | None, features: int = 0) -> str:
     """Return the role of queue ``index`` of a device with ``count`` queues.
 
     Queues of the same role carry their number (``rx0``, ``request3``). Devices that this table
     does not know give ``queue N``.
 
+    :param count: None if it is not known; then so is the role of a queue that could be the last
     :param features: the negotiated feature word; a balloon's queues depend on it
     """
     match device_id:
         case 1:  # 5.1.2: pairs of receive and transmit, then control where there is an odd one
-            if index == count - 1 and count % 2:
+            if count is None and index and not index % 2:
+                return f"queue {index}"
+            if index + 1 == count and count % 2:
                 return "control"
             return f"{'tx' if index % 2 else 'rx'}{index // 2}"
         case 2:  # 5.2.2
-            return "requests" if count == 1 else f"requests{index}"
+            return "requests" if index == 0 and count in (None, 1) else f"requests{index}"
         case 3:  # 5.3.2: port 0, control, then the other ports
             if index in (2, 3):
                 return ("control-rx", "control-tx")[index - 2]
@@ -45,7 +48,9 @@ def queue_role(device_id: int, index: int, count: int, features: int = 0) -> str
         case 8:  # 5.6.2
             return ("control", "event")[index] if index < 2 else f"request{index - 2}"
         case 20:  # 5.9.2: data queues, then control
-            return "control" if index == count - 1 else f"data{index}"
+            if count is None:
+                return f"queue {index}"
+            return "control" if index + 1 == count else f"data{index}"
         case 26:  # 5.11.2: the notification queue is not offered by any QEMU
             return "high-priority" if index == 0 else f"request{index - 1}"
     names = _FIXED.get(device_id, ())
