@@ -57,10 +57,12 @@ def symbol_at(address):
 
 gdb.execute("set confirm off")
 gdb.execute("set max-value-size unlimited")
-asked = json.load(open(request))  # noqa: F821 - set on gdb's command line
+with open(request) as file:  # noqa: F821 - set on gdb's command line
+    asked = json.load(file)
 result = {
     "types": {key: attempt(shape, key) for key in asked.get("types", [])},
     "variables": {name: attempt(address_of, name) for name in asked.get("variables", [])},
     "symbols": {str(address): symbol_at(address) for address in asked.get("symbols", [])},
 }
-json.dump(result, open(answer, "w"))  # noqa: F821
+with open(answer, "w") as file:  # noqa: F821
+    json.dump(result, file)

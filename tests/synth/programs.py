@@ -123,6 +123,7 @@ struct Private { int only_here; char queue; };   /* another file has one of the 
 static VirtQueue storage[4];
 VirtQueue *queues = storage;
 static int current = 1;
+static volatile int folded = 1;
 static volatile QTAILQ_HEAD(, VirtIODevice) virtio_list = { 0 };
 _Thread_local int thread_number = 7;
 static _Thread_local long local_number;
@@ -133,7 +134,7 @@ __attribute__((noinline)) VirtQueue *make_queue(int index)
     static int made;
     made++;
     local_number += index;
-    current += made;
+    current += made + folded;
     return &storage[index & 3];
 }
 
@@ -166,7 +167,8 @@ MAIN_C = """
 
 struct Private { double other_file; };
 static volatile struct Private secret;
-static int current = 2;
+static volatile int current = 2;
+static int folded = 2;   /* never written: a constant to the compiler */
 static volatile struct { int x, y; } unnamed_variable = { 1, 2 };
 CoroutineUContext context;
 Anonymous anonymous;
@@ -185,7 +187,7 @@ __attribute__((noinline)) int step(int by)
 {
     static int total;
     { static char total_in_block; total_in_block += by; total += total_in_block; }
-    return total + current;
+    return total + current + folded;
 }
 
 int main(int argc, char **argv)
@@ -256,6 +258,36 @@ SAME_ANSWERS = (
     Variant("clang-dwarf5", "clang", ("-gdwarf-5", "-fno-eliminate-unused-debug-types")),
 )
 """All of these describe the same types and variables."""
+
+
+TYPE_UNITS = (
+    Variant("gcc-dwarf4-type-units", flags=("-gdwarf-4", "-fdebug-types-section")),
+    Variant("gcc-dwarf5-type-units", flags=("-gdwarf-5", "-fdebug-types-section")),
+)
+"""Types by signature, in units without a name: a file's private type cannot be told by file."""
+
+MORE_FORMATS = (
+    Variant("gcc-dwarf4-64bit", flags=("-gdwarf-4", "-gdwarf64")),
+    Variant("gcc-dwarf5-64bit", flags=("-gdwarf-5", "-gdwarf64")),
+    Variant(
+        "clang-dwarf5-type-units",
+        "clang",
+        ("-gdwarf-5", "-fdebug-types-section", "-fno-eliminate-unused-debug-types"),
+    ),
+)
+
+LINK_TIME = (
+    Variant("gcc-lto", flags=("-g", "-flto")),
+    Variant("clang-lto", "clang", ("-gdwarf-5", "-flto")),
+)
+"""Variables may be merged or gone; what is left must be right."""
+
+SPLIT_UNITS = (
+    Variant("gcc-dwarf4-split-dwarf", flags=("-gdwarf-4", "-gsplit-dwarf")),
+    Variant("gcc-dwarf5-split-dwarf", flags=("-gdwarf-5", "-gsplit-dwarf")),
+    Variant("clang-dwarf5-split-dwarf", "clang", ("-gdwarf-5", "-gsplit-dwarf")),
+)
+"""The types are in ``.dwo`` files, which are not read: refused by name, never called absent."""
 
 
 def compile_program(variant: Variant, directory: Path) -> Path:

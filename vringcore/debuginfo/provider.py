@@ -82,6 +82,8 @@ class DebugInfo:
                 return None
             if found is None:
                 found = search.variable_anywhere(name, function)
+            elif found.address is None:
+                found = search.complete(found, function)
             if found is None:
                 return None
             address, thread_local, size = found.address, found.thread_local, 0

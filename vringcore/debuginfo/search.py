@@ -43,6 +43,7 @@ class Search:
         self._met: dict[str, tuple[Unit, int]] = {}
         self._types = TypeReader(self._meet)
         self._index: UnitIndex | None = None
+        self._common: Search | None = None
         self._nowhere: dict[bytes, bool] = {}
         self.log = log
 
@@ -80,8 +81,7 @@ class Search:
             return None
         places = self.index.type_places(kind, name)
         if not places:
-            self._all_units_read(key)
-            return None
+            return self._in_common_file(key)
         unit = self._dwarf.unit(places[0][0])
         definition = self._types.definition(unit, places[0][1])
         other = self._another(definition, places)
@@ -89,6 +89,15 @@ class Search:
             place = unit.name or unit.where(0)
             self.log.append(f"taken from {place}; {other} has a different one of that name")
         return definition, unit.name
+
+    def _in_common_file(self, key: str) -> tuple[Definition, str] | None:
+        """Look in the file that dwz moved common types to, if there is one."""
+        if self._dwarf.elf.alternate_link() is not None:
+            if self._common is None:
+                self._common = Search(self._dwarf.alternate(), self.log)
+            return self._common.definition(key, ())
+        self._all_units_read(key)
+        return None
 
     def _another(self, definition: Definition, places: list[tuple[int, int]]) -> str:
         """Return a file that defines a type of the same name differently, "" if none is seen."""
@@ -153,20 +162,7 @@ class Search:
 
         :raises DwarfError: if debug information on the way cannot be read
         """
-        raw = name.encode("utf-8", "surrogateescape")
-        scope = function.encode("utf-8", "surrogateescape")
-        mask = top.FUNCTION if function else top.VARIABLE
-        if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
-            return None
-        everywhere: list[FoundVariable] = []
-        for number in self.index.places(mask, scope or raw):
-            found = self._dwarf.top_level(number, mask).found
-            everywhere += self._variables(self._dwarf.unit(number), found[mask], raw, scope)
-        if not everywhere:
-            self._all_units_read(f"variable {name}")
-        return self._only(name, everywhere)
-
-    def _only(self, name: str, found: list[FoundVariable]) -> FoundVariable | None:
+        found = self._everywhere(name, function)
         placed = [f for f in found if f.address is not None] or found
         shared = [f for f in placed if f.external]
         if shared:
@@ -176,6 +172,34 @@ class Search:
             self.log.append(f"static in {', '.join(files[:8])}; which one is not said")
             return None
         return placed[0] if placed else None
+
+    def complete(self, known: FoundVariable, function: str) -> FoundVariable | None:
+        """Return a variable that its unit does not place, as completed by the other units.
+
+        Link-time optimisation describes the place in a unit of its own. A static variable that no
+        unit places is gone if another file has one of the same name: the symbol left is that one's.
+        """
+        if known.external:
+            return known
+        found = self._everywhere(known.name, function)
+        placed = [f for f in found if f.unit == known.unit and f.address is not None]
+        if placed:
+            return placed[0]
+        return None if any(f.unit != known.unit for f in found) else known
+
+    def _everywhere(self, name: str, function: str) -> list[FoundVariable]:
+        raw = name.encode("utf-8", "surrogateescape")
+        scope = function.encode("utf-8", "surrogateescape")
+        mask = top.FUNCTION if function else top.VARIABLE
+        if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
+            return []
+        everywhere: list[FoundVariable] = []
+        for number in self.index.places(mask, scope or raw):
+            found = self._dwarf.top_level(number, mask).found
+            everywhere += self._variables(self._dwarf.unit(number), found[mask], raw, scope)
+        if not everywhere:
+            self._all_units_read(f"variable {name}")
+        return everywhere
 
     def _variables(
         self, unit: Unit, found: dict[bytes, list[int]], name: bytes, function: bytes
@@ -253,6 +277,8 @@ class Search:
             return False
         if next(dwarf.strings.places(name), None) is not None:
             return False
+        if b".dwo\0" in dwarf.strings.data or b".dwo\0" in dwarf.line_strings.data:
+            return False  # -gsplit-dwarf keeps the names in other files.
         pattern = name + b"\0"
         keep = len(pattern) - 1
         tail = b""
