@@ -54,7 +54,7 @@ class SymbolTable:
         self._data = data[: len(data) - len(data) % self._entry.size]
         self._strings = strings.data
         self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
-        self._sorted: dict[int, list[int]] = {}
+        self._rows: dict[int, list[tuple[int, int]]] = {}
         self._values: list[int] | None = None
 
     @classmethod
@@ -126,20 +126,25 @@ class SymbolTable:
         section = self._section_of(address)
         if section is None:
             return None
-        exact = [c for c in self._starting(address) if c[1].size]
-        if exact:
-            return max(exact, key=lambda c: c[0])[1]
-        starts = self._starts(section)
-        number = bisect_right(starts, address)
-        last = -1
-        for start in reversed(starts[max(0, number - _LOOK_BACK) : number]):
-            if start == last:
-                continue
-            last = start
-            holds = [c for c in self._starting(start) if start + c[1].size > address]
-            if holds:
-                return max(holds, key=lambda c: c[0])[1]
-        return None
+        if section.index not in self._rows:
+            # Most pointers into a program are to the start of a function: a search for the very
+            # address is cheaper than to sort the section's symbols.
+            exact = [c for c in self._starting(address) if c[1].size]
+            if exact:
+                return max(exact, key=lambda c: c[0])[1]
+        return self._covering(section, address)
+
+    def _covering(self, section: SectionHeader, address: int) -> Symbol | None:
+        rows = self._section_rows(section)
+        number = bisect_right(rows, (address, len(self._data)))
+        best: tuple[int, Symbol] | None = None
+        for value, at in reversed(rows[max(0, number - _LOOK_BACK) : number]):
+            if best is not None and best[1].address != value:
+                break
+            found = self._decode_defined(at)
+            if found is not None and found[1].address + found[1].size > address:
+                best = found if best is None else max(best, found, key=lambda c: c[0])
+        return None if best is None else best[1]
 
     def _named(self, name: bytes) -> Iterator[tuple[int, Symbol]]:
         strings, pattern = self._strings, name + b"\0"
@@ -166,10 +171,17 @@ class SymbolTable:
         at = data.find(pattern)
         while at >= 0:
             if at % size == self._value_at:
-                info, section, symbol, name = self._decode(at - self._value_at)
-                if section and info & 15 not in (_STT_SECTION, _STT_FILE, _STT_TLS):
-                    yield name, symbol
+                found = self._decode_defined(at - self._value_at)
+                if found is not None:
+                    yield found
             at = data.find(pattern, at + 1)
+
+    def _decode_defined(self, at: int) -> tuple[int, Symbol] | None:
+        """Return where a symbol's name lies and the symbol, None if it names no address."""
+        info, section, symbol, name = self._decode(at)
+        if not section or info & 15 in (_STT_SECTION, _STT_FILE, _STT_TLS):
+            return None
+        return name, symbol
 
     def _decode(self, at: int) -> tuple[int, int, Symbol, int]:
         if self._wide:
@@ -184,15 +196,16 @@ class SymbolTable:
     def _section_of(self, address: int) -> SectionHeader | None:
         return next((s for s in self._sections if s.addr <= address < s.addr + s.size), None)
 
-    def _starts(self, section: SectionHeader) -> list[int]:
-        starts = self._sorted.get(section.index)
-        if starts is None:
+    def _section_rows(self, section: SectionHeader) -> list[tuple[int, int]]:
+        """Return (address, place in the table) of a section's symbols, sorted."""
+        rows = self._rows.get(section.index)
+        if rows is None:
             if self._values is None:
                 self._values = [value for (value,) in self._value.iter_unpack(self._data)]
-            low, high = section.addr, section.addr + section.size
-            starts = sorted({v for v in self._values if low <= v < high})
-            self._sorted[section.index] = starts
-        return starts
+            low, high, size = section.addr, section.addr + section.size, self._entry.size
+            rows = sorted((v, n * size) for n, v in enumerate(self._values) if low <= v < high)
+            self._rows[section.index] = rows
+        return rows
 
 
 def _rank(found: tuple[int, Symbol]) -> int:

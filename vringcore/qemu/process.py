@@ -67,7 +67,7 @@ class Process:
 
     def _check_program(self) -> None:
         layouts = self.views.layouts
-        if layouts.find_definition(VirtIODevice.c_type) is None:
+        if layouts.find_definition(VirtIODevice.c_type, VirtIODevice.unit) is None:
             missing = self.files.missing_debug_information()
             if missing is not None:
                 raise missing
