@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.synth.core import EXECUTE, READ, WRITE, CoreBuilder, elf_image
+from tests.synth.core import EXECUTE, READ, WRITE, CoreBuilder, Segment, elf_image
 from vringcore.addresses import HostAddress
 from vringcore.elfcore.core import ElfCore, open_elf_core
 from vringcore.elfcore.executable import read_executable
@@ -120,6 +120,23 @@ def test_a_gap_says_what_would_fill_it(tmp_path: Path) -> None:
     ram = fault(space, RAM).gap
     assert ram.kind is GapKind.NOT_DUMPED
     assert "coredump_filter" in ram.hint
+
+
+@pytest.mark.parametrize("flags", [READ | WRITE, READ])
+def test_what_a_process_may_have_changed_is_not_read_from_the_file(
+    tmp_path: Path, flags: int
+) -> None:
+    """Neither writable pages nor those that were before relocation ended."""
+    builder = process()
+    builder.segments[2] = Segment(PROGRAM + 3 * PAGE, b"", 0, PAGE, flags)
+    core = opened(tmp_path, builder)
+    path = tmp_path / "program"
+    first = elf_image(build_id=BUILD_ID, size=3 * PAGE, writable=(3 * PAGE, PAGE))
+    path.write_bytes(first + b"T" * PAGE + b"R" * PAGE + b"D" * PAGE)
+    source = FileSource.open(str(path), what="executable")
+    space = core.with_files({"/usr/bin/program": source}, read_executable(source))
+    assert space.read(HostAddress(PROGRAM + 3 * PAGE - 4), 4) == b"RRRR"
+    assert fault(space, PROGRAM + 3 * PAGE).gap.kind is GapKind.NOT_DUMPED
 
 
 def test_guest_ram_in_a_named_file_is_not_asked_for_as_a_file(tmp_path: Path) -> None:

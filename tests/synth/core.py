@@ -215,23 +215,29 @@ class CoreBuilder:
 
 
 def elf_image(
-    *, build_id: bytes = b"", entry: int = 0x1040, vaddr: int = 0, size: int = 0x1000
+    *,
+    build_id: bytes = b"",
+    entry: int = 0x1040,
+    vaddr: int = 0,
+    size: int = 0x1000,
+    writable: tuple[int, int] = (0, 0),
 ) -> bytes:
     """Return the first page of a 64-bit little-endian shared object, as a loader would map it.
 
-    It has PT_PHDR, one PT_LOAD of file offset 0 and ``size`` bytes at ``vaddr``, and a PT_NOTE
-    with the build-id.
+    It has PT_PHDR, one PT_LOAD of file offset 0 and ``size`` bytes at ``vaddr``, a PT_NOTE with
+    the build-id, and a writable PT_LOAD of an address and size.
     """
     note = struct.pack("<III4s", 4, len(build_id), 3, b"GNU\0") + build_id if build_id else b""
-    note_at = 64 + 3 * 56
+    note_at = 64 + 4 * 56
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header = ident + struct.pack(
-        "<HHIQQQIHHHHHH", 3, 62, 1, vaddr + entry, 64, 0, 0, 64, 56, 3, 64, 0, 0
+        "<HHIQQQIHHHHHH", 3, 62, 1, vaddr + entry, 64, 0, 0, 64, 56, 4, 64, 0, 0
     )
     rows = [
-        (6, 4, 64, vaddr + 64, 0, 168, 168, 8),
+        (6, 4, 64, vaddr + 64, 0, 224, 224, 8),
         (1, 5, 0, vaddr, 0, size, size, 0x1000),
         (4, 4, note_at, vaddr + note_at, 0, len(note), len(note), 4),
+        (1, 6, writable[0], vaddr + writable[0], 0, writable[1], writable[1], 0x1000),
     ]
     table = b"".join(struct.pack("<IIQQQQQQ", *row) for row in rows)
     return (header + table + note).ljust(0x1000, b"\0")

@@ -182,6 +182,7 @@ class ElfCore:
                 FilePages(m.start, m.end, m.file_offset, files.get(module.path), module.missing)
                 for module in modules
                 for m in module.mappings
+                if not self._is_writable(m, executable if module is self.executable else None)
             ],
         )
 
@@ -207,6 +208,24 @@ class ElfCore:
                 module.is_executable = True
                 return module
         return None
+
+    def _is_writable(self, mapping: FileMapping, executable: Executable | None) -> bool:
+        """Tell whether the process may have changed its own copy of a file's pages.
+
+        The file's bytes say nothing of them then. Pages that are read-only after relocation were
+        writable before; only the program's headers tell.
+        """
+        segment = self.memory.segment_at(mapping.start)
+        if segment is not None and segment.writable:
+            return True
+        if executable is None:
+            return False
+        bias = self.executable_bias(executable.header.entry, executable.build_id)
+        return any(
+            p.vaddr + bias < mapping.end and mapping.start < p.vaddr + p.memsz + bias
+            for p in executable.program_headers
+            if p.type == PT_LOAD and p.flags & PF_W
+        )
 
     def _module_of(self, executable: Executable) -> Module:
         bias = self.executable_bias(executable.header.entry, executable.build_id)
