@@ -33,6 +33,7 @@ from vringcore.qemu.enums import enumerator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vringcore.view.declare import View
     from vringcore.view.views import Views
 
 MAX_ELEMENTS = 100_000
@@ -68,43 +69,59 @@ def in_worker_threads(views: Views, context: int) -> Iterator[tuple[int, Waiting
             yield views.at(ThreadPoolCo, element.opaque).co, waiting
 
 
-def in_kernel(views: Views, coroutine: int) -> Iterator[Waiting]:
-    """Yield the places where a coroutine waits for linux-aio or io_uring.
+class KernelEngines:
+    """linux-aio and io_uring of all event loops; a loop's own queue is walked once."""
 
-    :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
-    """
-    loop = views.at(Coroutine, coroutine).ctx
-    if not loop:
-        return
-    context = views.at(AioContext, loop)
-    if context.linux_aio:
-        yield from _linux_aio(views, coroutine, context.linux_aio)
-    if context.linux_io_uring:
-        yield from _io_uring(views, coroutine, context.linux_io_uring)
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._loops: dict[int, AioContext] = {}
+        self._queued: dict[int, set[int]] = {}
 
+    def waiting(self, coroutine: int) -> Iterator[Waiting]:
+        """Yield the places where a coroutine waits for the kernel.
 
-def _linux_aio(views: Views, coroutine: int, address: int) -> Iterator[Waiting]:
-    state = views.at(LinuxAioState, address)
-    if not state.in_flight and not state.in_queue:
-        return
-    for at in _on_stack(views, coroutine, LinuxAioRequest.c_type):
-        request = views.at(LinuxAioRequest, at)
-        if request.ctx == address and request.ret == -EINPROGRESS:
-            queue = views.elements(state.pending, LinuxAioRequest, "next", limit=MAX_ELEMENTS)
-            queued = any(other.address_ == at for other in queue)
-            yield Waiting("linux-aio", Address(at), detail=_progress(state, queued))
+        :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be
+            read
+        """
+        views = self._views
+        address = views.at(Coroutine, coroutine).ctx
+        if not address:
+            return
+        loop = self._loops.get(address)
+        if loop is None:
+            loop = self._loops[address] = views.at(AioContext, address)
+        if loop.linux_aio:
+            yield from self._linux_aio(coroutine, loop.linux_aio)
+        if loop.linux_io_uring:
+            yield from self._io_uring(coroutine, loop.linux_io_uring)
 
+    def _linux_aio(self, coroutine: int, address: int) -> Iterator[Waiting]:
+        state = self._views.at(LinuxAioState, address)
+        if not state.in_flight and not state.in_queue:
+            return
+        for at in _on_stack(self._views, coroutine, LinuxAioRequest.c_type):
+            request = self._views.at(LinuxAioRequest, at)
+            if request.ctx == address and request.ret == -EINPROGRESS:
+                queued = at in self._queue(address, state.pending, LinuxAioRequest)
+                yield Waiting("linux-aio", Address(at), detail=_progress(state, queued))
 
-def _io_uring(views: Views, coroutine: int, address: int) -> Iterator[Waiting]:
-    state = views.at(LuringState, address)
-    if not state.in_flight and not state.in_queue:
-        return
-    for at in _on_stack(views, coroutine, LuringRequest.c_type):
-        request = views.at(LuringRequest, at)
-        if request.user_data == at and request.ret == -EINPROGRESS:
-            queue = views.elements(state.submit_queue, LuringRequest, "next", limit=MAX_ELEMENTS)
-            queued = any(other.address_ == at for other in queue)
-            yield Waiting("io-uring", Address(at), detail=_progress(state, queued))
+    def _io_uring(self, coroutine: int, address: int) -> Iterator[Waiting]:
+        state = self._views.at(LuringState, address)
+        if not state.in_flight and not state.in_queue:
+            return
+        for at in _on_stack(self._views, coroutine, LuringRequest.c_type):
+            request = self._views.at(LuringRequest, at)
+            if request.user_data == at and request.ret == -EINPROGRESS:
+                queued = at in self._queue(address, state.submit_queue, LuringRequest)
+                yield Waiting("io-uring", Address(at), detail=_progress(state, queued))
+
+    def _queue(self, state: int, head: int, view: type[View]) -> set[int]:
+        """Return the requests that an engine has not given to the kernel yet."""
+        queued = self._queued.get(state)
+        if queued is None:
+            walk = self._views.elements(head, view, "next", limit=MAX_ELEMENTS)
+            queued = self._queued[state] = {int(request.address_) for request in walk}
+        return queued
 
 
 def _progress(state: LinuxAioState | LuringState, queued: bool) -> str:

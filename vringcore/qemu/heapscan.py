@@ -8,6 +8,7 @@ hw/virtio/virtio.c). Freed requests keep most of that: what is found is a candid
 from __future__ import annotations
 
 import struct
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 BUDGET = 512 << 20
 DEEP_BUDGET = 8 << 30
 
+MAX_CHECKED = 100_000
+"""Places that name the device and are looked at; a busy QEMU has some thousands."""
+
 MAX_SEGMENTS = 1024
 """QEMU's VIRTQUEUE_MAX_SIZE: no element has more buffers in a direction."""
 
@@ -34,7 +38,7 @@ MAX_SEGMENTS = 1024
 class Scan(msgspec.Struct):
     """What a search found and how far it came.
 
-    ``bytes_read`` counts what was searched, ``bytes_left`` what the budget did not allow.
+    ``bytes_read`` counts what was searched, ``bytes_left`` what the limits did not allow.
     """
 
     candidates: list[int]
@@ -51,12 +55,14 @@ def scan(views: Views, device: int, *, budget: int) -> Scan:
     result = Scan([], 0, 0)
     member = views.offset(VirtIOBlockReq.c_type, "dev")
     guest, _ = collect((int(block.host), int(block.max_length)) for block in ram_blocks(views))
+    checked = 0
     for part in sorted(_private(views.space.ranges(), guest), key=lambda part: part.readable):
-        if result.bytes_read + part.readable > budget:
+        if result.bytes_read + part.readable > budget or checked >= MAX_CHECKED:
             result.bytes_left += part.readable
             continue
         result.bytes_read += part.readable
-        for at in _find_pointer(views, part, device):
+        for at in islice(_find_pointer(views, part, device), MAX_CHECKED - checked):
+            checked += 1
             if _is_element(views, at - member):
                 result.candidates.append(at - member)
     return result

@@ -79,6 +79,7 @@ class _Finder:
         self._places: dict[int, list[Place]] = {}
         self._submitted: dict[int, Submitted] = {}
         self._owned: dict[int, list[int]] = {}
+        self._added = 0
 
     # Ways to a request
 
@@ -123,6 +124,10 @@ class _Finder:
 
     def _add(self, place: Place) -> None:
         for address in self._requests_of(place.coroutine):
+            if self._added >= MAX_REQUESTS:
+                self._layer.limit("the requests in flight", f"more than {MAX_REQUESTS} places")
+                return
+            self._added += 1
             self._places.setdefault(address, []).append(place)
 
     def _requests_of(self, coroutine: int) -> list[int]:

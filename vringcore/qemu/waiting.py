@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vringcore.qemu.block import BlockLayer, Node
 
 MAX_WAITERS = 10_000
+MAX_PLACES = 100_000
+"""Below one back-end; a disk has no more requests than its queues have entries."""
 
 # Order among the places of one node; a back-end comes before all nodes, an event loop after them.
 _TRACKED, _THROTTLE, _FLUSH, _DRIVER = range(4)
@@ -56,7 +58,10 @@ def places_below(layer: BlockLayer, backend: int) -> list[Place]:
             ("the waiting flushes", _flushes(layer, node)),
             ("the requests of the driver", _driver(layer, node)),
         ):
-            places += layer.keep(f"{what} of node {node.name}", walk)
+            if len(places) < MAX_PLACES:
+                places += layer.keep(f"{what} of node {node.name}", walk)
+            else:
+                layer.limit(f"{what} of node {node.name}", f"more than {MAX_PLACES} before them")
     return places
 
 
@@ -122,9 +127,9 @@ def places_in_loops(layer: BlockLayer, backend: int, coroutines: Sequence[int]) 
     :param coroutines: those known to work for the back-end
     """
     places = []
+    kernel = engines.KernelEngines(layer.views)
     for co in coroutines:
-        kernel = engines.in_kernel(layer.views, co)
-        found = layer.keep("requests in linux-aio and io_uring", kernel)
+        found = layer.keep("requests in linux-aio and io_uring", kernel.waiting(co))
         places += [Place(co, _INNERMOST, waiting) for waiting in found]
     loops = set(layer.keep("the event loops of requests", _loops(layer, backend, coroutines)))
     for loop in sorted(loops):
