@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ _STB_LOCAL = 0
 _STB_WEAK = 2
 
 _ENDS = (b"\0", b".")
+
+_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
 _LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
@@ -201,11 +204,18 @@ class SymbolTable:
         rows = self._rows.get(section.index)
         if rows is None:
             if self._values is None:
-                self._values = [value for (value,) in self._value.iter_unpack(self._data)]
+                self._values = self._all_values()
             low, high, size = section.addr, section.addr + section.size, self._entry.size
-            rows = sorted((v, n * size) for n, v in enumerate(self._values) if low <= v < high)
+            rows = [(v, n * size) for n, v in enumerate(self._values) if low <= v < high]
+            rows.sort()
             self._rows[section.index] = rows
         return rows
+
+    def _all_values(self) -> list[int]:
+        if self._wide and self._entry.format[0] == _NATIVE_ORDER:
+            # An entry is three words, of which st_value is the second: no unpacking needed.
+            return memoryview(self._data).cast("Q")[1::3].tolist()
+        return [value for (value,) in self._value.iter_unpack(self._data)]
 
 
 def _rank(found: tuple[int, Symbol]) -> int:
