@@ -72,7 +72,7 @@ def add_core_options(parser: argparse.ArgumentParser) -> None:
         help="core dump of the QEMU process, by gcore or by the kernel; .zst .lz4 .xz .gz .bz2 too",
     )
     _add_file_options(parser)
-    _add_output_options(parser)
+    add_output_options(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--deep", action="store_true", help="allow bounded scans of QEMU's heap for lost requests"
@@ -98,20 +98,7 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the QEMU binary; by default the path that the core names; checked by build-id",
     )
-    files.add_argument(
-        "--debug-file",
-        metavar="PATH",
-        action="append",
-        default=[],
-        help="a file with debug information (repeatable); matched by build-id",
-    )
-    files.add_argument(
-        "--debug-dir",
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="a directory with .build-id/ beside /usr/lib/debug (repeatable)",
-    )
+    add_debug_files(files)
     files.add_argument(
         "--sysroot", metavar="DIR", help="look for the files that the core names below DIR"
     )
@@ -125,7 +112,25 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_debug_files(group: argparse._ArgumentGroup) -> None:
+    """Add ``--debug-file`` and ``--debug-dir``."""
+    group.add_argument(
+        "--debug-file",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a file with debug information (repeatable); matched by build-id",
+    )
+    group.add_argument(
+        "--debug-dir",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a directory with .build-id/ beside /usr/lib/debug (repeatable)",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     add_json(output)
     output.add_argument(
@@ -138,7 +143,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--verbose",
         action="store_true",
-        help="every member and address, and where files were looked for",
+        help="every member, slot and address; after a bug, where it arose",
     )
 
 
@@ -180,6 +185,7 @@ def open_core(arguments: argparse.Namespace) -> Core:
     """Open the core as the options say."""
     from vringcore.api import open_core as open_with
     from vringcore.cli.progress import progress_line
+    from vringcore.layout.provider import LayoutStore
 
     return open_with(
         arguments.core,
@@ -192,4 +198,5 @@ def open_core(arguments: argparse.Namespace) -> Core:
         max_unpacked=arguments.max_unpacked,
         progress=progress_line(),
         deep=arguments.deep,
+        store=LayoutStore() if arguments.no_cache else None,
     )

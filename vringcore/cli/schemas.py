@@ -10,10 +10,17 @@ import msgspec
 
 from vringcore.layout.bundle import Bundle, Typed
 from vringcore.model.error import ErrorDocument
+from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_name, document_schema
 
-DOCUMENTS: tuple[type[msgspec.Struct], ...] = (Bundle, ErrorDocument, Report, RingDocument)
+DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
+    Bundle,
+    ErrorDocument,
+    LayoutCheck,
+    Report,
+    RingDocument,
+)
 """Every document that a verb prints or reads."""
 
 

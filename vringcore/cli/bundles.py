@@ -1,0 +1,225 @@
+"""Layout bundles made from a program, and held against one.
+
+A bundle made here holds what any question to any core of that build may look up, so that the
+program and its debug information can stay where they are.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vringcore.errors import LayoutError
+from vringcore.layout import types
+from vringcore.layout.bundle import Bundle, get_type
+from vringcore.layout.provider import Layouts
+from vringcore.view.declare import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Self
+
+    from vringcore.layout.types import Definition, Symbol, Type
+
+VIEW_MODULES = ("structs", "block_structs", "aio_structs")
+"""Modules of :mod:`vringcore.qemu` that declare the structures it reads."""
+
+VARIABLES = (
+    ("main_system_bus", "hw/core/sysbus.c", ""),
+    ("vhost_devices", "hw/virtio/vhost.c", ""),
+    ("current_migration", "migration/migration.c", ""),
+    ("root", "qom/object.c", "object_get_root"),
+    ("block_backends", "block/block-backend.c", ""),
+    ("all_bdrv_states", "block.c", ""),
+)
+"""Variables that are asked for by file or function: name, file, function."""
+
+
+class Program:
+    """A program whose layouts are read afresh, nothing being known of it. Close it.
+
+    :param executable: the program, or a separate debug file of it
+    :ivar paths: the files that hold its symbols
+    :raises FileError, ElfFormatError: if the file cannot be read
+    :raises DebugInfoMissingError: if nothing describes its types; the message lists the places
+    """
+
+    def __init__(
+        self, executable: str, *, debug_files: Sequence[str] = (), debug_dirs: Sequence[str] = ()
+    ) -> None:
+        from vringcore.debuginfo.elf import ElfFile
+        from vringcore.debuginfo.find import FoundFiles
+        from vringcore.debuginfo.provider import DebugInfo
+        from vringcore.elfcore.registers import machine_name
+        from vringcore.version import VERSION
+
+        with ElfFile.open(executable) as elf:
+            build_id, header = elf.build_id, elf.header
+        files = FoundFiles(build_id, executable, debug_files=debug_files, debug_dirs=debug_dirs)
+        self.paths = tuple(dict.fromkeys((executable, files.debug_file())))
+        bundle = Bundle(
+            build_id=build_id,
+            module=executable.rsplit("/", 1)[-1],
+            machine=machine_name(header.machine),
+            big_endian=header.big_endian,
+            pointer_size=header.elf_class // 8,
+            producer=f"vringcore {VERSION}",
+        )
+        self._debug = DebugInfo(files)
+        self.layouts = Layouts(bundle, [self._debug])
+
+    def close(self) -> None:
+        """Close the files."""
+        self._debug.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def build_bundle(program: Program) -> Bundle:
+    """Return the layouts of a QEMU build that its cores' questions need.
+
+    :raises LayoutError: if the program has no build-id, or is no QEMU with virtio devices
+    """
+    layouts = program.layouts
+    if not layouts.build_id:
+        raise LayoutError(
+            "no layouts can be kept of a program without build-id",
+            where=program.paths[0],
+            hint="link it with --build-id",
+        )
+    _look_up_variables(layouts)
+    _look_up_types(layouts)
+    bundle = layouts.bundle
+    if "struct VirtIODevice" not in bundle.types:
+        raise LayoutError(
+            "this program has no virtio devices",
+            where=program.paths[0],
+            expected="a qemu-system-* program with debug information",
+        )
+    bundle.symbols_at.update(_functions(program))
+    return bundle
+
+
+def _look_up_variables(layouts: Layouts) -> None:
+    from vringcore.qemu.structs import ENUMS
+    from vringcore.qemu.structs import VARIABLES as GLOBALS
+
+    layouts.hint(GLOBALS)
+    for name in (*GLOBALS, *(f"{key.removeprefix('enum ')}_lookup" for key in ENUMS)):
+        layouts.find_variable(name)
+    for name, unit, function in VARIABLES:
+        layouts.find_variable(name, unit, function)
+
+
+def _look_up_types(layouts: Layouts) -> None:
+    """Look up every structure that a view declares, and what lies inside them."""
+    from vringcore.qemu.structs import ENUMS
+
+    waiting = dict(ENUMS)
+    for view in _views():
+        waiting[view.c_type] = view.unit
+    done = set()
+    while waiting:
+        key, units = waiting.popitem()
+        done.add(key)
+        found = layouts.find_definition(key, units)
+        if found is not None:
+            inside = {name.key for name in _parts(found)}
+            waiting |= {name: () for name in inside - done if name not in waiting}
+
+
+def _views() -> Iterator[type[View]]:
+    for module in VIEW_MODULES:
+        import_module(f"vringcore.qemu.{module}")
+    waiting = [View]
+    while waiting:
+        view = waiting.pop()
+        waiting += view.__subclasses__()
+        if view.c_type and view.__module__.startswith("vringcore."):
+            yield view
+
+
+def _parts(definition: Definition | Type) -> Iterator[types.Named]:
+    """Return the named types that lie inside a type, not those it points to."""
+    match definition:
+        case types.Named():
+            yield definition
+        case types.Typedef(type=inner) | types.Qualified(of=inner) | types.Array(of=inner):
+            yield from _parts(inner)
+        case types.Record(members=members):
+            for member in members:
+                yield from _parts(member.type)
+
+
+def _functions(program: Program) -> dict[str, Symbol | None]:
+    """Return every function by its link-time address, as LIEF reads the symbol table."""
+    names: dict[int, set[tuple[str, int]]] = {}
+    for name, address, size, is_function in elf_symbols(program.paths):
+        if is_function:
+            names.setdefault(address, set()).add((name, size))
+    found: dict[str, Symbol | None] = {}
+    for address, candidates in sorted(names.items()):
+        if len(candidates) == 1:
+            name, size = next(iter(candidates))
+            found[format(address, "x")] = types.Symbol(name, address, size)
+        else:  # several names for one address: the same choice as without a bundle
+            found[format(address, "x")] = program.layouts.symbol_at(address)
+    return found
+
+
+def elf_symbols(paths: Iterable[str]) -> Iterator[tuple[str, int, int, bool]]:
+    """Return name, link-time address, size and whether it is a function, of every symbol with both.
+
+    :raises LayoutError: if a file cannot be read
+    """
+    import lief
+
+    seen = set()
+    for path in paths:
+        binary = lief.ELF.parse(path)
+        if binary is None:
+            raise LayoutError("the symbols cannot be read", where=path)
+        for symbol in binary.symbols:
+            place = (str(symbol.name), int(symbol.value), int(symbol.size))
+            if all(place) and place not in seen and symbol.shndx:
+                seen.add(place)
+                yield *place, symbol.type == lief.ELF.Symbol.TYPE.FUNC
+
+
+def check_bundle(bundle: Bundle, program: Program) -> tuple[int, int, int, list[str]]:
+    """Hold a bundle against the program: types and variables read again, symbols as LIEF has them.
+
+    :return: how many types, variables and symbols were compared, and a line for each difference
+    :raises LayoutError: if it is another build's, or damaged
+    """
+    layouts = program.layouts
+    if bundle.build_id != layouts.build_id:
+        raise LayoutError(
+            "the layout bundle is of another build",
+            where=program.paths[0],
+            seen=f"build-id {layouts.build_id or 'none'}",
+            expected=f"build-id {bundle.build_id or 'none'}",
+            hint="build one from this file with `vringcore layout build`",
+        )
+    differences = []
+    for key in bundle.types:
+        typed = get_type(bundle, key)
+        assert typed is not None
+        if layouts.find_definition(key, (typed.unit,)) != typed.definition:
+            differences.append(f"{key} is another in the program")
+    for key, variable in bundle.variables.items():
+        found = layouts.find_variable(variable.name, variable.unit, variable.function)
+        if found is None or found.address != variable.address:
+            differences.append(f"variable {key} is elsewhere in the program")
+    places = {(name, address, size) for name, address, size, _ in elf_symbols(program.paths)}
+    symbols = [*bundle.symbols.values(), *filter(None, bundle.symbols_at.values())]
+    differences += [
+        f"symbol {symbol.name} is not at {symbol.address:#x} in the program"
+        for symbol in symbols
+        if (symbol.name, symbol.address, symbol.size) not in places
+    ]
+    return len(bundle.types), len(bundle.variables), len(symbols), differences
