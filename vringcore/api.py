@@ -204,7 +204,8 @@ def choose_device(devices: tuple[Device, ...], name: str) -> Device:
 
 
 def _name(device: Device) -> str:
-    name = device.id or (device.qom_path if isinstance(device.qom_path, str) else "?")
+    names = (name for name in (device.id, device.qom_path) if isinstance(name, str) and name)
+    name = next(names, "?")
     return f"{device.index} ({name}, {device.kind})"
 
 

@@ -45,10 +45,13 @@ def _with_queue(devices: tuple[Device, ...], index: int) -> tuple[Device, ...]:
 def _queues_there_are(devices: tuple[Device, ...]) -> str:
     texts = []
     for device in devices:
-        name = device.id or f"#{device.index}"
         indices = [queue.index for queue in device.queues or ()]
-        texts.append(f"{name} with {_ranges(indices)}")
+        texts.append(f"{_name(device)} with {_ranges(indices)}")
     return ", ".join(texts) or "no device"
+
+
+def _name(device: Device) -> str:
+    return device.id if isinstance(device.id, str) else f"#{device.index}"
 
 
 def _ranges(indices: list[int]) -> str:
@@ -68,7 +71,7 @@ def only_ring(core: Core, device: str | None, queue: int | None) -> tuple[str, i
     """
     devices = core.report({"devices", "queues"}, device=device).devices or ()
     if len(devices) != 1:
-        names = ", ".join(each.id or f"#{each.index} {each.kind}" for each in devices)
+        names = ", ".join(f"{_name(each)} ({each.kind})" for each in devices)
         raise UsageError("which device is meant", seen=names or "none", hint="give --device")
     chosen = devices[0]
     indices = [each.index for each in chosen.queues or ()]

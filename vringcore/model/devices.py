@@ -29,7 +29,7 @@ class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
     """A disk behind a virtio-scsi adapter; ``unit`` is its ``channel:target:lun``."""
 
     unit: str
-    id: str | None
+    id: str | Absent | None
     serial: str | Absent | None
     backend: Backend | Absent | None
 
@@ -45,7 +45,7 @@ class Device(msgspec.Struct, frozen=True):
     """
 
     index: int
-    id: str | None
+    id: str | Absent | None
     kind: str
     type_name: str
     qom_path: str | Absent

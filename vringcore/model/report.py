@@ -86,7 +86,7 @@ class RingDocument(msgspec.Struct, frozen=True):
     """
 
     tool: Tool
-    device_id: str | None
+    device_id: str | Absent | None
     qom_path: str | Absent
     queue: Queue
     split: SplitRing | Absent

@@ -122,6 +122,7 @@ class Devices:
                 Limitation(f"{raw.type_name}'s own structure is not shown", own.describe())
             )
             own = kinds.Own()
+        raw.limits += own.limits
         disks = tuple(self._disk(disk) for disk in own.disks)
         single = disks[0] if len(disks) == 1 and not own.disks[0].unit else None
         device = Device(
@@ -173,18 +174,18 @@ class Devices:
             else (attempt(lambda: self._block.backend_of(blk)) if blk else None),
         )
 
-    def _id(self, device: HostAddress, proxy: Proxy | Absent | None) -> str | None:
+    def _id(self, device: HostAddress, proxy: Proxy | Absent | None) -> str | Absent | None:
         """Return the user's id: on the device itself (virtio-mmio), else on its proxy."""
-        for address in (device, proxy.address if isinstance(proxy, Proxy) else 0):
-            if address:
-                name = attempt(
-                    lambda a=address: self._views.string_or_none(  # type: ignore[misc]
-                        self._views.at(DeviceState, a).id_
-                    )
-                )
-                if isinstance(name, str):
-                    return name
-        return None
+        own = attempt(lambda: self._id_at(device))
+        if isinstance(own, str):
+            return own
+        if isinstance(proxy, Proxy):
+            its = attempt(lambda: self._id_at(proxy.address))
+            return own if its is None else its
+        return own if proxy is None else proxy
+
+    def _id_at(self, device: int) -> str | None:
+        return self._views.string_or_none(self._views.at(DeviceState, device).id_)
 
     def _pci_address(self, proxy: Proxy | Absent | None) -> str | Absent | None:
         if isinstance(proxy, Absent):

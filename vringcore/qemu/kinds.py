@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.addresses import HostAddress
+from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.structs import (
@@ -33,15 +34,16 @@ class Disk(msgspec.Struct, frozen=True):
     blk: int | Absent
     serial: str | Absent | None
     unit: str = ""
-    id: str | None = None
+    id: str | Absent | None = None
 
 
 class Own(msgspec.Struct, frozen=True):
-    """What a device's own structure says beside VirtIODevice."""
+    """What a device's own structure says beside VirtIODevice; ``limits`` is what it did not."""
 
     disks: tuple[Disk, ...] = ()
     iothread: str | Absent | None = None
     queue_iothreads: tuple[str, ...] = ()
+    limits: tuple[Limitation, ...] = ()
 
 
 def own_facts(views: Views, objects: ObjectModel, device: HostAddress, queues: int) -> Own:
@@ -104,12 +106,13 @@ def _has_mapping(block: VirtIOBlock) -> bool:
 
 def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
     disks: list[Disk] = []
+    errors = []
     device_state = views.at(DeviceState, device)
-    buses, _error = collect(views.elements(device_state.child_bus, BusState, "sibling"))
+    buses, error = collect(views.elements(device_state.child_bus, BusState, "sibling"))
+    errors.append(error)
     for bus in buses:
-        children, _error = collect(
-            views.elements(bus.children, BusChild, "sibling", limit=MAX_LUNS)
-        )
+        children, error = collect(views.elements(bus.children, BusChild, "sibling", limit=MAX_LUNS))
+        errors.append(error)
         disks += [
             _lun(views, child.child)
             for child in reversed(children)
@@ -119,16 +122,20 @@ def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
     return Own(
         disks=tuple(disks),
         iothread=attempt(lambda: _iothread(objects, common.iothread)),
+        limits=tuple(
+            Limitation("not all disks of the SCSI adapter are shown", str(error), error.hint)
+            for error in errors
+            if error is not None
+        ),
     )
 
 
 def _lun(views: Views, address: HostAddress) -> Disk:
     scsi = views.at(SCSIDevice, address)
     unit = attempt(lambda: f"{scsi.channel}:{scsi.id}:{scsi.lun}")
-    name = attempt(lambda: views.string_or_none(views.at(DeviceState, address).id_))
     return Disk(
         blk=attempt(lambda: int(scsi.conf_blk)),
         serial=None,
         unit=unit if isinstance(unit, str) else "?",
-        id=name if isinstance(name, str) else None,
+        id=attempt(lambda: views.string_or_none(views.at(DeviceState, address).id_)),
     )

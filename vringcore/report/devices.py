@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.model.values import Absent, Flags
-from vringcore.report.cells import NOTHING, Footnotes, clean, flatten, hexadecimal, text_of
+from vringcore.report.cells import NOTHING, Footnotes, clean, flatten, hexadecimal
 from vringcore.report.header import device_name, print_header, status_word
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
 
@@ -63,7 +63,7 @@ def _columns(devices: Sequence[Device], notes: Footnotes) -> list[Column]:
     plain = all(each.ring_owner == "qemu" for each in devices)
     columns = [
         Column("#", [str(each.index) for each in devices], numeric=True),
-        Column("id", [text_of(each.id) for each in devices], foldable=True),
+        Column("id", [notes.text(each.id) for each in devices], foldable=True),
         Column("kind", [clean(each.kind) for each in devices]),
         Column("place", [_place(each, notes) for each in devices], rank=1),
         column("serial", "serial", rank=4),

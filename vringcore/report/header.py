@@ -30,7 +30,8 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
 
 def device_name(device: Device) -> str:
     """Return a short name by which ``--device`` finds the device: its id, or ``#3``."""
-    return clean(device.id) if device.id else f"#{device.index}"
+    known = isinstance(device.id, str) and device.id
+    return clean(known) if known else f"#{device.index}"
 
 
 def status_word(device: Device, notes: Footnotes) -> str:

@@ -51,7 +51,8 @@ Entry = TypeVar("Entry", "AvailEntry", "UsedEntry")
 def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
     """Print one queue's ring; all of its slots only with ``detailed``."""
     queue, split, notes = document.queue, document.split, page.notes
-    name = document.device_id or notes.text(document.qom_path)
+    known = isinstance(document.device_id, str) and document.device_id
+    name = known or notes.text(document.qom_path)
     page.line(
         f"{clean(name)} queue {queue.index} ({clean(queue.role)}): {queue.ring} ring,"
         f" {notes.text(queue.size)} slots, {clean(queue.ring_state)}",
