@@ -123,6 +123,9 @@ def test_a_list_that_runs_into_itself_is_cut_and_told(process: Process) -> None:
     layer = BlockLayer(patched(process.views, {link: whole[0].address_.to_bytes(8, "little")}))
     assert [blk.address_ for blk in layer.backends()] == [blk.address_ for blk in whole]
     assert "runs into itself" in layer.limits[0].why
+    again, told = layer.noting(layer.backends)
+    assert [blk.address_ for blk in again] == [blk.address_ for blk in whole]
+    assert told == layer.limits
 
 
 @pytest.mark.lab

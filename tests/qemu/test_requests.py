@@ -236,6 +236,16 @@ def test_the_search_alone_finds_the_same(lab_core: CoreCase, process: Process) -
             assert f"{len(expected)} identified" in limits[0].why
 
 
+def test_who_asks_again_is_told_again(lab_core: CoreCase, process: Process) -> None:
+    for disk in disks(lab_core):
+        views = without_lists(process.views, disk)
+        queues, _ = read_queues(views, disk["fields"]["vq"], disk["address"])
+        layer = BlockLayer(views)
+        first = virtio_blk_requests(layer, disk["address"], queues)
+        assert virtio_blk_requests(layer, disk["address"], queues) == first
+        assert layer.limits == []
+
+
 def test_the_search_keeps_to_its_budget(lab_core: CoreCase, process: Process) -> None:
     for disk in disks(lab_core):
         none = heapscan.scan(process.views, disk["address"], budget=0)

@@ -17,12 +17,13 @@ from vringcore.qemu.filename import file_name
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TypeVar
 
     from vringcore.view.views import Views
 
     T = TypeVar("T")
+    Noted = tuple[T, list[Limitation]]
 
 MAX_BACKENDS = 10_000
 MAX_NODES = 10_000
@@ -55,18 +56,22 @@ class BlockLayer:
         self.views = views
         self.limits: list[Limitation] = []
         self._drivers: dict[int, str | Absent] = {}
-        self._backends: list[BlockBackend] | None = None
-        self._graphs: dict[int, list[Node]] = {}
+        self._backends: Noted[list[BlockBackend]] | None = None
+        self._graphs: dict[int, Noted[list[Node]]] = {}
 
     def backends(self) -> list[BlockBackend]:
         """Return every BlockBackend (``block_backends``, block/block-backend.c)."""
         if self._backends is None:
-            self._backends = self.keep("the list of block back-ends", self._walk_backends())
-        return self._backends
+            what = "the list of block back-ends"
+            self._backends = self.noting(lambda: self.keep(what, self._walk_backends()))
+        return self._say_again(self._backends)
 
     def attached_to(self, device: int) -> BlockBackend | None:
         """Return the back-end that a device model is attached to (``BlockBackend.dev``)."""
-        return next((blk for blk in self.backends() if blk.dev == device), None)
+        for blk in self.backends():
+            if attempt(lambda b=blk: int(b.dev)) == device:  # type: ignore[misc]
+                return blk
+        return None
 
     def backend_of(self, address: int) -> Backend:
         """Return a BlockBackend as the model shows it.
@@ -111,10 +116,10 @@ class BlockLayer:
 
     def graph_of(self, backend: int) -> list[Node]:
         """Return the nodes below a back-end, its root first, then level by level."""
-        found = self._graphs.get(backend)
-        if found is None:
-            found = self._graphs[backend] = self._walk_graph(backend)
-        return found
+        known = self._graphs.get(backend)
+        if known is None:
+            known = self._graphs[backend] = self.noting(lambda: self._walk_graph(backend))
+        return self._say_again(known)
 
     def file_of(self, node: Node) -> str | None:
         """Return the name of the file (or URL) a node reads, the first one down its ``file``s.
@@ -132,7 +137,7 @@ class BlockLayer:
         """Return what a walk gives; an error that ends it early becomes a limitation."""
         found, error = collect(items)
         if error is not None:
-            self.limit(what, str(error), error.hint)
+            self.limit(what, str(error))
         return found
 
     def limit(self, what: str, why: str, hint: str = "") -> None:
@@ -140,6 +145,20 @@ class BlockLayer:
         limitation = Limitation(what, why, hint)
         if limitation not in self.limits:
             self.limits.append(limitation)
+
+    def noting(self, work: Callable[[], T]) -> Noted[T]:
+        """Return what some work gives, and of :attr:`limits` what it alone adds to them."""
+        outer, self.limits = self.limits, []
+        try:
+            return work(), self.limits
+        finally:
+            self.limits = outer
+
+    def _say_again(self, known: Noted[T]) -> T:
+        """Return what was read before; what could not be read then still cannot."""
+        for limitation in known[1]:
+            self.limit(limitation.what, limitation.why, limitation.hint)
+        return known[0]
 
     def _walk_backends(self) -> Iterator[BlockBackend]:
         head = self.views.address_of("block_backends", "block/block-backend.c")

@@ -57,12 +57,8 @@ def virtio_blk_requests(
     :return: the requests, and what could not be found or read
     :raises LayoutMissingError: if the build does not define the structures
     """
-    before = len(layer.limits)
     finder = _Finder(layer, device, queues)
-    finder.by_block_layer()
-    finder.by_retry_list()
-    finder.by_search(heapscan.DEEP_BUDGET if deep else heapscan.BUDGET)
-    return finder.in_flight(), layer.limits[before:]
+    return layer.noting(lambda: finder.find(heapscan.DEEP_BUDGET if deep else heapscan.BUDGET))
 
 
 class _Finder:
@@ -80,6 +76,13 @@ class _Finder:
         self._submitted: dict[int, Submitted] = {}
         self._owned: dict[int, list[int]] = {}
         self._added = 0
+
+    def find(self, budget: int) -> dict[int, list[InFlight]]:
+        """Go all the ways, the search only for what the others did not find."""
+        self.by_block_layer()
+        self.by_retry_list()
+        self.by_search(budget)
+        return self.in_flight()
 
     # Ways to a request
 
@@ -278,7 +281,7 @@ class _Finder:
                     self._views, raw, submitted, big_endian=big_endian
                 )
             except VringcoreError as error:
-                self._layer.limit(f"the request at {address:#x}", str(error), error.hint)
+                self._layer.limit(f"the request at {address:#x}", str(error))
         return requests
 
     def _model(self, address: int, request: BlockRequest, newest: int) -> InFlight:
