@@ -167,7 +167,15 @@ def test_detailed_queues_list_every_member() -> None:
 def test_devices_show_place_and_back_end() -> None:
     printed = text(print_devices, samples.REPORT)
     disk = next(line for line in printed.splitlines() if "disk0" in line)
-    for part in ("pci 0000:00:00.0", "SERIAL0", "qemu", "DRIVER_OK", "io0", "nbd0 nbd ", " nbd+unix"):
+    for part in (
+        "pci 0000:00:00.0",
+        "SERIAL0",
+        "qemu",
+        "DRIVER_OK",
+        "io0",
+        "nbd0 nbd ",
+        " nbd+unix",
+    ):
         assert part in disk
 
 
@@ -187,7 +195,7 @@ def test_detailed_devices_name_features() -> None:
 def test_requests_say_what_and_where() -> None:
     printed = text(print_requests, samples.REPORT)
     row = next(line for line in printed.splitlines() if line.startswith("disk0"))
-    for part in ("12", "write", "2048", "64 KiB", ">= 15.2 s", "tracked-request nbd0 > nbd nbd0"):
+    for part in ("12", "write", "2048", "64 KiB", ">= 15.2 s", "nbd0: tracked-request > nbd"):
         assert part in row
 
 
@@ -248,10 +256,23 @@ def test_a_lost_ring_says_why() -> None:
 
 
 def test_nothing_found_is_said() -> None:
-    empty = structs.replace(samples.REPORT, devices=())
-    assert "No virtio devices." in text(print_devices, empty)
-    assert "No virtio devices." in text(print_queues, empty)
-    assert "No request in flight was identified." in text(print_requests, empty)
+    empty = structs.replace(samples.REPORT, devices=(), limits=())
+    lost = structs.replace(samples.REPORT, devices=())
+    for printer in PRINTERS:
+        assert "No virtio devices." in text(printer, empty)
+        assert "No virtio device was found; the notes say why." in text(printer, lost)
+    no_queues = structs.replace(samples.REPORT, devices=(structs.replace(samples.DISK, queues=()),))
+    for printer in (print_queues, print_requests):
+        assert "No queue could be read; the notes say why." in text(printer, no_queues)
+    assert " lost " in text(print_devices, no_queues)
+    idle = structs.replace(samples.DISK, queues=(samples.queue(0),))
+    quiet = structs.replace(samples.REPORT, devices=(idle,))
+    assert "No request in flight was identified." in text(print_requests, quiet)
+
+
+def test_requests_are_summed_up() -> None:
+    printed = text(print_requests, samples.REPORT)
+    assert "1 request in flight in 1 queue; the oldest is >= 15.2 s old" in printed
 
 
 def test_limits_are_notes() -> None:

@@ -49,4 +49,4 @@ def run(arguments: argparse.Namespace) -> int:
         from vringcore.report.devices import print_devices
 
         write_page(arguments, lambda page: print_devices(page, report, detailed=arguments.verbose))
-    return exit_code(report)
+    return exit_code(report, queues=False)

@@ -59,4 +59,4 @@ def run(arguments: argparse.Namespace) -> int:
         from vringcore.report.queues import print_queues
 
         write_page(arguments, lambda page: print_queues(page, report, detailed=arguments.verbose))
-    return exit_code(report)
+    return exit_code(report, queues=True)

@@ -49,4 +49,4 @@ def run(arguments: argparse.Namespace) -> int:
         from vringcore.report.requests import print_requests
 
         write_page(arguments, lambda page: print_requests(page, report, detailed=arguments.verbose))
-    return exit_code(report)
+    return exit_code(report, queues=True)

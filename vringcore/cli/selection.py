@@ -82,9 +82,14 @@ def only_ring(core: Core, device: str | None, queue: int | None) -> tuple[str, i
     return str(chosen.index), indices[0] if queue is None else queue
 
 
-def exit_code(report: Report) -> int:
+def exit_code(report: Report, *, queues: bool) -> int:
     """Return 4 where what was asked for may be there and could not be read, else 0.
 
-    No device at all is an answer, unless something stood in the way of finding them.
+    No device at all is an answer, unless something stood in the way of finding them; a device
+    without queues is one whose queues could not be read.
+
+    :param queues: whether queues were asked for, not devices alone
     """
-    return EXIT_PARTIAL if not report.devices and report.limits else EXIT_OK
+    devices = report.devices or ()
+    found = any(device.queues for device in devices) if queues else bool(devices)
+    return EXIT_PARTIAL if report.limits and not found else EXIT_OK

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.model.values import Absent, Flags
 from vringcore.report.cells import NOTHING, Footnotes, clean, flatten, hexadecimal
-from vringcore.report.header import device_name, print_header, status_word
+from vringcore.report.header import device_name, nothing_found, print_header, status_word
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def print_devices(page: Page, report: Report, *, detailed: bool) -> None:
     print_header(page, report.core, report.qemu)
     devices = report.devices or ()
     if not devices:
-        page.line("No virtio devices.")
+        page.line(nothing_found(report))
     elif detailed:
         for device in devices:
             page.line()
@@ -85,7 +85,10 @@ def _place(device: Device, notes: Footnotes) -> str:
 
 
 def _queue_count(device: Device) -> str:
-    return str(len(device.queues)) if isinstance(device.queues, tuple) else "-"
+    """Return the number of queues; every device has some, so none means that they are lost."""
+    if not isinstance(device.queues, tuple):
+        return NOTHING
+    return str(len(device.queues)) if device.queues else "lost"
 
 
 def _names(device: Device, notes: Footnotes) -> str:

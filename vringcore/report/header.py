@@ -9,9 +9,12 @@ from vringcore.report.cells import clean
 
 if TYPE_CHECKING:
     from vringcore.model.devices import Device
-    from vringcore.model.report import CoreInfo, QemuInfo
+    from vringcore.model.report import CoreInfo, QemuInfo, Report
     from vringcore.report.cells import Footnotes
     from vringcore.report.page import Page
+
+
+NO_DEVICES = "No virtio devices."
 
 
 def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
@@ -21,11 +24,18 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
     if qemu.vm_name is not None:
         parts.append(f"VM {notes.text(qemu.vm_name)}")
     parts.append(f"run state {notes.text(qemu.run_state)}")
-    if qemu.migration is not None:
+    if qemu.migration not in (None, "none"):
         parts.append(f"migration {notes.text(qemu.migration)}")
     if not core.complete:
         parts.append("TRUNCATED CORE")
     page.line(f"{clean(core.path)}: {', '.join(parts)}", "bold")
+
+
+def nothing_found(report: Report) -> str:
+    """Return the line that stands in the place of an empty table."""
+    if not report.devices:
+        return "No virtio device was found; the notes say why." if report.limits else NO_DEVICES
+    return "No queue could be read; the notes say why." if report.limits else "No virtqueues."
 
 
 def device_name(device: Device) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vringcore.model.report import Limitation
 
 GAP = 2
-FOLDED = 20
+FOLDED = 18
 """Columns that a foldable column keeps at least when others need the room."""
 NAMED = 6
 """Left-out columns that are named; of more, the number is enough."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal
-from vringcore.report.header import device_name, print_header
+from vringcore.report.header import device_name, nothing_found, print_header
 from vringcore.report.page import FAINT, STAND_OUT, Column, Page, column_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def print_queues(page: Page, report: Report, *, detailed: bool) -> None:
             page.line()
             page.line(LEGEND)
     else:
-        page.line("No virtqueues." if report.devices else "No virtio devices.")
+        page.line(nothing_found(report))
     if detailed:
         for device, queue in rows:
             _print_members(page, device, queue)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.model.queues import Counts, Queue
+from vringcore.model.requests import Age
 from vringcore.model.values import Absent
-from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal, seconds, size
-from vringcore.report.header import device_name, print_header
+from vringcore.report.cells import NOTHING, clean, hexadecimal, seconds, size
+from vringcore.report.header import device_name, nothing_found, print_header
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ def print_requests(page: Page, report: Report, *, detailed: bool) -> None:
     rows = list(_rows(report.devices or ()))
     page.line()
     if rows:
-        page.table(_columns(rows, page.notes))
-    else:
+        page.table(_columns(rows))
+        page.line()
+        page.line(_summary(rows))
+    elif any(device.queues for device in report.devices or ()):
         page.line("No request in flight was identified.")
+    else:
+        page.line(nothing_found(report))
     if detailed:
         for row in rows:
             _print_details(page, *row)
@@ -43,7 +48,7 @@ def _rows(devices: Sequence[Device]) -> Iterator[Row]:
                 yield device, queue, request
 
 
-def _columns(rows: Sequence[Row], notes: Footnotes) -> list[Column]:
+def _columns(rows: Sequence[Row]) -> list[Column]:
     requests = [request for _, _, request in rows]
     cut = any(each.chain_end not in ("", "complete") for each in requests)
     return [
@@ -53,7 +58,7 @@ def _columns(rows: Sequence[Row], notes: Footnotes) -> list[Column]:
         Column("operation", [_operation(each) for each in requests], foldable=True),
         column_of("sector", [each.request and each.request.sector for each in requests]),
         Column("length", [_length(each) for each in requests], numeric=True),
-        Column("age", [age(each, notes) for each in requests], rank=1, numeric=True),
+        Column("age", [_age_cell(each) for each in requests], rank=1, numeric=True),
         Column("waits in", [_waits(each) for each in requests], foldable=True),
         Column(
             "chain", [clean(each.chain_end) or NOTHING for each in requests], rank=0 if cut else 3
@@ -61,6 +66,27 @@ def _columns(rows: Sequence[Row], notes: Footnotes) -> list[Column]:
         Column("source", [clean(each.source) for each in requests], rank=4),
         Column("address", [_address(each) for each in requests], rank=5),
     ]
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    """Return how many requests there are, in how many queues, and how old the oldest is."""
+    queues = len({(device.index, queue.index) for device, queue, _ in rows})
+    text = f"{len(rows)} request{_s(len(rows))} in flight in {queues} queue{_s(queues)}"
+    ages = [request.age for _, _, request in rows if isinstance(request.age, Age)]
+    if ages:
+        oldest = max(ages, key=lambda each: each.nanoseconds)
+        text += f"; the oldest is {_age(oldest)} old"
+    return text
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _age_cell(request: InFlight) -> str | Absent:
+    if request.age is None:
+        return NOTHING
+    return request.age if isinstance(request.age, Absent) else _age(request.age)
 
 
 def _operation(request: InFlight) -> str:
@@ -74,16 +100,20 @@ def _length(request: InFlight) -> str | Absent:
     return length if isinstance(length, Absent) else size(length)
 
 
-def age(request: InFlight, notes: Footnotes) -> str:
-    """Return how long a request had been in flight; ``>=`` where only a lower bound is known."""
-    if request.age is None or isinstance(request.age, Absent):
-        return notes.text(request.age)
-    return f"{'' if request.age.exact else '>= '}{seconds(request.age.nanoseconds)}"
+def _age(age: Age) -> str:
+    """Return a duration; ``>=`` where only a lower bound is known."""
+    return f"{'' if age.exact else '>= '}{seconds(age.nanoseconds)}"
 
 
 def _waits(request: InFlight) -> str:
-    places = [f"{clean(each.place)} {clean(each.node)}".rstrip() for each in request.waits_in]
-    return " > ".join(places) or NOTHING
+    """Return the places from the outermost to the innermost: ``nbd0: tracked-request > nbd``."""
+    text, node = "", ""
+    for place in request.waits_in:
+        text += " > " if text else ""
+        text += f"{clean(place.node)}: " if place.node and place.node != node else ""
+        text += clean(place.place)
+        node = place.node or node
+    return text or NOTHING
 
 
 def _address(request: InFlight) -> str:
