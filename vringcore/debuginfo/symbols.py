@@ -50,9 +50,7 @@ class SymbolTable:
         self._entry = struct.Struct(order + ("IBBHQQ" if wide else "IIIBBH"))
         self._wide = wide
         self._value = struct.Struct(order + ("8xQ8x" if wide else "4xI8x"))
-        self._value_at = 8 if wide else 4
         self._word = struct.Struct(order + "I")
-        self._address = struct.Struct(order + ("Q" if wide else "I"))
         data = table.data
         self._data = data[: len(data) - len(data) % self._entry.size]
         self._strings = strings.data
@@ -170,14 +168,15 @@ class SymbolTable:
             at = data.find(pattern, at + 1)
 
     def _starting(self, address: int) -> Iterator[tuple[int, Symbol]]:
-        data, size, pattern = self._data, self._entry.size, self._address.pack(address)
-        at = data.find(pattern)
-        while at >= 0:
-            if at % size == self._value_at:
-                found = self._decode_defined(at - self._value_at)
-                if found is not None:
-                    yield found
-            at = data.find(pattern, at + 1)
+        values, at = self._all_values(), -1
+        while True:
+            try:
+                at = values.index(address, at + 1)
+            except ValueError:
+                return
+            found = self._decode_defined(at * self._entry.size)
+            if found is not None:
+                yield found
 
     def _decode_defined(self, at: int) -> tuple[int, Symbol] | None:
         """Return where a symbol's name lies and the symbol, None if it names no address."""
@@ -203,19 +202,22 @@ class SymbolTable:
         """Return (address, place in the table) of a section's symbols, sorted."""
         rows = self._rows.get(section.index)
         if rows is None:
-            if self._values is None:
-                self._values = self._all_values()
             low, high, size = section.addr, section.addr + section.size, self._entry.size
-            rows = [(v, n * size) for n, v in enumerate(self._values) if low <= v < high]
+            values = self._all_values()
+            rows = [(v, n * size) for n, v in enumerate(values) if low <= v < high]
             rows.sort()
             self._rows[section.index] = rows
         return rows
 
     def _all_values(self) -> list[int]:
-        if self._wide and self._entry.format[0] == _NATIVE_ORDER:
-            # An entry is three words, of which st_value is the second: no unpacking needed.
-            return memoryview(self._data).cast("Q")[1::3].tolist()
-        return [value for (value,) in self._value.iter_unpack(self._data)]
+        """Return ``st_value`` of every entry of the table."""
+        if self._values is None:
+            if self._wide and self._entry.format[0] == _NATIVE_ORDER:
+                # An entry is three words, of which st_value is the second: no unpacking needed.
+                self._values = memoryview(self._data).cast("Q")[1::3].tolist()
+            else:
+                self._values = [value for (value,) in self._value.iter_unpack(self._data)]
+        return self._values
 
 
 def _rank(found: tuple[int, Symbol]) -> int:
