@@ -13,6 +13,7 @@ from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.index import UnitIndex
 from vringcore.debuginfo.provider import DebugInfo
+from vringcore.debuginfo.typereader import TypeReader
 from vringcore.errors import LayoutMissingError
 from vringcore.layout.provider import Layouts, LayoutStore
 
@@ -43,3 +44,20 @@ def our_shape(layouts: Layouts, key: str) -> Any:
         return json.loads(json.dumps(shape_of(layouts, layouts.definition(key))))
     except LayoutMissingError:
         return "incomplete"
+
+
+def ambiguous_keys(program: Path) -> set[str]:
+    """Return the keys of types that units of a program define differently, typedefs of them too."""
+    differing = set()
+    with ElfFile.open(str(program)) as elf:
+        dwarf = Dwarf(elf)
+        index = UnitIndex(dwarf)
+        reader = TypeReader(lambda _key, _entry: "")
+        for kind, word in KINDS.items():
+            for name in index.type_names(kind):
+                places = index.type_places(kind, name)
+                found = [reader.definition(dwarf.unit(n), o) for n, o in places]
+                target = getattr(getattr(found[0], "type", None), "key", "")
+                if target in differing or any(other != found[0] for other in found):
+                    differing.add(f"{word} {name.decode()}")
+    return differing

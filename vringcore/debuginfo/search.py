@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo import toplevel as top
 from vringcore.debuginfo.index import UnitIndex
 from vringcore.debuginfo.typereader import TypeReader
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from vringcore.layout.types import Definition
 
 MAX_IMPORTS = 1 << 14
+MAX_TYPEDEFS = 8
+_TRANSPARENT = frozenset({dw.TAG_TYPEDEF, dw.TAG_CONST_TYPE, dw.TAG_VOLATILE_TYPE})
+
 MAX_COMPARED = 64
 """Units whose definitions of one name are compared to see whether the name is unique."""
 
@@ -35,20 +39,60 @@ which are seldom looked up by name, are thousands."""
 _CHUNK = 1 << 20
 
 
+class _Place:
+    """Where a type is defined.
+
+    ``line`` and ``size`` (with the line of what a typedef stands for) are equal wherever units saw
+    the same header. ``size`` is None where a typedef's target is only declared.
+    """
+
+    __slots__ = ("line", "offset", "size", "unit")
+
+    def __init__(self, entry: Entry) -> None:
+        self.unit = entry.unit
+        self.offset = entry.offset
+        self.line = entry.get(dw.AT_DECL_LINE)
+        target: Entry | None = entry
+        for _ in range(MAX_TYPEDEFS):
+            if target is None or target.tag not in _TRANSPARENT:
+                break
+            target = target.reference(dw.AT_TYPE)
+        size = None if target is None else target.get(dw.AT_BYTE_SIZE)
+        self.size = None if size is None or target is None else (target.get(dw.AT_DECL_LINE), size)
+
+    def agrees(self, other: _Place) -> bool:
+        """Tell whether both can be the same type."""
+        if self.line != other.line:
+            return False
+        return self.size is None or other.size is None or self.size == other.size
+
+
 class Search:
     """Look-ups in one file. ``log`` tells what was ambiguous."""
 
     def __init__(self, dwarf: Dwarf, log: list[str]) -> None:
         self._dwarf = dwarf
-        self._met: dict[str, tuple[Unit, int]] = {}
+        self._met: dict[str, _Place] = {}
         self._types = TypeReader(self._meet)
         self._index: UnitIndex | None = None
         self._common: Search | None = None
         self._nowhere: dict[bytes, bool] = {}
         self.log = log
 
-    def _meet(self, key: str, unit: Unit, offset: int) -> None:
-        self._met.setdefault(key, (unit, offset))
+    def _meet(self, key: str, entry: Entry) -> str:
+        """Note where a type is defined; return its file's name if the key means another's type."""
+        place = _Place(entry)
+        known = self._met.setdefault(key, place)
+        if known.unit is place.unit:
+            return ""
+        if known.agrees(place):
+            known.size = known.size or place.size
+            return ""
+        name = entry.unit.name or entry.unit.where(entry.offset)
+        if f"{key}@{name}" not in self._met:
+            self._met[f"{key}@{name}"] = place
+            self.log.append(f"{key} of {known.unit.name} is not that of {name}")
+        return name
 
     @property
     def index(self) -> UnitIndex:
@@ -64,7 +108,13 @@ class Search:
 
         :raises DwarfError: if debug information on the way cannot be read
         """
-        kind_name, _, text = key.partition(" ")
+        plain, _, file = key.partition("@")
+        if file:
+            place = self._met.get(key)
+            if place is not None:
+                return self._types.definition(place.unit, place.offset), file
+            units = (file,)
+        kind_name, _, text = plain.partition(" ")
         kind = top.KINDS.get(kind_name)
         if kind is None or not text:
             raise DwarfError(
@@ -73,21 +123,23 @@ class Search:
         name = text.encode("utf-8", "surrogateescape")
         for unit, found in self._hinted(units, kind):
             for offset in found[kind].get(name, ()):
+                self._meet(plain, Entry(unit, offset))
                 return self._types.definition(unit, offset), unit.name
         met = self._met.get(key)
         if met is not None:
-            return self._types.definition(*met), met[0].name
+            return self._types.definition(met.unit, met.offset), met.unit.name
         if self._is_nowhere(name):
             return None
         places = self.index.type_places(kind, name)
         if not places:
             return self._in_common_file(key)
         unit = self._dwarf.unit(places[0][0])
+        self._meet(key, Entry(unit, places[0][1]))
         definition = self._types.definition(unit, places[0][1])
         other = self._another(definition, places)
         if other:
-            place = unit.name or unit.where(0)
-            self.log.append(f"taken from {place}; {other} has a different one of that name")
+            taken = unit.name or unit.where(0)
+            self.log.append(f"taken from {taken}; {other} has a different one of that name")
         return definition, unit.name
 
     def _in_common_file(self, key: str) -> tuple[Definition, str] | None:

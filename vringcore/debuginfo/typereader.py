@@ -63,10 +63,11 @@ class TypeReader:
     """Reads types of one file.
 
     ``met`` is told of every complete named type that a type refers to, so that it need not be
-    searched for later.
+    searched for later. It answers with the file to add to the name, if another file has a
+    different type of that name, else "".
     """
 
-    def __init__(self, met: Callable[[str, Unit, int], None]) -> None:
+    def __init__(self, met: Callable[[str, Entry], str]) -> None:
         self._met = met
         self._depth = 0
 
@@ -141,10 +142,11 @@ class TypeReader:
         named = Named(kind, text(name))
         signature = entry.get(dw.AT_SIGNATURE)
         if signature is not None:
-            self._met(named.key, *entry.unit.target(dw.FORM_REF_SIG8, signature))
-        elif not entry.get(dw.AT_DECLARATION):
-            self._met(named.key, entry.unit, entry.offset)
-        return named
+            entry = Entry(*entry.unit.target(dw.FORM_REF_SIG8, signature))
+        elif entry.get(dw.AT_DECLARATION):
+            return named
+        unit = self._met(named.key, entry)
+        return Named(kind, named.name, unit) if unit else named
 
     def _record(self, entry: Entry) -> Record:
         name = entry.name()

@@ -108,7 +108,7 @@ def get_type(bundle: Bundle, key: str) -> Typed | None:
         raise LayoutError(
             "a type in a layout bundle is damaged", where=key, seen=str(error)
         ) from error
-    if key_of(typed.definition) != key:
+    if key_of(typed.definition) != key.partition("@")[0]:
         raise LayoutError(
             "a type in a layout bundle has another's name",
             where=key,

@@ -68,15 +68,20 @@ class Function(_Type, frozen=True, tag="func"):
 
 
 class Named(_Type, frozen=True, tag="named"):
-    """A struct, union, enum or typedef by name; its definition is looked up by :attr:`key`."""
+    """A struct, union, enum or typedef by name; its definition is looked up by :attr:`key`.
+
+    ``unit`` is set only where another file has a different type of the same name: the source file
+    whose type is meant.
+    """
 
     kind: DefinitionKind
     name: str
+    unit: str = ""
 
     @property
     def key(self) -> str:
-        """The key of the definition: ``struct VirtQueue``, ``typedef hwaddr``."""
-        return f"{self.kind} {self.name}"
+        """The key of the definition: ``struct VirtQueue``, ``struct DumpState@net/dump.c``."""
+        return f"{self.kind} {self.name}@{self.unit}" if self.unit else f"{self.kind} {self.name}"
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
