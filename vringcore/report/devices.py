@@ -66,13 +66,13 @@ def _columns(devices: Sequence[Device], notes: Footnotes) -> list[Column]:
         Column("id", [notes.text(each.id) for each in devices], foldable=True),
         Column("kind", [clean(each.kind) for each in devices]),
         Column("place", [_place(each, notes) for each in devices], rank=1),
-        column("serial", "serial", rank=4),
-        Column("queues", [_queue_count(each) for each in devices], rank=5, numeric=True),
+        column("serial", "serial", rank=2),
+        Column("queues", [_queue_count(each) for each in devices], rank=3, numeric=True),
         Column("rings", [clean(each.ring_owner) for each in devices], rank=3 if plain else 0),
         Column("status", [status_word(each, notes) for each in devices]),
-        column("iothread", "iothread", rank=4),
+        column("iothread", "iothread", rank=2),
         Column("back-end", [_names(each, notes) for each in devices]),
-        Column("file", [_files(each, notes) for each in devices], rank=2, foldable=True),
+        Column("file", [_files(each, notes) for each in devices], rank=1, foldable=True),
         column("qom_path", "qom_path", rank=6),
     ]
     return [column for column in columns if any(cell != NOTHING for cell in column.cells)]

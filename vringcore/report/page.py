@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GAP = 2
 FOLDED = 18
 """Columns that a foldable column keeps at least when others need the room."""
+MATTERS = 3
+"""The highest rank of a column for which others are folded."""
 NAMED = 6
 """Left-out columns that are named; of more, the number is enough."""
 STAND_OUT = "bold yellow"
@@ -44,16 +46,20 @@ class Column(msgspec.Struct):
     foldable: bool = False
 
     @property
-    def width(self) -> int:
-        """The width in characters below which a cell is cut, or folded more than it should be."""
-        lines = split_header(self.header).split("\n")
-        widest = max(map(len, lines))
+    def whole(self) -> int:
+        """The width in characters that shows every cell on one line."""
+        widest = max(map(len, split_header(self.header).split("\n")))
         for cell in self.cells:
             if isinstance(cell, Absent):
                 widest = max(widest, _MARK)
             else:
                 widest = max(widest, *(len(line) for line in cell.split("\n")))
-        return min(widest, FOLDED) if self.foldable else widest
+        return widest
+
+    @property
+    def least(self) -> int:
+        """The width below which a cell is cut, or folded more than it should be."""
+        return min(self.whole, FOLDED) if self.foldable else self.whole
 
 
 def column_of(header: str, values: Iterable[Any], rank: int = 0, *, numeric: bool = True) -> Column:
@@ -149,17 +155,23 @@ class Page:
         return ["\n" * (height - header.count("\n")) + header for header in headers]
 
     def _fitting(self, columns: list[Column]) -> list[Column]:
-        """Drop the columns that matter least until the rest fits the terminal's width."""
+        """Drop the columns that matter least until the rest fits the terminal's width.
+
+        Of the others the foldable ones are folded to make room for what matters, and whole again
+        before there is room for what does not.
+        """
         if self.unbounded:
             return columns
         room = self._console.width + GAP
         by_rank = sorted(columns, key=lambda column: column.rank)
-        kept = []
+        kept: list[Column] = []
         for column in by_rank:
-            needed = column.width + GAP
+            needed = column.least + GAP
+            if column.rank > MATTERS:
+                needed += sum(each.whole - each.least for each in kept)
             if column.rank == 0 or needed <= room:
                 kept.append(column)
-                room -= needed
+                room -= column.least + GAP
         self._left_out += [
             column.header
             for column in by_rank

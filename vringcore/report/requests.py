@@ -61,10 +61,10 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("age", [_age_cell(each) for each in requests], rank=1, numeric=True),
         Column("waits in", [_waits(each) for each in requests], foldable=True),
         Column(
-            "chain", [clean(each.chain_end) or NOTHING for each in requests], rank=0 if cut else 3
+            "chain", [clean(each.chain_end) or NOTHING for each in requests], rank=0 if cut else 4
         ),
-        Column("source", [clean(each.source) for each in requests], rank=4),
-        Column("address", [_address(each) for each in requests], rank=5),
+        Column("source", [clean(each.source) for each in requests], rank=5),
+        Column("address", [_address(each) for each in requests], rank=6),
     ]
 
 
