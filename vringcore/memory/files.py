@@ -138,19 +138,17 @@ class FileSource:
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
-        parts = []
         try:
-            while size > 0:
-                part = os.pread(self._fd, size, offset)
+            data = os.pread(self._fd, size, offset)
+            while data and len(data) < size:  # the system may give less than it could
+                part = os.pread(self._fd, size - len(data), offset + len(data))
                 if not part:
                     break
-                parts.append(part)
-                offset += len(part)
-                size -= len(part)
+                data += part
         except OSError as error:
             where = f"offset {offset:#x} of {self.path}"
             raise _file_error(f"the {self.what} cannot be read", where, error) from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return data
 
 
 def _file_error(doing: str, where: str, error: OSError | ValueError) -> FileError:
