@@ -31,20 +31,14 @@ class Session:
         self.facts = qmp_facts.ask(self.machine.monitor)
 
     def stop_server(self, device: Device) -> None:
-        """Freezes the server of a disk so that every queue has requests that never return.
-
-        The freeze may fall between the log line that ends a request and its answer on the wire;
-        it is repeated until server and QEMU agree on how many requests are unanswered.
-        """
+        """Freezes the server of a disk so that every queue has requests that never return."""
         server = self.servers[str(device.server)]
-        for _ in range(_ATTEMPTS):
-            server.stop()
-            self.settle()
-            if self._agree(device, server):
-                return
-            server.resume()
-            time.sleep(1)
-        raise GuestError(f"{device.id}: server and QEMU never agreed on what is in flight")
+        self._hold(device, server, server.stop, server.resume)
+
+    def close_gate(self, device: Device, count: int) -> None:
+        """Lets the server of a disk hold all requests, until `count` of them are in flight."""
+        server = self.servers[str(device.server)]
+        self._hold(device, server, server.close_gate, server.open_gate, count)
 
     def wait_held(self, server: str, count: int, seconds: float = 60.0) -> list[HeldRequest]:
         """Waits until a server holds at least `count` requests; returns them."""
@@ -91,7 +85,27 @@ class Session:
         """Waits until nothing moves any more."""
         time.sleep(_SETTLE_SECONDS)
 
-    def _agree(self, device: Device, server: NbdServer) -> bool:
-        in_use = qmp_facts.in_use(self.machine.monitor, device.id)
-        all_stuck = all(in_use.values())
-        return all_stuck and sum(in_use.values()) == len(server.held())
+    def _hold(
+        self,
+        device: Device,
+        server: NbdServer,
+        hold: Callable[[], None],
+        release: Callable[[], None],
+        count: int = 1,
+    ) -> None:
+        """Holds requests, again and again until server and QEMU agree on how many are in flight.
+
+        A stop may fall between the log line that ends a request and its answer on the wire. And
+        QEMU 7.2's NBD client may have read an answer that it cannot act upon before the next one
+        comes: the request's coroutine then waits for `receive_mutex`, held by one that reads.
+        """
+        for _ in range(_ATTEMPTS):
+            hold()
+            self.settle()
+            in_use = qmp_facts.in_use(self.machine.monitor, device.id)
+            total = sum(in_use.values())
+            if all(in_use.values()) and total >= count and total == len(server.held()):
+                return
+            release()
+            time.sleep(1)
+        raise GuestError(f"{device.id}: server and QEMU never agreed on what is in flight")
