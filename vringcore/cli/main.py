@@ -7,8 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from vringcore.cli.options import HelpFormatter, Parser
+from vringcore.cli.options import HelpFormatter, Parser, add_help
 from vringcore.errors import EXIT_OK, EXIT_USAGE, VringcoreError
+from vringcore.version import VERSION
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +40,7 @@ VERBS = {
     "queues": "every virtqueue: what was published, taken, and given back",
     "ring": "one queue's descriptors and rings, pointers marked",
     "requests": "the requests in flight, and where each one waits",
-    "layout": "QEMU's types in a small file, for use without the binary",
+    "layout": "QEMU's types in a small file, for use without debug information",
 }
 
 
@@ -92,38 +93,38 @@ def main(words: Sequence[str]) -> int:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser; only the verbs among ``words`` get their options, to save time."""
+    """Return the parser. Where the first word is a verb, it knows that verb alone, to save time."""
     parser = Parser(
         prog="vringcore",
         usage="vringcore VERB CORE [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=HelpFormatter,
+        add_help=False,
     )
-    version = _version() if "--version" in words else ""
-    parser.add_argument("--version", action="version", version=version)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, prog="vringcore")
-    for verb, line in VERBS.items():
-        if verb not in words:
-            verbs.add_parser(verb, help=line, add_help=False)
-            continue
-        module = _module(verb)
-        verb_parser = verbs.add_parser(
-            verb,
-            help=line,
-            usage=module.USAGE,
-            description=module.DESCRIPTION,
-            epilog=module.EPILOG,
-            formatter_class=HelpFormatter,
-        )
-        module.configure(verb_parser)
+    group = add_help(parser)
+    group.add_argument("--version", action="version", version=f"vringcore {VERSION}")
+    if words and words[0] in VERBS:
+        _add_verb(verbs, words[0])
+    else:
+        for verb, line in VERBS.items():
+            verbs.add_parser(verb, help=line)
     return parser
 
 
-def _version() -> str:
-    from vringcore import __version__
-
-    return f"vringcore {__version__}"
+def _add_verb(verbs: argparse._SubParsersAction[Parser], verb: str) -> None:
+    module = _module(verb)
+    parser = verbs.add_parser(
+        verb,
+        usage=module.USAGE,
+        description=module.DESCRIPTION,
+        epilog=module.EPILOG,
+        formatter_class=HelpFormatter,
+        add_help=False,
+    )
+    module.configure(parser)
+    add_help(parser)
 
 
 def _module(verb: str) -> ModuleType:

@@ -64,6 +64,17 @@ def _refuse_verb(word: str) -> None:
         )
 
 
+def add_help(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add ``--help`` and return its group.
+
+    To a group because argparse tries the help formatter, regular expressions and all, on whatever
+    is added to a parser itself.
+    """
+    group = parser.add_argument_group("help")
+    group.add_argument("-h", "--help", action="help", help="show this text and exit")
+    return group
+
+
 def add_core_options(parser: argparse.ArgumentParser) -> None:
     """Add the core itself and what every verb on a core takes."""
     parser.add_argument_group("the core").add_argument(
