@@ -31,6 +31,36 @@ MAX_GRAPH = 1_000
 """Nodes below one back-end; a long backing chain has some dozens."""
 
 
+_FORMATS = {
+    "blk_log_writes": "blklogwrites",
+    "cbw_filter": "copy-before-write",
+    "commit_top": "commit_top",
+    "copy_on_read": "copy-on-read",
+    "crypto_luks": "luks",
+    "gluster_rdma": "gluster",
+    "gluster_tcp": "gluster",
+    "gluster_unix": "gluster",
+    "host_cdrom": "host_cdrom",
+    "host_device": "host_device",
+    "mirror_top": "mirror_top",
+    "nbd_tcp": "nbd",
+    "nbd_unix": "nbd",
+    "null_aio": "null-aio",
+    "null_co": "null-co",
+    "preallocate_filter": "preallocate",
+    "snapshot_access_drv": "snapshot-access",
+}
+"""``BlockDriver.format_name`` of the variables that have more than one word behind ``bdrv_``."""
+
+
+def format_of_symbol(symbol: str) -> str | None:
+    """Return the format name of a ``BlockDriver`` by its variable, None if that does not tell."""
+    name = symbol.removeprefix("bdrv_")
+    if name == symbol:
+        return None
+    return _FORMATS.get(name) or (None if "_" in name else name)
+
+
 class Node(msgspec.Struct, frozen=True):
     """A block node.
 
@@ -209,6 +239,4 @@ class BlockLayer:
         except VringcoreError as error:
             # The literal lies in the executable; the driver's variable is called after it.
             symbol = self.views.symbols.lookup(address)
-            if symbol is not None and symbol[0].startswith("bdrv_"):
-                return symbol[0].removeprefix("bdrv_")
-            return absence_of(error)
+            return (symbol and format_of_symbol(symbol[0])) or absence_of(error)
