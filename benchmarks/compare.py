@@ -1,9 +1,9 @@
 """Time `vringcore queues --json` beside gdb and drgn doing the same, whole processes, interleaved.
 
-    python -m benchmarks.compare EXECUTABLE CORE [--rounds 15] [--python PYTHON]
+    python -m benchmarks.compare EXECUTABLE CORE [--rounds 15] [--write docs/benchmarks.md]
 
-Before anything is timed, the three must give the same numbers for every queue. `--python` names
-the interpreter of an environment with vringcore installed as a user has it; drgn runs in this one.
+Before anything is timed, the three must give the same numbers for every queue. vringcore runs in an
+environment of its own, as a user has it; drgn in this one; gdb is the system's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from benchmarks.environment import make_environment
+
 HERE = Path(__file__).parent
+
+OURS = ("cold", "warm")
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One contender: wall-clock milliseconds and peak resident memory."""
+
+    median_ms: float
+    min_ms: float
+    peak_kib: int
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
@@ -39,22 +54,16 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
 
 def peak_memory(command: list[str], environment: dict[str, str]) -> int:
     """Return the largest resident size of one run in KiB."""
-    pid = os.spawnve(
-        os.P_NOWAIT,
-        sys.executable,
-        [sys.executable, "-c", _QUIETLY, *command],
-        environment,
+    quietly = (
+        "import os,sys; n=os.open(os.devnull,os.O_WRONLY); os.dup2(n,1); os.dup2(n,2);"
+        " os.execvp(sys.argv[1], sys.argv[1:])"
     )
+    words = [sys.executable, "-c", quietly, *command]
+    pid = os.spawnve(os.P_NOWAIT, sys.executable, words, environment)
     _pid, status, usage = os.wait4(pid, 0)
     if status:
         raise RuntimeError(f"{command}: status {status}")
     return usage.ru_maxrss
-
-
-_QUIETLY = (
-    "import os,sys; n=os.open(os.devnull,os.O_WRONLY); os.dup2(n,1); os.dup2(n,2);"
-    " os.execvp(sys.argv[1], sys.argv[1:])"
-)
 
 
 def queues_of(output: str) -> list[Any]:
@@ -71,12 +80,9 @@ def queues_of(output: str) -> list[Any]:
     return json.loads(line.removeprefix("QUEUES "))  # type: ignore[no-any-return]
 
 
-def commands(executable: str, core: str, python: str) -> dict[str, list[str]]:
+def commands(executable: str, core: str, script: Path) -> dict[str, list[str]]:
     """Return the command of each contender."""
-    ours = [python, "-m", "vringcore", "queues", core, "-e", executable, "--json"]
-    script = Path(python).with_name("vringcore")
-    if script.exists():
-        ours = [str(script), "queues", core, "-e", executable, "--json"]
+    ours = [str(script), "queues", core, "-e", executable, "--json"]
     return {
         "cold": ours,
         "warm": ours,
@@ -85,55 +91,95 @@ def commands(executable: str, core: str, python: str) -> dict[str, list[str]]:
     }
 
 
-def measure(executable: str, core: str, python: str, rounds: int) -> dict[str, Any]:
-    """Return medians and minima in milliseconds and peak memory in KiB, by contender."""
-    with tempfile.TemporaryDirectory() as warm_cache:
+def measure(executable: str, core: str, rounds: int) -> dict[str, Result]:
+    """Return what each contender took; `cold` starts with an empty cache each time.
+
+    :raises RuntimeError: if the contenders' answers differ
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        every = commands(executable, core, make_environment(place / "environment"))
         base = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        environments = {name: dict(base) for name in ("gdb", "drgn")}
-        environments["warm"] = dict(base, XDG_CACHE_HOME=warm_cache)
-        all_commands = commands(executable, core, python)
-        answers = {
-            name: queues_of(run(command, environments.get(name, environments["warm"]))[1])
-            for name, command in all_commands.items()
-        }
+        base["PYTHONPYCACHEPREFIX"] = str(place / "bytecode")
+        warm = base | {"XDG_CACHE_HOME": str(place / "cache")}
+
+        def environment(name: str, turn: object) -> dict[str, str]:
+            if name == "cold":
+                return base | {"XDG_CACHE_HOME": str(place / f"empty-{turn}")}
+            return warm
+
+        answers = {n: queues_of(run(c, environment(n, "first"))[1]) for n, c in every.items()}
         if any(answer != answers["gdb"] for answer in answers.values()):
             raise RuntimeError(f"the answers differ: {answers}")
-        times: dict[str, list[float]] = {name: [] for name in all_commands}
-        for _ in range(rounds):
-            for name, command in all_commands.items():
-                with tempfile.TemporaryDirectory() as empty:
-                    environment = environments.get(name) or dict(base, XDG_CACHE_HOME=empty)
-                    times[name].append(run(command, environment)[0])
-        with tempfile.TemporaryDirectory() as empty:
-            environments["cold"] = dict(base, XDG_CACHE_HOME=empty)
-            memory = {name: peak_memory(c, environments[name]) for name, c in all_commands.items()}
-    return {
-        name: {
-            "median_ms": statistics.median(values),
-            "min_ms": min(values),
-            "peak_kib": memory[name],
+        times: dict[str, list[float]] = {name: [] for name in every}
+        for turn in range(rounds):
+            for name, command in every.items():
+                times[name].append(run(command, environment(name, turn))[0])
+        return {
+            name: Result(
+                statistics.median(times[name]),
+                min(times[name]),
+                peak_memory(command, environment(name, "memory")),
+            )
+            for name, command in every.items()
         }
-        for name, values in times.items()
-    }
+
+
+def table(results: dict[str, Result]) -> str:
+    """Return the results as a Markdown table, with the ratios of the medians."""
+    lines = [
+        "| | median ms | min ms | peak MiB | to gdb | to drgn |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in results.items():
+        label = f"vringcore, {name}" if name in OURS else name
+        lines.append(
+            f"| {label} | {row.median_ms:.1f} | {row.min_ms:.1f} | {row.peak_kib / 1024:.0f}"
+            f" | {results['gdb'].median_ms / row.median_ms:.1f}x"
+            f" | {results['drgn'].median_ms / row.median_ms:.1f}x |"
+        )
+    return "\n".join(lines)
+
+
+def page(results: dict[str, Result], executable: str, core: str, rounds: int) -> str:
+    """Return docs/benchmarks.md."""
+    apparent, stored = os.stat(core).st_size, os.stat(core).st_blocks * 512
+    return f"""# Benchmarks
+
+Written by `python -m benchmarks.compare EXECUTABLE CORE --write docs/benchmarks.md`.
+
+One question, "every VirtQueue of every virtio device, all members", asked of the same core by three
+programs, each a whole process from start to exit: `vringcore queues --json`,
+`gdb -batch -x benchmarks/gdb_queues.py`, and drgn with `benchmarks/drgn_queues.py`. The numbers of
+every queue were compared first and were equal. Runs are interleaved, {rounds} of each.
+
+- Core: {apparent / 2**20:.0f} MiB apparent, {stored / 2**20:.0f} MiB stored
+- Executable: {os.stat(executable).st_size / 2**20:.0f} MiB with its debug information
+- Python {platform.python_version()}, {os.cpu_count()} processors, {platform.machine()}
+
+`cold` has nothing cached about the build, `warm` has its layouts in the cache by build-id. Page
+cache and byte code are warm for all.
+
+{table(results)}
+
+gdb also reads the threads and libc's debug information, and drgn indexes every name; neither walks
+a ring, which vringcore does. So the ratios are of time to the answer, not of equal work.
+"""
 
 
 def main() -> None:
-    """Print a table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    """Print the table; with --write, write the page."""
+    parser = argparse.ArgumentParser(description="Time vringcore beside gdb and drgn.")
     parser.add_argument("executable")
     parser.add_argument("core")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    results = measure(arguments.executable, arguments.core, arguments.python, arguments.rounds)
-    print(f"{'':8}{'median ms':>12}{'min ms':>10}{'peak MiB':>10}{'gdb':>8}{'drgn':>8}")
-    for name, row in results.items():
-        by_gdb = results["gdb"]["median_ms"] / row["median_ms"]
-        by_drgn = results["drgn"]["median_ms"] / row["median_ms"]
-        print(
-            f"{name:8}{row['median_ms']:12.1f}{row['min_ms']:10.1f}{row['peak_kib'] / 1024:10.1f}"
-            f"{by_gdb:7.1f}x{by_drgn:7.1f}x"
-        )
+    results = measure(arguments.executable, arguments.core, arguments.rounds)
+    print(table(results))
+    if arguments.write:
+        text = page(results, arguments.executable, arguments.core, arguments.rounds)
+        arguments.write.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run inside gdb: print every queue of every virtio device, as a person with gdb would script it."""
+"""Run inside gdb: print every queue of every virtio device, as one would script it with gdb."""
 
 import json
 

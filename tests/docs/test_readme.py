@@ -1,0 +1,70 @@
+"""What the README says is done as it says it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cases import iter_cores
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+STUCK = [core for core in iter_cores() if core.case.scenario == "stuck-migration"]
+
+
+def test_every_link_leads_to_a_file() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_every_verb_of_the_table_is_there() -> None:
+    for verb in re.findall(r"^\| `vringcore (\w+)", README, re.MULTILINE):
+        done = subprocess.run(
+            [sys.executable, "-m", "vringcore", verb, "--help"], cwd=ROOT, capture_output=True
+        )
+        assert done.returncode == 0, verb
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(not STUCK, reason="no core: `python -m tests.lab make 7.2 stuck-migration`")
+def test_the_library_example_runs(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    core = STUCK[0]
+    example = tmp_path / "example.py"
+    example.write_text(
+        code.group(1)
+        .replace('"core.20873"', repr(str(core.path)))
+        .replace('"/usr/bin/qemu-system-x86_64"', repr(str(core.case.executable)))
+    )
+    done = subprocess.run(
+        [sys.executable, str(example)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    truth = core.gdb["devices"][0]["queues"]
+    for index, queue in enumerate(truth):
+        fields = queue["fields"]
+        line = f"disk0 {index} {fields['last_avail_idx']} {fields['used_idx']} {fields['inuse']}"
+        assert line in done.stdout
+    assert done.stdout.count("sectors at") == len(core.gdb["requests"])
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(not STUCK, reason="no core: `python -m tests.lab make 7.2 stuck-migration`")
+@pytest.mark.parametrize("verb", ["queues", "requests"])
+def test_the_output_shown_has_the_columns_that_are_printed(verb: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vringcore", verb, str(STUCK[0].path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "100", "PATH": "/usr/bin:/bin"},
+    )
+    header = next(line for line in done.stdout.splitlines() if "device" in line and "queue" in line)
+    assert header in README

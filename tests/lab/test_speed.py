@@ -1,0 +1,76 @@
+"""Speed and memory beside gdb and drgn, and what a warm run may import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cases import CoreCase, iter_cores
+
+pytestmark = pytest.mark.lab
+
+CORES = [c for c in iter_cores() if c.case.scenario == "stuck-migration" and c.kind == "gcore"]
+
+ALLOWANCE = 0.6
+"""Part of each goal that must be reached: another program may run on the machine beside the test.
+
+The goals themselves are measured on a quiet machine and written to docs/benchmarks.md.
+"""
+
+GOALS = {("cold", "gdb"): 7, ("cold", "drgn"): 3, ("warm", "gdb"): 10, ("warm", "drgn"): 4}
+
+
+@pytest.fixture(scope="module")
+def core() -> CoreCase:
+    if not CORES:
+        pytest.skip("no core: `python -m tests.lab make 7.2 stuck-migration`")
+    return CORES[0]
+
+
+def test_faster_and_smaller_than_gdb_and_drgn(core: CoreCase) -> None:
+    pytest.importorskip("drgn", reason="drgn is not installed: pip install -e '.[bench]'")
+    from benchmarks.compare import measure
+
+    results = measure(str(core.case.executable), str(core.path), rounds=7)
+    for (ours, other), goal in GOALS.items():
+        ratio = results[other].median_ms / results[ours].median_ms
+        assert ratio >= goal * ALLOWANCE, (ours, other, ratio)
+    assert results["cold"].peak_kib < results["drgn"].peak_kib
+    assert results["warm"].peak_kib < results["drgn"].peak_kib
+
+
+HEAVY = {
+    "construct", "elftools", "inspect", "json", "lief", "lz4", "numpy", "pickle", "rich",
+    "shutil", "subprocess", "tempfile", "zlib", "zstandard",
+}  # fmt: skip
+LATER = {
+    "vringcore.debuginfo.dwarf", "vringcore.debuginfo.units", "vringcore.elfcore.compressed",
+    "vringcore.qemu.requests", "vringcore.report.queues", "vringcore.virtio.chain",
+}  # fmt: skip
+
+
+def test_a_warm_run_imports_only_what_it_needs(core: CoreCase, tmp_path: Path) -> None:
+    words = [str(core.path), "-e", str(core.case.executable), "--json"]
+    code = (
+        "import sys; from vringcore.cli.main import main; main(['queues', *sys.argv[1:]]);"
+        " print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    for _ in ("cold", "warm"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    loaded = set(done.stderr.split())
+    assert "vringcore.qemu.virtqueues" in loaded
+    # msgspec imports inspect where typing_extensions is installed, which tools of this kind bring.
+    excused = {"inspect"} if "typing_extensions" in loaded else set()
+    assert loaded & (HEAVY - excused) == set()
+    assert loaded & LATER == set()
