@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.lab import runner
 from tests.lab.scenario import Scenario
-from tests.lab.scenarios import aio, failing, held, idle, late, nine, others, stuck
+from tests.lab.scenarios import aio, engines, failing, held, idle, late, nine, others, stuck
 
 ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
@@ -23,6 +23,9 @@ ALL: tuple[Scenario, ...] = (
     aio.STUCK_IO_URING,
     late.DRAIN_QUEUE,
     late.MERGED,
+    engines.SLOW_THREADS,
+    engines.DRIVE_THROTTLE,
+    engines.QCOW2_TASKS,
 )
 NAMES = (*(scenario.name for scenario in ALL), *others.NAMES)
 

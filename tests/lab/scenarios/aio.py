@@ -18,7 +18,7 @@ from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, Q35, ready, traff
 from tests.lab.session import Session
 
 
-def _mount(directory: Path, servers: list[NbdServer], children: Children) -> None:
+def mount_fuse(directory: Path, servers: list[NbdServer], children: Children) -> None:
     if not Path("/dev/fuse").exists():
         raise GuestError("no /dev/fuse here: FUSE is needed")
     point = directory / "fuse"
@@ -61,7 +61,7 @@ def _scenario(engine: str) -> Scenario:
         script=traffic("vda") + ready(5),
         devices=(Device("disk0", "virtio-blk", "00:05.0", serial, "io0", "raw0", 4),),
         servers=(MEMORY_SERVER,),
-        prepare=_mount,
+        prepare=mount_fuse,
         incident=_freeze,
     )
 
