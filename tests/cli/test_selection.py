@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from tests.report import samples
+from vringcore.cli.ring import exit_code as ring_exit_code
 from vringcore.cli.selection import exit_code, only_ring, select
 from vringcore.errors import NoSuchQueueError, UsageError
 from vringcore.model.devices import Device
@@ -57,3 +58,15 @@ def test_exit_codes_of_partial_answers() -> None:
     assert exit_code(structs.replace(no_devices, limits=()), queues=False) == 0
     assert exit_code(no_queues, queues=False) == 0
     assert exit_code(no_queues, queues=True) == 4
+
+
+def test_exit_codes_of_rings() -> None:
+    absent = samples.LOST
+    lost = structs.replace(samples.SPLIT, descriptors=absent, available=absent, used=absent)
+    half = structs.replace(samples.SPLIT, descriptors=absent, used=absent)
+    idle = structs.replace(samples.LOST_RING.queue, ring_state="not-set-up")
+    assert ring_exit_code(samples.RING) == 0
+    assert ring_exit_code(samples.LOST_RING) == 4
+    assert ring_exit_code(structs.replace(samples.LOST_RING, queue=idle)) == 0
+    assert ring_exit_code(structs.replace(samples.RING, split=lost)) == 4
+    assert ring_exit_code(structs.replace(samples.RING, split=half)) == 0

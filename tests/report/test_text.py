@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tests.report import samples
 from tests.report.strategies import any_of
-from vringcore.model.queues import AvailEntry, SplitGuest
+from vringcore.model.queues import AvailEntry, Counts, SplitGuest
 from vringcore.model.report import Report, RingDocument
 from vringcore.report.devices import print_devices
 from vringcore.report.page import Page
@@ -201,6 +201,7 @@ def test_requests_say_what_and_where() -> None:
 
 def test_unidentified_requests_are_counted() -> None:
     queue = samples.queue(1, inuse=2)
+    assert isinstance(queue.counts, Counts)
     counts = structs.replace(queue.counts, unidentified=1)
     device = structs.replace(samples.DISK, queues=(structs.replace(queue, counts=counts),))
     printed = text(print_requests, structs.replace(samples.REPORT, devices=(device,)))
@@ -273,6 +274,14 @@ def test_nothing_found_is_said() -> None:
 def test_requests_are_summed_up() -> None:
     printed = text(print_requests, samples.REPORT)
     assert "1 request in flight in 1 queue; the oldest is >= 15.2 s old" in printed
+
+
+def test_missing_guest_ram_is_told_with_what_would_help() -> None:
+    core = structs.replace(samples.CORE, guest_ram="absent (dump-guest-core=off)")
+    report = structs.replace(samples.REPORT, core=core)
+    for printer in PRINTERS:
+        assert "note: guest RAM is absent (dump-guest-core=off)" in text(printer, report)
+        assert "guest RAM is" not in text(printer, samples.REPORT)
 
 
 def test_limits_are_notes() -> None:

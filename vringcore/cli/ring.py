@@ -54,12 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
         from vringcore.report.ring import print_ring
 
         write_page(arguments, lambda page: print_ring(page, document, detailed=arguments.verbose))
-    return _exit_code(document)
+    return exit_code(document)
 
 
-def _exit_code(document: RingDocument) -> int:
-    """Return 4 where there is a ring and it could not be read; no ring is an answer."""
+def exit_code(document: RingDocument) -> int:
+    """Return 4 where there is a ring and no part of it could be read; no ring is an answer."""
     from vringcore.model.values import Absent
 
-    lost = isinstance(document.split, Absent) and document.queue.ring_state != "not-set-up"
+    split = document.split
+    if isinstance(split, Absent):
+        lost = document.queue.ring_state != "not-set-up"
+    else:
+        parts = (split.descriptors, split.available, split.used)
+        lost = all(isinstance(part, Absent) for part in parts)
     return EXIT_PARTIAL if lost else EXIT_OK

@@ -29,6 +29,12 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
     if not core.complete:
         parts.append("TRUNCATED CORE")
     page.line(f"{clean(core.path)}: {', '.join(parts)}", "bold")
+    if core.guest_ram.startswith("absent"):
+        page.remark(
+            f"guest RAM is {clean(core.guest_ram)} in this core, and the rings lie in it; for the"
+            " next one: -machine dump-guest-core=on, and coredump_filter 0x7f if guest memory is"
+            " shared or in huge pages"
+        )
 
 
 def nothing_found(report: Report) -> str:

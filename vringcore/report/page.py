@@ -85,6 +85,7 @@ class Page:
         self._console = console
         self.unbounded = unbounded
         self._left_out: list[str] = []
+        self._remarks: list[str] = []
         self.notes = Footnotes()
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -127,8 +128,12 @@ class Page:
             table.add_row(Text(name), Text(value))
         self._console.print(Padding(table, (0, 0, 0, indent), expand=False))
 
+    def remark(self, text: str) -> None:
+        """Add a note that belongs under the page."""
+        self._remarks.append(text)
+
     def close(self, limits: Sequence[Limitation]) -> None:
-        """Print what stands under the page: footnotes, left-out columns, limits."""
+        """Print what stands under the page: footnotes, left-out columns, remarks, limits."""
         lines = self.notes.lines()
         if self._left_out:
             named = ", ".join(self._left_out[:NAMED])
@@ -138,6 +143,7 @@ class Page:
                 f"note: {len(self._left_out)} {columns} left out at this width: {named}{more}"
                 " (a wider terminal, a pipe and --json show all)"
             )
+        lines += [f"note: {text}" for text in self._remarks]
         for limit in limits:
             hint = f"; {clean(limit.hint)}" if limit.hint else ""
             lines.append(f"note: {clean(limit.what)}: {clean(limit.why)}{hint}")

@@ -125,9 +125,11 @@ def _print_chains(page: Page, chains: Sequence[Chain]) -> None:
         ],
         ["" if chain.end == "complete" else ALARM for chain in chains],
     )
+    members = [(chain.head, each) for chain in chains for each in chain.descriptors]
+    if not members:
+        return
     page.line()
     page.line("Their descriptors (table: guest address of an indirect table)", "bold")
-    members = [(chain.head, each) for chain in chains for each in chain.descriptors]
     page.table(
         [
             Column("head", [str(head) for head, _ in members], numeric=True),
