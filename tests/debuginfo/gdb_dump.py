@@ -52,7 +52,7 @@ def address_of(expression):
 
 def symbol_at(address):
     text = gdb.execute(f"info symbol {address:#x}", to_string=True)
-    return text.split(" in section ")[0] if " in section " in text else None
+    return text.split(" in section ")[0].split(" + ")[0] if " in section " in text else None
 
 
 gdb.execute("set confirm off")

@@ -121,8 +121,8 @@ class SymbolTable:
     def at(self, address: int) -> Symbol | None:
         """Return the symbol whose bytes hold a link-time address.
 
-        Of several the one that starts last; of several that start there the one whose name lies
-        last in the string table, which is the one gdb shows.
+        Of several the one that starts last; of several that start there a global one before a weak
+        one, a local one last, and then the first by name.
         """
         section = self._section_of(address)
         if section is None:
@@ -132,7 +132,7 @@ class SymbolTable:
             # address is cheaper than to sort the section's symbols.
             exact = [c for c in self._starting(address) if c[1].size]
             if exact:
-                return max(exact, key=lambda c: c[0])[1]
+                return min(exact, key=_rank)[1]
         return self._covering(section, address)
 
     def _covering(self, section: SectionHeader, address: int) -> Symbol | None:
@@ -144,7 +144,7 @@ class SymbolTable:
                 break
             found = self._decode_defined(at)
             if found is not None and found[1].address + found[1].size > address:
-                best = found if best is None else max(best, found, key=lambda c: c[0])
+                best = found if best is None else min(best, found, key=_rank)
         return None if best is None else best[1]
 
     def _named(self, name: bytes) -> Iterator[tuple[int, Symbol]]:
@@ -162,7 +162,7 @@ class SymbolTable:
         at = data.find(pattern)
         while at >= 0:
             if at % size == 0:
-                info, section, symbol, _ = self._decode(at)
+                info, section, symbol = self._decode(at)
                 if section and info & 15 not in (_STT_SECTION, _STT_FILE):
                     yield info >> 4, symbol
             at = data.find(pattern, at + 1)
@@ -179,13 +179,13 @@ class SymbolTable:
                 yield found
 
     def _decode_defined(self, at: int) -> tuple[int, Symbol] | None:
-        """Return where a symbol's name lies and the symbol, None if it names no address."""
-        info, section, symbol, name = self._decode(at)
+        """Return a symbol's binding and the symbol, None if it names no address."""
+        info, section, symbol = self._decode(at)
         if not section or info & 15 in (_STT_SECTION, _STT_FILE, _STT_TLS):
             return None
-        return name, symbol
+        return info >> 4, symbol
 
-    def _decode(self, at: int) -> tuple[int, int, Symbol, int]:
+    def _decode(self, at: int) -> tuple[int, int, Symbol]:
         if self._wide:
             name, info, _, section, value, size = self._entry.unpack_from(self._data, at)
         else:
@@ -193,7 +193,7 @@ class SymbolTable:
         end = self._strings.find(0, name)
         label = self._strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
         local = info & 15 == _STT_TLS
-        return info, section, Symbol(label, value, size, local), name
+        return info, section, Symbol(label, value, size, local)
 
     def _section_of(self, address: int) -> SectionHeader | None:
         return next((s for s in self._sections if s.addr <= address < s.addr + s.size), None)
@@ -220,6 +220,6 @@ class SymbolTable:
         return self._values
 
 
-def _rank(found: tuple[int, Symbol]) -> int:
+def _rank(found: tuple[int, Symbol]) -> tuple[int, str]:
     binding = found[0]
-    return 2 if binding == _STB_LOCAL else 1 if binding == _STB_WEAK else 0
+    return 2 if binding == _STB_LOCAL else 1 if binding == _STB_WEAK else 0, found[1].name
