@@ -67,7 +67,8 @@ def test_of_two_at_one_address_the_global_one_is_shown(tmp_path: Path) -> None:
     source = """
     static int __attribute__((used)) a_local = 1;
     extern int b_weak __attribute__((weak, alias("a_local")));
-    extern int z_shared __attribute__((alias("a_local"))), y_shared __attribute__((alias("a_local")));
+    extern int z_shared __attribute__((alias("a_local")));
+    extern int y_shared __attribute__((alias("a_local")));
     int main(void) { return 0; }
     """
     (tmp_path / "a.c").write_text(source)

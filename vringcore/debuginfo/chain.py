@@ -13,6 +13,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.damage import DAMAGE
 from vringcore.debuginfo.leb import uleb
 from vringcore.debuginfo.units import DWARF64, UnitHeader
 from vringcore.errors import DwarfError, VringcoreError
@@ -123,7 +124,7 @@ class UnitChain:
                 try:
                     unit = self._dwarf.unit(number)
                     name = unit.name
-                except VringcoreError:
+                except (VringcoreError, *DAMAGE):
                     name = ""
                 else:
                     guess = guess or _Guess.of(unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import toplevel as top
+from vringcore.debuginfo.damage import DAMAGE, damaged
 from vringcore.debuginfo.toplevel import TopLevel
 from vringcore.errors import VringcoreError
 
@@ -32,6 +33,9 @@ class UnitIndex:
                 level = TopLevel(unit, top.EVERYTHING)
             except VringcoreError as error:
                 self.refused.append(str(error))
+                continue
+            except DAMAGE as error:
+                self.refused.append(str(damaged(error)))
                 continue
             self._add(number, level)
 

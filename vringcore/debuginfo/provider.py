@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import wraps
-from struct import error as struct_error
 from threading import RLock
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
+from vringcore.debuginfo.damage import ours
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_alternate_file
 from vringcore.debuginfo.symbols import SymbolTable
@@ -16,30 +15,10 @@ from vringcore.layout.provider import NotSearched
 from vringcore.layout.types import Code, Variable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.search import Search
-    from vringcore.layout.types import Symbol
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _ours(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn what damaged input makes the readers raise into DwarfError."""
-
-    @wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except (IndexError, struct_error, RecursionError, OverflowError, MemoryError) as error:
-            raise DwarfError(
-                "damaged debug information", seen=f"{type(error).__name__}: {error}"
-            ) from error
-
-    return guarded
+    from vringcore.layout.types import Symbol, Type
 
 
 class DebugInfo:
@@ -55,19 +34,19 @@ class DebugInfo:
         self._search: Search | None = None
         self._tables: list[SymbolTable] | None = None
 
-    @_ours
+    @ours
     def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:
         """Return a type's definition; see :class:`~vringcore.layout.provider.Provider`."""
         with self._lock:
-            found = self._dwarf().definition(key, units)
+            found = self.search().definition(key, units)
             return None if found is None else Typed(*found)
 
-    @_ours
+    @ours
     def variable(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
         """Return a variable, its address from the symbols where the debug information lacks it."""
         with self._lock:
             try:
-                search = self._dwarf()
+                search = self.search()
             except NotSearched:
                 symbol = self._only_symbol(name, function)
                 return Variable(
@@ -101,24 +80,45 @@ class DebugInfo:
                 thread_local=thread_local,
             )
 
-    @_ours
+    @ours
     def function(self, name: str, units: tuple[str, ...]) -> Code | None:
         """Return a function that has code of its own."""
         with self._lock:
-            found = self._dwarf().function(name, units)
+            found = self.search().function(name, units)
             if found is None:
                 return None
             code, unit = found
             return Code(name, code.address, code.size, code.type, unit, code.external)
 
-    @_ours
+    @ours
+    def enumerator(self, name: str) -> Type | None:
+        """Return the enumeration that has an enumerator."""
+        with self._lock:
+            return self.search().enumerator(name)
+
+    @ours
+    def files_with(self, name: str, function: str) -> list[str]:
+        """Return the files that have a variable or function of a name."""
+        with self._lock:
+            return self.search().files_with(name, function)
+
+    @ours
+    def names(self, kind: str) -> list[str]:
+        """Return every name of a kind."""
+        from vringcore.debuginfo.toplevel import FUNCTION, KINDS, VARIABLE
+
+        kinds = {**KINDS, "variable": VARIABLE, "function": FUNCTION}
+        with self._lock:
+            return self.search().names(kinds[kind])
+
+    @ours
     def symbol(self, name: str) -> Symbol | None:
         """Return an ELF symbol by name."""
         with self._lock:
             tables = self._symbols()
             return next((s for t in tables if (s := t.find(name)) is not None), None)
 
-    @_ours
+    @ours
     def symbol_at(self, address: int) -> Symbol | None:
         """Return the ELF symbol around a link-time address."""
         with self._lock:
@@ -140,7 +140,11 @@ class DebugInfo:
             elf = self._opened[path] = ElfFile.open(path)
         return elf
 
-    def _dwarf(self) -> Search:
+    def search(self) -> Search:
+        """Return the look-ups in the debug information, opened when first asked for.
+
+        :raises NotSearched: if there is none
+        """
         if self._search is None:
             try:
                 path = self._files.debug_file()

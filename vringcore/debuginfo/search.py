@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo import toplevel as top
+from vringcore.debuginfo.damage import DAMAGE, ours
 from vringcore.debuginfo.index import UnitIndex
 from vringcore.debuginfo.typereader import TypeReader
 from vringcore.debuginfo.units import Entry
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.debuginfo.units import Unit
     from vringcore.debuginfo.variables import FoundFunction, FoundVariable
-    from vringcore.layout.types import Definition
+    from vringcore.layout.types import Definition, Type
 
 MAX_IMPORTS = 1 << 14
 MAX_TYPEDEFS = 8
@@ -95,6 +96,7 @@ class Search:
         return name
 
     @property
+    @ours
     def index(self) -> UnitIndex:
         """All names of all units; made once, in some tenths of a second for a QEMU."""
         if self._index is None:
@@ -159,7 +161,7 @@ class Search:
                 # Incomplete types are named by typedefs in every unit that sees the header.
                 if self._types.definition(unit, offset) != definition:
                     return unit.name or unit.where(offset)
-            except DwarfError:
+            except (DwarfError, *DAMAGE):
                 return unit.name or unit.where(offset)
         return ""
 
@@ -269,6 +271,31 @@ class Search:
             variable = read_variable(self._types, entry)
             if variable is not None:
                 yield variable
+
+    def files_with(self, name: str, function: str) -> list[str]:
+        """Return the files that have a variable, or without ``function`` a function, of a name."""
+        files = {f.unit for f in self._everywhere(name, function)}
+        if not function:
+            raw = name.encode("utf-8", "surrogateescape")
+            places = self.index.places(top.FUNCTION, raw)
+            files |= {self._dwarf.unit(number, keep=False).name for number in places}
+        return sorted(files)
+
+    def names(self, kind: int) -> list[str]:
+        """Return every name of a kind, of :mod:`.toplevel`'s, that any unit defines."""
+        index = self.index
+        found = index.type_names(kind) if kind in top.KINDS.values() else index.names(kind)
+        return [name.decode("utf-8", "backslashreplace") for name in found]
+
+    def enumerator(self, name: str) -> Type | None:
+        """Return the enumeration that has an enumerator, None if none at file scope has.
+
+        :raises DwarfError: if debug information on the way cannot be read
+        """
+        from vringcore.debuginfo.enumerators import find_enumerator
+
+        raw = name.encode("utf-8", "surrogateescape")
+        return find_enumerator(self._dwarf, self._types, raw)
 
     # Functions
 
