@@ -4,7 +4,8 @@
     ├── UsageError                 the question was wrong (exit 2)
     │   ├── NoSuchDeviceError
     │   ├── AmbiguousDeviceError
-    │   └── NoSuchQueueError
+    │   ├── NoSuchQueueError
+    │   └── ExpressionError        a C expression that cannot be understood
     ├── FileError                  a file could not be opened or read
     ├── CoreFormatError            the file is no core, or its headers are damaged (exit 3)
     │   └── NotQemuError           a core of a program that has no virtio devices
@@ -99,6 +100,41 @@ class NoSuchQueueError(UsageError):
     """The device has no queue of that index."""
 
     code = "no-such-queue"
+
+
+class ExpressionError(UsageError):
+    """A C expression that cannot be read, or that means nothing in this program.
+
+    :ivar expression: the expression, "" until it is known
+    :ivar position: where in it the fault lies, in characters from 0; -1 until that is known
+    """
+
+    code = "expression"
+
+    def __init__(
+        self, doing: str, *, position: int = -1, seen: str = "", expected: str = "", hint: str = ""
+    ) -> None:
+        self.expression = ""
+        self.position = position
+        super().__init__(doing, seen=seen, expected=expected, hint=hint)
+
+    def located(self, expression: str, position: int) -> ExpressionError:
+        """Say where the fault lies, unless that is known already; return the error itself."""
+        if not self.expression:
+            self.expression = expression
+            self.position = position if self.position < 0 else self.position
+            shown = f" of `{expression}`" if len(expression) <= 100 else ""
+            self.where = f"character {self.position + 1}{shown}"
+            self.args = (self._message(),)
+        return self
+
+    @property
+    def pointed(self) -> str:
+        """The expression, and below it a caret under the fault; both cut to 78 columns."""
+        start = max(0, self.position - 60)
+        shown = self.expression[start : start + 78]
+        shown = "".join(c if c.isprintable() else " " for c in shown)
+        return shown + "\n" + " " * (self.position - start) + "^"
 
 
 class FileError(VringcoreError):

@@ -53,8 +53,8 @@ def units_naming(dwarf: Dwarf, name: bytes) -> Iterator[int]:
         return
     # The name itself, where a unit holds short names in place, or where a table has it.
     patterns = [name + b"\0"]
-    for place in dwarf.strings.places(name):
-        patterns.append(place.to_bytes(4, dwarf.byteorder))  # Also half of one of 64-bit DWARF.
+    # The low half is enough of a place in 64-bit DWARF.
+    patterns += [place.to_bytes(4, dwarf.byteorder) for place in dwarf.strings.places(name)]
     last = -1
     for place in _places(dwarf, patterns):
         number = dwarf.chain.number_at(place)

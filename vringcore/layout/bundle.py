@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from vringcore.errors import LayoutError
-from vringcore.layout.types import Code, Definition, Symbol, Variable
+from vringcore.layout.types import Code, Definition, Symbol, Type, Variable
 
 SCHEMA = "vringcore/layout/1"
 MAX_SIZE = 256 << 20
@@ -30,6 +30,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
 
     ``types`` are kept as they came until they are asked for: a core's questions need few of them.
     ``symbols_at`` answers look-ups by address (hexadecimal); None: no symbol is there.
+    ``enumerators`` tell in which enumeration each is.
     ``facts`` are words about the build that are the same in every core of it, such as QEMU's
     version.
     ``wanted`` are the digests of the lists that were looked up as a whole.
@@ -45,6 +46,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
     types: dict[str, msgspec.Raw] = {}
     variables: dict[str, Variable] = {}
     functions: dict[str, Code] = {}
+    enumerators: dict[str, Type] = {}
     symbols: dict[str, Symbol] = {}
     symbols_at: dict[str, Symbol | None] = {}
     searched_absent: list[str] = []

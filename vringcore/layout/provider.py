@@ -14,7 +14,7 @@ from vringcore.errors import LayoutMissingError, VringcoreError
 from vringcore.layout import access
 from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
 from vringcore.layout.cache import LayoutCache
-from vringcore.layout.types import Named, Record
+from vringcore.layout.types import Enum, Named, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,6 +48,18 @@ class Provider(Protocol):
 
     def function(self, name: str, units: tuple[str, ...]) -> Code | None:
         """Return a function that has code of its own."""
+        ...
+
+    def enumerator(self, name: str) -> Type | None:
+        """Return the enumeration that has an enumerator."""
+        ...
+
+    def files_with(self, name: str, function: str) -> list[str]:
+        """Return the files that have a variable (of a function), or a function, of a name."""
+        ...
+
+    def names(self, kind: str) -> list[str]:
+        """Return every name of a kind: ``struct`` and so on, ``variable``, ``function``."""
         ...
 
     def symbol(self, name: str) -> Symbol | None:
@@ -138,7 +150,7 @@ class Layouts:
         """
         found = self.find_definition(key, units)
         if found is None:
-            raise self._missing(key)
+            raise self.missing(key)
         return found
 
     def unit_of(self, key: str) -> str:
@@ -214,7 +226,7 @@ class Layouts:
         """
         found = self.find_variable(name, unit, function)
         if found is None:
-            raise self._missing("variable " + "::".join(p for p in (unit, function, name) if p))
+            raise self.missing("variable " + "::".join(p for p in (unit, function, name) if p))
         return found
 
     def find_function(self, name: str, unit: str = "") -> Code | None:
@@ -224,6 +236,31 @@ class Layouts:
         return self._look(
             self._bundle.functions, key, "function ", lambda p: p.function(name, units)
         )
+
+    def find_enumerator(self, name: str) -> tuple[Type, int] | None:
+        """Return the type and value of an enumerator, None if no enumeration has it."""
+        known = self._bundle.enumerators
+        type_ = self._look(known, name, "enumerator ", lambda p: p.enumerator(name))
+        enum = None if type_ is None else self.resolve(type_)
+        if type_ is None or not isinstance(enum, Enum) or name not in enum.enumerators:
+            return None
+        return type_, enum.enumerators[name]
+
+    # What to tell who asked in vain
+
+    def is_absent(self, key: str) -> bool:
+        """Tell whether it is certain that the build lacks what a key names (``variable x``)."""
+        return key in self._absent
+
+    def files_with(self, name: str, function: str = "") -> list[str]:
+        """Return the files that have a variable or function of a name, as far as can be told."""
+        found, _ = self._ask(f"files with {name}", lambda p: p.files_with(name, function))
+        return found or []
+
+    def names(self, kind: str) -> list[str]:
+        """Return every name of a kind (``struct``, ``variable``), as far as can be told."""
+        found, _ = self._ask(f"names of every {kind}", lambda p: p.names(kind))
+        return found or []
 
     # ELF symbols
 
@@ -338,7 +375,8 @@ class Layouts:
         if len(self.log) < MAX_LOG:
             self.log.append(text)
 
-    def _missing(self, key: str) -> LayoutMissingError:
+    def missing(self, key: str) -> LayoutMissingError:
+        """Return the error for what nothing knows of; it tells what was tried."""
         tried = [line for line in self.log if line.startswith((key + ":", "bundle:"))]
         providers = ", ".join(p.name for p in self._providers) or "no debug information at hand"
         return LayoutMissingError(

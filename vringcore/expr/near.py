@@ -1,0 +1,29 @@
+"""Names that may have been meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_SHOWN = 4
+MAX_COMPARED = 50_000
+
+
+def hint_of(name: str, names: Iterable[str]) -> str:
+    """Return a sentence with the names most like one, "" if none is."""
+    found = near(name, names)
+    return "there is " + ", ".join(found) if found else ""
+
+
+def near(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names most like one, the best first."""
+    from difflib import get_close_matches
+
+    size = len(name)
+    # Names much longer or shorter cannot be close, and comparing costs.
+    close = {n for n in names if abs(len(n) - size) <= max(2, size // 3)}
+    folded = [n for n in close if n.lower() == name.lower()]
+    matched = get_close_matches(name, sorted(close)[:MAX_COMPARED], MAX_SHOWN, 0.7)
+    return list(dict.fromkeys([*folded, *matched]))[:MAX_SHOWN]
