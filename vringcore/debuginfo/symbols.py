@@ -32,6 +32,9 @@ _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
 
+_MAX_TAILS = 32
+"""Longer names with a name at their end that are looked at to prove that nothing is called so."""
+
 
 class SymbolTable:
     """``.symtab`` of a file, or ``.dynsym`` where that is all there is.
@@ -110,11 +113,17 @@ class SymbolTable:
         variable, if the table is complete.
         """
         strings, wanted = self._strings, name.encode("utf-8", "surrogateescape")
+        doubtful = 0
         at = strings.find(wanted)
         while at >= 0:
             end = at + len(wanted)
-            if strings[end : end + 1] in _ENDS and strings[max(0, at - 1) : at] in _ENDS:
-                return True
+            if strings[end : end + 1] in _ENDS:
+                if strings[max(0, at - 1) : at] in _ENDS:
+                    return True
+                # Linkers let a name be the tail of a longer one: `big` lies in `too_big`.
+                doubtful += 1
+                if doubtful > _MAX_TAILS or next(self._at_name(at), None) is not None:
+                    return True
             at = strings.find(wanted, at + 1)
         return False
 
