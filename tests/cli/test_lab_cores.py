@@ -21,6 +21,9 @@ VERBS = ("devices", "queues", "requests")
 CORES = [core for core in iter_cores() if core.case.manifest["expected"].get("devices")]
 NO_CORE = [pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2`"))]
 
+ONE_OF_EACH_BUILD = list({core.case.version: core for core in CORES}.values())
+"""Where the build decides, not the incident."""
+
 STANDARD_LIBRARY_KEPT_OUT = {"json", "dataclasses", "tempfile", "subprocess", "shutil", "asyncio"}
 LIBRARIES_KEPT_OUT = {"rich", "lief", "elftools", "construct", "zstandard", "lz4", "jinja2"}
 
@@ -92,6 +95,9 @@ def test_the_table_has_the_numbers_of_the_document(core: CoreCase) -> None:
             assert shown[name] == str(queue[name])
 
 
+@pytest.mark.parametrize(
+    "core", ONE_OF_EACH_BUILD or NO_CORE, ids=lambda core: core.name if core else "none"
+)
 def test_a_warm_run_imports_only_what_it_needs(core: CoreCase, tmp_path: Path) -> None:
     code = (
         "import sys; from vringcore.cli.main import main;"

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,23 +116,34 @@ def test_a_bundle_that_is_missing_is_told() -> None:
     assert "/nonexistent/bundle.json" in run.stderr
 
 
+class Made(dict[str, Path]):
+    """Files made from programs when first asked for: ``made[executable]``."""
+
+    def __init__(self, make: Callable[[str], Path]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, executable: str) -> Path:
+        self[executable] = made = self._make(executable)
+        return made
+
+
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A bundle of every program of the lab."""
-    made = {}
-    for executable in EXECUTABLES:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A bundle of each program of the lab."""
+
+    def make(executable: str) -> Path:
         path = tmp_path_factory.mktemp("bundles") / "qemu.json"
         run = vringcore("layout", "build", executable, "-o", str(path))
         assert (run.returncode, run.stderr) == (0, "")
-        made[executable] = path
-    return made
+        return path
+
+    return Made(make)
 
 
 @pytest.mark.lab
 @pytest.mark.parametrize("executable", EXECUTABLES or NONE)
-def test_a_bundle_is_valid_and_true_of_its_program(
-    executable: str, bundles: dict[str, Path]
-) -> None:
+def test_a_bundle_is_valid_and_true_of_its_program(executable: str, bundles: Made) -> None:
     path = bundles[executable]
     schema = json.loads((ROOT / "schemas" / "layout-1.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(json.loads(path.read_text()))
@@ -149,9 +161,7 @@ def test_a_bundle_is_valid_and_true_of_its_program(
 
 @pytest.mark.lab
 @pytest.mark.parametrize("executable", EXECUTABLES or NONE)
-def test_a_wrong_bundle_is_noticed(
-    executable: str, bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_wrong_bundle_is_noticed(executable: str, bundles: Made, tmp_path: Path) -> None:
     bundle = json.loads(bundles[executable].read_text())
     members = bundle["types"]["struct VirtQueue"]["definition"]["members"]
     members[1]["offset"] += 8
@@ -175,20 +185,21 @@ def without_symbols(value: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def stripped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every program of the lab as a distribution ships it: the same build-id, no debug info."""
-    made = {}
-    for executable in EXECUTABLES:
+def stripped(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Each program of the lab as a distribution ships it: the same build-id, no debug info."""
+
+    def make(executable: str) -> Path:
         path = tmp_path_factory.mktemp("stripped") / Path(executable).name
         subprocess.run(["strip", "--strip-all", "-o", str(path), executable], check=True)
-        made[executable] = path
-    return made
+        return path
+
+    return Made(make)
 
 
 @pytest.mark.lab
 @pytest.mark.parametrize("core", CORES or NONE, ids=lambda core: core.name if core else "none")
 def test_a_bundle_answers_what_debug_information_answers(
-    core: CoreCase, bundles: dict[str, Path], stripped: dict[str, Path]
+    core: CoreCase, bundles: Made, stripped: Made
 ) -> None:
     executable = str(core.case.executable)
     site = ["--layout", str(bundles[executable]), "-e", str(stripped[executable]), "--no-cache"]
@@ -208,7 +219,7 @@ def test_a_bundle_answers_what_debug_information_answers(
 @pytest.mark.lab
 @pytest.mark.parametrize("core", CORES[:1] or NONE, ids=lambda core: core.name if core else "none")
 def test_core_and_bundle_alone_still_show_the_queues(
-    core: CoreCase, bundles: dict[str, Path], tmp_path: Path
+    core: CoreCase, bundles: Made, tmp_path: Path
 ) -> None:
     """The sysroot is empty, so no binary is found: only its strings are lost, and said to be."""
     executable = str(core.case.executable)
