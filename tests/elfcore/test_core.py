@@ -286,3 +286,15 @@ def test_notes_lost_at_the_end_of_the_file_leave_the_memory(tmp_path: Path) -> N
     (problem,) = core.problems
     assert "cut inside its notes" in str(problem)
     assert problem.expected == "300 more"
+
+
+def test_a_core_without_its_last_byte_is_truncated_even_if_no_memory_is_lost(
+    tmp_path: Path,
+) -> None:
+    builder = process()
+    builder.section_headers = 3
+    image = builder.build()
+    path = tmp_path / "core"
+    for size, truncated in ((len(image), False), (len(image) - 1, True), (len(image) - 192, True)):
+        path.write_bytes(image[:size])
+        assert open_elf_core(str(path)).truncated is truncated

@@ -82,7 +82,7 @@ class ElfCore:
         self.memory = SegmentSpace(source, map(_segment, loads), name="the process's memory")
         segments = _note_segments(source, headers)
         notes = parse_notes(segments, self.header, self.machine, self.path)
-        self.truncated = any(
+        self.truncated = _sections_end(self.header) > source.size or any(
             p.filesz and p.offset + p.filesz > source.size
             for p in headers
             if p.type in (PT_LOAD, PT_NOTE)
@@ -299,6 +299,11 @@ def _check_whole(source: FileSource, header: ElfHeader, headers: list[ProgramHea
             expected=f"{header.phnum} from offset {header.phoff:#x} on",
             hint="copy the core again",
         )
+
+
+def _sections_end(header: ElfHeader) -> int:
+    """Return where the section headers end, which gdb writes last; 0 if there are none."""
+    return header.shoff and header.shoff + header.shnum * header.shentsize
 
 
 def _check_memory_left(source: FileSource, loads: list[ProgramHeader]) -> None:
