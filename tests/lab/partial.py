@@ -1,0 +1,129 @@
+"""Compares a partial answer with the whole one: what is there must be right, the rest Absent."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from vringcore.model.values import encode
+
+KEYS = {
+    "devices": "address",
+    "queues": "index",
+    "in_flight": "head",
+    "disks": "unit",
+    "modules": "path",
+    "chains": "head",
+}
+"""Lists of things that can be missing one by one, and what each is known by."""
+
+ABOUT_THE_READING = {"limits", "complete", "guest_ram", "size", "path", "file", "chain_end", "end"}
+"""What says how far the reading went."""
+
+WAYS = {"qdev-tree", "vm-state-handlers", "qom-tree"}
+
+NOT_KNOWN = {
+    "kind": "unknown",
+    "transport": "unknown",
+    "ring_owner": "unknown",
+    "ring_state": "unreadable",
+}
+"""Words that say of themselves that the answer is not known."""
+
+
+def plain(document: msgspec.Struct) -> Any:
+    """Return a document as its JSON says it."""
+    return json.loads(encode(document))
+
+
+def wrong(part: Any, whole: Any, path: str = "") -> list[str]:
+    """Return a line for every value of a partial document that is not what the whole one has."""
+    name = path.rpartition(".")[2]
+    if name in ABOUT_THE_READING or is_absent(part):
+        return []
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return _wrong_object(part, whole, path)
+    if isinstance(part, list) and isinstance(whole, list):
+        return _wrong_list(part, whole, path, name)
+    return [] if part == whole or _may_differ(name, part, whole) else [_line(path, part, whole)]
+
+
+def absences(document: Any, path: str = "") -> dict[str, Any]:
+    """Return every Absent of a document by its path."""
+    if is_absent(document):
+        return {path: document}
+    found: dict[str, Any] = {}
+    if isinstance(document, dict):
+        for key, value in document.items():
+            found.update(absences(value, f"{path}.{key}"))
+    elif isinstance(document, list):
+        for index, value in enumerate(document):
+            found.update(absences(value, f"{path}[{index}]"))
+    return found
+
+
+def is_absent(value: Any) -> bool:
+    """Tell whether a JSON value stands for an Absent."""
+    return isinstance(value, dict) and "absent" in value
+
+
+def _may_differ(name: str, part: Any, whole: Any) -> bool:
+    """Tell whether a value is right as far as it goes, though not the whole one's."""
+    if name == "unidentified":  # what was not found in part may be found in whole
+        return isinstance(part, int) and isinstance(whole, int) and part >= whole
+    if name == "summary":
+        return set(re.findall(r"\d+", part)) <= set(re.findall(r"\d+", whole))
+    if name == "role":  # which of several, or what the last is for, follows from their number
+        return bool(whole.startswith(part) or part.startswith("queue "))
+    return bool(part == NOT_KNOWN.get(name, NotImplemented))
+
+
+def _wrong_object(part: dict[str, Any], whole: dict[str, Any], path: str) -> list[str]:
+    lines = [f"{path}.{key}: {part[key]!r}, not there in whole" for key in part.keys() - whole]
+    common = part.keys() & whole.keys()
+    if re.search(r"\.devices\[\w+\]$", path):
+        common -= {"index"}  # its place among those that were found
+    if part.get("exact") is False:
+        # A lower bound of an age: the less is known, the lower it is.
+        common -= {"nanoseconds", "exact"}
+        if part["nanoseconds"] > whole["nanoseconds"]:
+            lines.append(_line(path, part, whole))
+    for key in common:
+        lines += wrong(part[key], whole[key], f"{path}.{key}")
+    descriptors = part.get("descriptors")
+    if isinstance(descriptors, list) and len(descriptors) < len(whole["descriptors"]):
+        end = part.get("chain_end", part.get("end"))
+        if end == "complete":
+            lines.append(f"{path}: a chain that is cut and says complete")
+    return lines
+
+
+def _wrong_list(part: list[Any], whole: list[Any], path: str, name: str) -> list[str]:
+    if name == "found_by":
+        return [] if set(part) <= WAYS else [_line(path, part, whole)]
+    if name == "waits_in":
+        return [_line(path, each, whole) for each in part if each not in whole]
+    if name in KEYS:
+        key = KEYS[name]
+        by_key = {json.dumps(each[key]): each for each in whole}
+        lines = []
+        for each in part:
+            known = by_key.get(json.dumps(each[key]))
+            where = f"{path}[{each[key]}]"
+            lines += wrong(each, known, where) if known else [f"{where}: not in whole"]
+        return lines
+    if len(part) != len(whole) and (name != "descriptors" or len(part) > len(whole)):
+        return [f"{path}: {len(part)} elements, in whole {len(whole)}"]
+    lines = []
+    for index, (mine, its) in enumerate(zip(part, whole, strict=False)):
+        lines += wrong(mine, its, f"{path}[{index}]")
+    return lines
+
+
+def _line(path: str, part: Any, whole: Any) -> str:
+    texts = [json.dumps(value) for value in (part, whole)]
+    mine, its = (text if len(text) < 100 else text[:97] + "..." for text in texts)
+    return f"{path}: {mine}, in whole {its}"
