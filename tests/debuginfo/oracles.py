@@ -80,5 +80,7 @@ def _member(die: Any, parser: DWARFExprParser) -> list[Any]:
         from_top = attributes["DW_AT_bit_offset"]
         if from_top >> 63 == 1:
             from_top -= 1 << 64  # clang writes eight bytes, which pyelftools takes for unsigned
-        position += 8 * attributes["DW_AT_byte_size"] - from_top - bits
+        # It counts from the most significant bit of the storage unit, which comes first or last.
+        little = die.dwarfinfo.config.little_endian
+        position += 8 * attributes["DW_AT_byte_size"] - from_top - bits if little else from_top
     return [name, position, bits]

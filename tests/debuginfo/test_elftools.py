@@ -7,7 +7,7 @@ import pytest
 from tests.debuginfo.conftest import Build
 from tests.debuginfo.oracles import elftools_records
 from tests.debuginfo.test_qemu_binary import plain
-from tests.synth.programs import MORE_FORMATS, SAME_ANSWERS, Variant
+from tests.synth.programs import MORE_FORMATS, OTHER_MACHINES, SAME_ANSWERS, Variant
 from vringcore.debuginfo.dwarf import Dwarf
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.typereader import TypeReader
@@ -15,7 +15,7 @@ from vringcore.layout.types import Record
 
 # pyelftools 0.33 cannot follow these: zstd sections, dwz's partial units at file scope.
 UNREADABLE = {"gcc-zstd", "gcc-dwz", "gcc-split-file"}
-READ = [v for v in (*SAME_ANSWERS, *MORE_FORMATS[:2]) if v.name not in UNREADABLE]
+READ = [v for v in (*SAME_ANSWERS, *MORE_FORMATS[:2], *OTHER_MACHINES) if v.name not in UNREADABLE]
 
 
 @pytest.mark.parametrize("variant", READ, ids=lambda v: v.name)

@@ -13,6 +13,7 @@ from tests.debuginfo.reading import all_keys, layouts_of, our_shape
 from tests.synth.programs import (
     LINK_TIME,
     MORE_FORMATS,
+    OTHER_MACHINES,
     SAME_ANSWERS,
     SPLIT_UNITS,
     TYPE_UNITS,
@@ -152,6 +153,24 @@ def test_functions_lie_where_nm_has_them(variant: Variant, build: Build) -> None
         assert found.address == nm(program)[name]
         assert found.size > 0
     assert layouts.find_function("no_such_function") is None
+
+
+@pytest.mark.parametrize("variant", OTHER_MACHINES, ids=named)
+def test_variables_of_other_machines_lie_where_nm_has_them(variant: Variant, build: Build) -> None:
+    program = build(variant)
+    layouts = layouts_of(program)
+    symbols = nm(program)
+    for name in VARIABLES:
+        function, _, variable = name.rpartition("::")
+        found = layouts.variable(variable, function=function)
+        assert found.address == symbols[name.replace("::", ".")]
+        assert layouts.find_symbol(name.replace("::", ".")) == layouts.symbol_at(found.address)
+    if "powerpc64" in variant.name:
+        return  # A function's symbol is its descriptor there.
+    for name in ("make_queue", "step"):
+        code = layouts.find_function(name)
+        assert code is not None
+        assert code.address == symbols[name]
 
 
 @pytest.mark.parametrize("variant", LINK_TIME, ids=named)

@@ -211,17 +211,18 @@ class Variant:
     """One way to build the program.
 
     ``steps`` run after linking; ``{exe}`` is the program, ``{debug}`` a file for its debug
-    information, ``{dir}`` the directory.
+    information, ``{dir}`` the directory. ``needs`` are tools beside the compiler and the steps'.
     """
 
     name: str
     compiler: str = "gcc"
     flags: tuple[str, ...] = ("-g",)
     steps: tuple[tuple[str, ...], ...] = ()
+    needs: tuple[str, ...] = ()
 
     def missing_tool(self) -> str:
         """Return the name of a tool that this machine lacks, "" if it has them all."""
-        tools = [self.compiler, *(step[0] for step in self.steps)]
+        tools = [self.compiler, *(step[0] for step in self.steps), *self.needs]
         return next((tool for tool in tools if find_tool(tool) is None), "")
 
 
@@ -275,6 +276,24 @@ MORE_FORMATS = (
         ("-gdwarf-5", "-fdebug-types-section", "-fno-eliminate-unused-debug-types"),
     ),
 )
+
+OTHER_MACHINES = tuple(
+    Variant(
+        f"clang-{machine}-{dwarf}",
+        "clang",
+        (
+            f"--target={machine}-linux-gnu",
+            f"-gdwarf-{dwarf}",
+            "-D__int128=long",
+            "-fuse-ld=lld",
+            *BARE,
+        ),
+        needs=("ld.lld",),
+    )
+    for machine in ("mips64", "mips", "powerpc64", "aarch64")
+    for dwarf in ("3", "5")
+)
+"""64 and 32 bits with the most significant byte first, and another machine of our own order."""
 
 LINK_TIME = (
     Variant("gcc-lto", flags=("-g", "-flto")),
