@@ -111,6 +111,28 @@ class Core:
             return document
 
     @property
+    def process(self) -> Process:
+        """The process as QEMU's structures show it: for questions that no report answers."""
+        return self._process
+
+    def print_expression(self, expression: str, *, format: str = "") -> str:  # noqa: A002
+        """Return what gdb 13 prints for a C expression, without ``$1 = ``.
+
+        :param expression: ``*current_machine``, ``/x current_machine->ram_size``
+        :param format: one of gdb's letters, such as ``x``
+        :raises ExpressionError: if it cannot be understood; the message tells where
+        :raises LayoutMissingError: if the debug information that it needs is not at hand
+        :raises MemoryFault: if memory that it needs is not in the core
+        """
+        from vringcore.expr.answer import answer
+
+        with self._lock:
+            process = self._process
+            return answer(
+                process.views, expression, format=format, symbols=process.symbols
+            ).text
+
+    @property
     def info(self) -> CoreInfo:
         """The core file itself."""
         with self._lock:

@@ -40,6 +40,7 @@ VERBS = {
     "queues": "every virtqueue: what was published, taken, and given back",
     "ring": "one queue's descriptors and rings, pointers marked",
     "requests": "the requests in flight, and where each one waits",
+    "print": "any variable or C expression, as gdb's print shows it",
     "layout": "QEMU's types in a small file, for use without debug information",
 }
 
@@ -145,6 +146,10 @@ def _module(verb: str) -> ModuleType:
         from vringcore.cli import requests
 
         return requests
+    if verb == "print":
+        from vringcore.cli import print as print_verb
+
+        return print_verb
     from vringcore.cli import layout
 
     return layout

@@ -22,6 +22,15 @@ def write_json(document: Any) -> None:
     _write(encode(document) + b"\n")
 
 
+def write_text(text: str) -> None:
+    """Write lines of text as they are, but for what could steer a terminal."""
+    if not text.isprintable():
+        from vringcore.report.cells import clean
+
+        text = "\n".join(map(clean, text.split("\n")))
+    _write(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
 def write_page(arguments: argparse.Namespace, write: Callable[[Page], None]) -> None:
     """Write a page of text: fitted and coloured on a terminal, whole and plain elsewhere."""
     from vringcore.report.text import render

@@ -13,6 +13,7 @@ from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_name, document_schema
+from vringcore.model.value import ValueDocument
 
 DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     Bundle,
@@ -20,6 +21,7 @@ DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     LayoutCheck,
     Report,
     RingDocument,
+    ValueDocument,
 )
 """Every document that a verb prints or reads."""
 

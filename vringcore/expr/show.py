@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vringcore.expr.cvalue import CValue
     from vringcore.layout.types import Type
     from vringcore.memory.gaps import Gap
+    from vringcore.view.views import Symbols
 
 MAX_DEPTH = 20
 MAX_OBJECT_SIZE = 1 << 24
@@ -55,6 +56,7 @@ def show(
     repeats: int = 10,
     max_depth: int = MAX_DEPTH,
     utf8: bool = True,
+    symbols: Symbols | None = None,
 ) -> str:
     """Return a value as gdb's ``print`` writes it.
 
@@ -63,18 +65,23 @@ def show(
     :param repeats: equal elements or characters in a row that are still written one by one
     :param max_depth: levels of structures and arrays
     :param utf8: show text beyond ASCII as such; False escapes every byte of it
+    :param symbols: names for addresses; None takes those of the value's process
     :raises MemoryFault: if the value is a scalar that cannot be read
     :raises LayoutMissingError: if its type is not known
     :raises UsageError: if there is no such format, or it does not fit the type
     :raises CorruptDataError, LimitError: if it is too large to be shown
     """
     letter = check_format(format)
-    return _Show(value, letter, Limits(elements, repeats, utf8), max_depth).text()
+    names = value.views.symbols if symbols is None else symbols
+    return _Show(value, letter, Limits(elements, repeats, utf8), max_depth, names).text()
 
 
 class _Show:
-    def __init__(self, value: CValue, letter: str, limits: Limits, max_depth: int) -> None:
+    def __init__(
+        self, value: CValue, letter: str, limits: Limits, max_depth: int, symbols: Symbols
+    ) -> None:
         views = value.views
+        self._symbols = symbols
         self._views = views
         self._layouts = views.layouts
         self._value = value
@@ -282,7 +289,7 @@ class _Show:
         return text + error
 
     def _symbol(self, address: int) -> str:
-        found = self._views.symbols.lookup(address) if address else None
+        found = self._symbols.lookup(address) if address else None
         if found is None:
             return ""
         name, offset = found

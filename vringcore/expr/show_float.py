@@ -26,7 +26,7 @@ def format_of(name: str, size: int, machine: str) -> Format | None:
     :param name: of the base type, which tells x86's two formats of sixteen bytes apart
     """
     if size in (10, 12, 16):
-        x86 = machine in ("x86-64", "i386") and "128" not in name
+        x86 = machine in ("x86-64", "x86", "i386") and "128" not in name
         return _X87 if x86 else _QUAD if size == 16 else None
     return {2: _HALF, 4: _SINGLE, 8: _DOUBLE}.get(size)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vringcore.options import Options
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.flat_space import GuestSpace
+    from vringcore.qemu.libraries import ProcessSymbols
 
 QEMU_VARIABLES = ("main_system_bus", "vm_change_state_head")
 """What only a program with virtio devices has; qemu-img and qemu-storage-daemon do not."""
@@ -46,6 +47,7 @@ class Process:
         self.files = files
         self.store = store
         self._deep = options.deep
+        self._debug_dirs, self._sysroot = options.debug_dirs, options.sysroot
         self.limits = [Limitation("a part of the core is damaged", str(p)) for p in core.problems]
         if core.truncated:
             self.limits.append(
@@ -86,6 +88,13 @@ class Process:
         assert isinstance(symbols, ModuleSymbols)
         start, end = self.files.extent
         symbols.add(start, end, self.files.bias, self.views.layouts)
+
+    @cached_property
+    def symbols(self) -> ProcessSymbols:
+        """Names for addresses in the program and in its shared libraries."""
+        from vringcore.qemu.libraries import ProcessSymbols
+
+        return ProcessSymbols(self, debug_dirs=self._debug_dirs, sysroot=self._sysroot)
 
     @cached_property
     def guest_memory(self) -> GuestSpace:
@@ -158,6 +167,8 @@ class Process:
     def close(self) -> None:
         """Write what was learned about the build to the cache, and close every file."""
         self.store.save()
+        if "symbols" in self.__dict__:
+            self.symbols.close()
         self.files.close()
         self.core.close()
 
