@@ -10,7 +10,7 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError
+from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError, UsageError
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
     from vringcore.qemu.process import Process
 
-ALL_PARTS = frozenset({"devices", "fields", "queues", "guest", "requests"})
+ALL_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
 """What a report can hold: the devices, whole C structures, the queues, requests in flight."""
 
 
@@ -66,11 +66,20 @@ class Core:
     def report(self, parts: Iterable[str] = ALL_PARTS, *, device: str | None = None) -> Report:
         """Return the document that the verbs print as JSON.
 
-        :param parts: of ``devices``, ``fields`` (whole C structures), ``queues``, ``requests``
+        :param parts: of ``devices``, ``device-fields`` (each VirtIODevice whole), ``queues``,
+            ``queue-fields`` (each VirtQueue whole), ``requests``
         :param device: only this device, named as in :meth:`find_device`
+        :raises UsageError: if there is no such part
+        :raises NoSuchDeviceError, AmbiguousDeviceError: if ``device`` does not name one device
         """
         with self._lock:
             wanted = frozenset(parts)
+            if not wanted <= ALL_PARTS:
+                raise UsageError(
+                    "a report has no such part",
+                    seen=", ".join(sorted(wanted - ALL_PARTS)),
+                    expected="any of " + ", ".join(sorted(ALL_PARTS)),
+                )
             survey = self._asked()
             limits = len(survey.limits)
             only = None

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     parts = {"devices", "queues"}
     if arguments.json or arguments.verbose:
-        parts.add("fields")
+        parts.add("device-fields")
     with options.open_core(arguments) as core:
         report = select(core, parts, arguments.device, None)
     if arguments.json:

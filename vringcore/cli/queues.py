@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     from vringcore.cli.output import write_json, write_page
     from vringcore.cli.selection import exit_code, select
 
-    parts = {"devices", "queues", "guest"}
+    parts = {"devices", "queues"}
     if arguments.json or arguments.verbose:
-        parts.add("fields")
+        parts.add("queue-fields")
     with options.open_core(arguments) as core:
         report = select(core, parts, arguments.device, arguments.queue)
     if arguments.json:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vringcore.cli.output import write_json, write_page
     from vringcore.cli.selection import exit_code, select
 
-    parts = {"devices", "queues", "guest", "requests"}
+    parts = {"devices", "queues", "requests"}
     with options.open_core(arguments) as core:
         report = select(core, parts, arguments.device, arguments.queue)
     if arguments.json:

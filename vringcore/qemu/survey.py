@@ -45,7 +45,7 @@ class Survey:
         """
         models = []
         for index in range(len(self.devices.raw)) if only is None else (only,):
-            model = self.devices.model(index, fields="fields" in parts)
+            model = self.devices.model(index, fields="device-fields" in parts)
             if "queues" in parts or "requests" in parts:
                 model = msgspec.structs.replace(model, queues=self.queues(index, parts))
             models.append(model)
@@ -78,7 +78,7 @@ class Survey:
                 hint="`vringcore queues` lists them",
             )
         in_flight = self._in_flight(raw)[queue_index]
-        queue = self._queue(raw, found, frozenset({"guest", "fields"}), in_flight)
+        queue = self._queue(raw, found, frozenset({"queue-fields"}), in_flight)
         state = found.place.state
         if queue.ring == "packed" or state != "ready":
             why = Absent("packed-ring", None, "packed rings are not decoded yet")
@@ -108,7 +108,7 @@ class Survey:
             device_id=raw.device_id,
             features=features,
             total=raw.queue_count,
-            fields="fields" in parts,
+            fields="queue-fields" in parts,
         )
         identified = None if in_flight is None else len(in_flight)
         guest: SplitGuest | PackedGuest | Absent
