@@ -16,6 +16,7 @@ from vringcore.expr.places import decay, moved
 from vringcore.expr.scalars import (
     address_in,
     base,
+    below_typedefs,
     float_of,
     integer_of,
     is_float,
@@ -23,6 +24,7 @@ from vringcore.expr.scalars import (
     is_signed,
     make_float,
     make_integer,
+    nearest_float,
     number_of,
 )
 from vringcore.layout.types import Base, Pointer
@@ -124,7 +126,7 @@ def _promoted(value: CValue) -> Type:
     """Return the type after integer promotion: int for what is smaller."""
     if value.views.layouts.size_of(value.type) < 4:
         return base(value.views.layouts, "int")
-    return value.type
+    return below_typedefs(value.views.layouts, value.type)
 
 
 def _common(left: CValue, right: CValue) -> Base:
@@ -176,9 +178,8 @@ def _divide(symbol: str, first: int, second: int) -> int:
 
 
 def _shift(symbol: str, left: CValue, right: CValue) -> CValue:
-    promoted = left.views.layouts.resolve(_promoted(left))
-    size = left.views.layouts.size_of(promoted)
-    type_ = _integer_type(left.views, size, signed=is_signed(promoted))
+    type_ = _promoted(left)
+    size = left.views.layouts.size_of(type_)
     number, count = integer_of(left), integer_of(right)
     if not 0 <= count < 8 * size:
         number = -1 if symbol == ">>" and number < 0 else 0
@@ -194,11 +195,12 @@ def _shift(symbol: str, left: CValue, right: CValue) -> CValue:
 
 def _on_floats(symbol: str, left: CValue, right: CValue) -> CValue:
     views = left.views
-    first, second = float(number_of(left)), float(number_of(right))
-    if symbol in COMPARISONS:
-        return boolean(views, COMPARISONS[symbol](first, second))
     floats = [v.type for v in (left, right) if is_float(_resolved(v))]
     type_ = max(floats, key=views.layouts.size_of)
+    size = views.layouts.size_of(type_)
+    first, second = nearest_float(number_of(left), size), nearest_float(number_of(right), size)
+    if symbol in COMPARISONS:
+        return boolean(views, COMPARISONS[symbol](first, second))
     if symbol == "/":
         return make_float(views, type_, _quotient(first, second))
     if symbol not in _FLOAT:

@@ -41,7 +41,7 @@ from vringcore.expr.syntax import (
     TypeName,
     Unary,
 )
-from vringcore.layout.types import Array, Record
+from vringcore.layout.types import Array, Pointer, Record, Void
 
 if TYPE_CHECKING:
     from vringcore.layout.types import Type
@@ -158,10 +158,18 @@ class _Evaluator:
     def _unary(self, symbol: str, operand: Expression) -> CValue:
         value = self.value(operand)
         if symbol == "*":
-            return places.dereference(self._read(value))
+            return self._followed(self._read(value))
         if symbol == "&":
             return places.address_of(value)
         return unary(symbol, self._read(value))
+
+    def _followed(self, pointer: CValue) -> CValue:
+        type_ = self._layouts.resolve(pointer.type)
+        if self._typing and isinstance(type_, Pointer):
+            to = self._layouts.resolve(type_.to)
+            if isinstance(to, Void):
+                return CValue(self._views, to, data=b"")
+        return places.dereference(pointer)
 
     def _binary(self, node: Binary) -> CValue:
         symbol = node.operator
@@ -172,14 +180,20 @@ class _Evaluator:
             return places.repeated(left, self._count(node.right))
         left = self._read(left)
         if symbol in ("&&", "||"):
-            answer = truth(left)
-            if answer == (symbol == "&&"):
-                answer = truth(self._read(self.value(node.right)))
-            return boolean(self._views, answer)
+            return self._logical(symbol, truth(left), node.right)
         right = self._read(self.value(node.right))
         if self._typing and symbol in ("/", "%"):
             symbol = "+"  # Of the same type, and cannot fail.
         return binary(symbol, left, right)
+
+    def _logical(self, symbol: str, answer: bool, right: Expression) -> CValue:
+        """Go on with ``&&`` or ``||``; an operand that does not matter must still make sense."""
+        matters = answer == (symbol == "&&")
+        outer = self._typing
+        self._typing = outer or not matters
+        second = truth(self._read(self.value(right)))
+        self._typing = outer
+        return boolean(self._views, second if matters else answer)
 
     def _cast(self, written: TypeName, operand: Expression) -> CValue:
         type_ = self.type(written)

@@ -8,7 +8,7 @@ from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, ExpressionError
 from vringcore.expr.cvalue import CValue
 from vringcore.expr.scalars import address_in, base, is_integral, make_integer
-from vringcore.layout.types import Array, Function, Pointer, Record, Void
+from vringcore.layout.types import Array, Base, Function, Pointer, Record, Void
 
 if TYPE_CHECKING:
     from vringcore.layout.access import Place
@@ -67,7 +67,7 @@ def dereference(value: CValue) -> CValue:
                 "what a void * points to has no type", hint="cast it: *(type *) pointer"
             )
         return at(value.views, type_.to, address_in(value))
-    if is_integral(type_):
+    if isinstance(type_, Base) and is_integral(type_) and type_.encoding != "bool":
         return at(value.views, base(layouts, "long"), address_in(value))
     raise ExpressionError("only a pointer can be followed")
 
@@ -79,6 +79,8 @@ def address_of(value: CValue) -> CValue:
     """
     if value.address is None:
         raise ExpressionError("a computed value has no address")
+    if value.bits is not None:
+        raise ExpressionError("a bit-field has no address")
     return pointer_to(value.views, value.type, value.address)
 
 

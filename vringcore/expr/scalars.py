@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.errors import ExpressionError
 from vringcore.expr.cvalue import CValue
-from vringcore.layout.types import Base, Enum, Pointer, Type
+from vringcore.layout.types import Base, Enum, Named, Pointer, Qualified, Type, Typedef
 
 if TYPE_CHECKING:
     from vringcore.layout.provider import Layouts
@@ -37,6 +37,21 @@ def base(layouts: Layouts, name: str) -> Base:
     if kind == "char":
         return Base(name, 1, "unsigned-char" if name.startswith("unsigned") else "signed-char")
     return Base(name, sizes[kind], "unsigned" if name.startswith("unsigned") else "signed")
+
+
+def below_typedefs(layouts: Layouts, type_: Type) -> Type:
+    """Return what a type is below its typedefs, its qualifiers kept; tags stay names.
+
+    :raises LayoutMissingError: if a typedef is not known
+    """
+    layouts.resolve(type_)  # Refuses typedefs that lead back to themselves.
+    if isinstance(type_, Qualified):
+        return Qualified(type_.qualifier, below_typedefs(layouts, type_.of))
+    if isinstance(type_, Named) and type_.kind == "typedef":
+        definition = layouts.definition(type_.key)
+        assert isinstance(definition, Typedef)
+        return below_typedefs(layouts, definition.type)
+    return type_
 
 
 def is_float(type_: Type) -> bool:
@@ -110,6 +125,20 @@ def _x87(data: bytes) -> float:
     return sign * (mantissa / (1 << -power))
 
 
+def nearest_float(number: float, size: int) -> float:
+    """Return a number as a floating type of ``size`` bytes has it; floats are left alone."""
+    if not isinstance(number, int):
+        return number
+    excess = number.bit_length() - 53
+    if size < 8 and excess > 0:
+        # Rounding twice, to 53 bits and then to fewer, can go wrong; rounding to odd first cannot.
+        odd = abs(number) >> excess | (abs(number) & ((1 << excess) - 1) != 0)
+        number = (odd << excess) * (-1 if number < 0 else 1)
+    if size < 4 or size > 8:
+        return float(number)
+    return struct.unpack(_FLOATS[size], struct.pack(_FLOATS[size], float(number)))[0]  # type: ignore[no-any-return]
+
+
 def make_integer(views: Views, type_: Type, number: int) -> CValue:
     """Return a number as a value of an integral or pointer type, cut to its size as C does."""
     layouts = views.layouts
@@ -133,6 +162,7 @@ def make_float(views: Views, type_: Type, number: float) -> CValue:
         raise ExpressionError(
             "a long double cannot be computed", hint="cast it to double, which is less exact"
         )
+    number = nearest_float(number, size)
     try:
         data = struct.pack(views.layouts.byteorder + code, number)
     except OverflowError:
