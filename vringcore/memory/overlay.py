@@ -42,6 +42,9 @@ class OverlaySpace(AddressSpace[HostAddress]):
     """A core's memory with mapped files beneath. The core's own bytes always win.
 
     The files must be the ones that were mapped: the caller checks build-ids.
+
+    :ivar explain: may replace a gap by one that says more, such as that a hole in the core is the
+        guest's memory; None leaves every gap as it is
     """
 
     def __init__(self, core: SegmentSpace, pages: Iterable[FilePages]) -> None:
@@ -50,6 +53,7 @@ class OverlaySpace(AddressSpace[HostAddress]):
         self._pages: list[FilePages] = []
         self._starts: list[int] = []
         self._ranges: list[Range] | None = None
+        self.explain: Callable[[Gap], Gap] | None = None
         for page in sorted(pages, key=attrgetter("address")):
             if page.address < page.end and (not self._pages or page.address >= self._pages[-1].end):
                 self._pages.append(page)
@@ -69,6 +73,13 @@ class OverlaySpace(AddressSpace[HostAddress]):
 
         :raises AddressOverflowError: if the range leaves the address space
         """
+        for piece in self._filled_pieces(address, size):
+            if piece.gap is None or self.explain is None:
+                yield piece
+            else:
+                yield msgspec.structs.replace(piece, gap=self.explain(piece.gap))
+
+    def _filled_pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
         for piece in self._core.pieces(address, size):
             if piece.gap is None or piece.gap.kind not in _FILLABLE:
                 yield piece

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound=int)
 
-_NOT_DUMPED_HINT = (
+NOT_DUMPED_HINT = (
     "guest RAM is in a core of a QEMU started with `-machine dump-guest-core=on` (libvirt: "
     "`<memory dumpCore='on'>`), or in one by gcore after `set dump-excluded-mappings on`"
 )
@@ -215,5 +215,5 @@ def _moved(piece: Piece, by: int) -> Piece:
     if gap is not None:
         gap = msgspec.structs.replace(gap, address=gap.address + by)
         if gap.kind in (GapKind.UNMAPPED, GapKind.NOT_DUMPED):
-            gap = Gap(GapKind.NOT_DUMPED, gap.address, gap.size, _NOT_DUMPED_HINT)
+            gap = Gap(GapKind.NOT_DUMPED, gap.address, gap.size, NOT_DUMPED_HINT)
     return Piece(address, piece.size, piece.data, gap)

@@ -15,7 +15,7 @@ from vringcore.qemu import commandline, machine
 from vringcore.qemu.absence import CORRUPT
 from vringcore.qemu.block import BlockLayer
 from vringcore.qemu.files import ProgramFiles
-from vringcore.qemu.memory import guest_memory
+from vringcore.qemu.memory import RamGaps, guest_memory
 from vringcore.qemu.qom import ObjectModel
 from vringcore.qemu.structs import VARIABLES, VirtIODevice
 from vringcore.qemu.symbols import ModuleSymbols
@@ -59,9 +59,9 @@ class Process:
             )
         layouts = files.layouts(store)
         layouts.hint(VARIABLES)
-        self.views = Views(
-            core.with_files(files.mapped, files.executable), layouts, files.bias, ModuleSymbols()
-        )
+        space = core.with_files(files.mapped, files.executable)
+        self.views = Views(space, layouts, files.bias, ModuleSymbols())
+        space.explain = RamGaps(self.views)
         self._check_program()
         self._add_symbols()
         self.objects = ObjectModel(self.views)
