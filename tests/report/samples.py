@@ -203,13 +203,13 @@ NET = device(1, None, "virtio-net", (queue(0, unseen=256, role="rx0"), packed_qu
 LOST_DISK = device(2, "disk2", "virtio-blk", (lost_queue(0),))
 
 REPORT = Report(
-    TOOL,
-    CORE,
-    QEMU,
+    tool=TOOL,
+    core=CORE,
+    qemu=QEMU,
     devices=(DISK, NET, LOST_DISK),
     limits=(Limitation("guest RAM", "the core does not hold it", "set dump-guest-core=on"),),
 )
-NOTHING_ASKED = Report(TOOL, CORE, QEMU)
+NOTHING_ASKED = Report(tool=TOOL, core=CORE, qemu=QEMU)
 
 SPLIT = SplitRing(
     descriptor_address=Address(0x7F0000000000),
@@ -238,8 +238,22 @@ CHAINS = (
         "descriptor 0 was visited before",
     ),
 )
-RING = RingDocument(TOOL, "disk0", DISK.qom_path, queue(1, inuse=2), SPLIT, CHAINS)
-LOST_RING = RingDocument(TOOL, None, DISK.qom_path, lost_queue(0), LOST, ())
+RING = RingDocument(
+    tool=TOOL,
+    device_id="disk0",
+    qom_path=DISK.qom_path,
+    queue=queue(1, inuse=2),
+    split=SPLIT,
+    chains=CHAINS,
+)
+LOST_RING = RingDocument(
+    tool=TOOL,
+    device_id=None,
+    qom_path=DISK.qom_path,
+    queue=lost_queue(0),
+    split=LOST,
+    chains=(),
+)
 QUEUE_WITHOUT_COUNTS = Queue(
     **{
         **{name: getattr(queue(0), name) for name in Queue.__struct_fields__},

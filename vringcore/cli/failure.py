@@ -18,7 +18,7 @@ def report_error(error: VringcoreError, *, as_json: bool) -> int:
             error.code, str(error), error.where, error.seen, error.expected, error.hint
         )
         try:
-            write_json(ErrorDocument(detail))
+            write_json(ErrorDocument(error=detail))
         except VringcoreError as second:
             _print(second)
     return error.exit_code

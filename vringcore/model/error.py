@@ -21,8 +21,8 @@ class ErrorDetail(msgspec.Struct, frozen=True):
     hint: str
 
 
-class ErrorDocument(msgspec.Struct, frozen=True):
+class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
     """``vringcore/error/1``: why there is no other document."""
 
-    error: ErrorDetail
     schema: str = "vringcore/error/1"
+    error: ErrorDetail

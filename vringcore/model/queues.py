@@ -101,7 +101,11 @@ class UsedEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SplitRing(msgspec.Struct, frozen=True):
-    """The whole of a split ring. A part that cannot be read is Absent."""
+    """The whole of a split ring. A part that cannot be read is Absent.
+
+    The three addresses are where QEMU has the parts mapped; the driver's addresses of them are in
+    the queue's ``fields["vring"]``.
+    """
 
     descriptor_address: Hex | Absent
     avail_address: Hex | Absent

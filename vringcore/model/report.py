@@ -67,24 +67,25 @@ class Limitation(msgspec.Struct, frozen=True, omit_defaults=True):
     hint: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """``vringcore/report/1``: one core. A key that is missing was not asked for."""
 
+    schema: str = "vringcore/report/1"
     tool: Tool
     core: CoreInfo
     qemu: QemuInfo
     devices: tuple[Device, ...] | UnsetType = UNSET
     limits: tuple[Limitation, ...] = ()
-    schema: str = "vringcore/report/1"
 
 
-class RingDocument(msgspec.Struct, frozen=True):
+class RingDocument(msgspec.Struct, frozen=True, kw_only=True):
     """``vringcore/ring/1``: one queue's ring.
 
     ``chains`` are the descriptor chains of the heads the driver has published and the device has
     not taken, and of those in flight.
     """
 
+    schema: str = "vringcore/ring/1"
     tool: Tool
     device_id: str | Absent | None
     qom_path: str | Absent
@@ -92,4 +93,3 @@ class RingDocument(msgspec.Struct, frozen=True):
     split: SplitRing | Absent
     chains: tuple[Chain, ...]
     limits: tuple[Limitation, ...] = ()
-    schema: str = "vringcore/ring/1"

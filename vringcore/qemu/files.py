@@ -72,6 +72,9 @@ class ProgramFiles:
             raise CoreFormatError(
                 "the core does not tell where its executable was loaded",
                 where=self._core.path,
+                seen="a truncated core: gdb writes last what would tell"
+                if self._core.truncated
+                else "no mapping of it in the core",
                 hint="give the executable with -e PATH",
             )
         return module.load_bias
