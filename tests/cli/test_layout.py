@@ -177,13 +177,6 @@ def test_a_wrong_bundle_is_noticed(executable: str, bundles: Made, tmp_path: Pat
     assert "symbol elsewhere is not at" in run.stdout
 
 
-def without_symbols(value: Any) -> Any:
-    """Return JSON without the symbols of pointers: a bundle names functions, not objects."""
-    if isinstance(value, dict):
-        return {k: without_symbols(v) for k, v in value.items() if k not in ("symbol", "offset")}
-    return [without_symbols(item) for item in value] if isinstance(value, list) else value
-
-
 @pytest.fixture(scope="module")
 def stripped(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Each program of the lab as a distribution ships it: the same build-id, no debug info."""
@@ -208,7 +201,7 @@ def test_a_bundle_answers_what_debug_information_answers(
         alone = vringcore(verb, str(core.path), *site, "--json")
         assert (alone.returncode, alone.stderr) == (0, "")
         expected, found = json.loads(given.stdout), json.loads(alone.stdout)
-        assert without_symbols(found["devices"]) == without_symbols(expected["devices"])
+        assert found["devices"] == expected["devices"]
         assert found["qemu"] == expected["qemu"]
         assert found["limits"] == expected["limits"]
         for device, other in zip(found["devices"], expected["devices"], strict=True):
@@ -221,7 +214,7 @@ def test_a_bundle_answers_what_debug_information_answers(
 def test_core_and_bundle_alone_still_show_the_queues(
     core: CoreCase, bundles: Made, tmp_path: Path
 ) -> None:
-    """The sysroot is empty, so no binary is found: only its strings are lost, and said to be."""
+    """The sysroot is empty, so no binary is found: only its strings are lost."""
     executable = str(core.case.executable)
     site = ["--layout", str(bundles[executable]), "--sysroot", str(tmp_path), "--no-cache"]
     given = vringcore("queues", str(core.path), "-e", executable, "--json")
@@ -230,6 +223,7 @@ def test_core_and_bundle_alone_still_show_the_queues(
     for device, other in zip(
         json.loads(alone.stdout)["devices"], json.loads(given.stdout)["devices"], strict=True
     ):
-        assert without_symbols(device["queues"]) == without_symbols(other["queues"])
+        assert device["queues"] == other["queues"]
         if device["backend"] is not None:
-            assert device["backend"]["driver"]["absent"] == "file-needed"
+            # Its literal is out of reach, the name of the driver's variable is not.
+            assert device["backend"]["driver"] == other["backend"]["driver"]

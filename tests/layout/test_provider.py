@@ -14,10 +14,10 @@ from tests.synth.programs import BUILD_ID, SAME_ANSWERS, compile_program
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.errors import LayoutMissingError
-from vringcore.layout.bundle import from_json, to_json
+from vringcore.layout.bundle import Bundle, from_json, to_json
 from vringcore.layout.cache import LayoutCache
 from vringcore.layout.provider import Layouts, LayoutStore
-from vringcore.layout.types import Named, Record
+from vringcore.layout.types import Named, Record, Symbol
 from vringcore.layout.wanted import Wanted
 
 VARIANT = next(v for v in SAME_ANSWERS if v.name == "gcc-dwarf5")
@@ -101,6 +101,21 @@ def test_what_was_not_searched_is_not_absent(tmp_path: Path) -> None:
         layouts.definition("struct VirtQueue")
     assert "/nowhere: not there" in str(caught.value)
     assert BUILD_ID in str(caught.value)
+
+
+def test_a_given_bundle_names_what_lies_inside_a_symbol() -> None:
+    bundle = Bundle(build_id=BUILD_ID)
+    for name, address, size in (("f", 0x100, 0x40), ("table", 0x200, 0x100), ("inner", 0x240, 8)):
+        bundle.symbols_at[format(address, "x")] = Symbol(name, address, size)
+    layouts = LayoutStore().add(bundle)
+    told = {
+        at: None if (found := layouts.symbol_at(at)) is None else found.name
+        for at in (0xFF, 0x100, 0x13F, 0x140, 0x23F, 0x247, 0x248, 0x2FF, 0x300)
+    }
+    assert told == {
+        0xFF: None, 0x100: "f", 0x13F: "f", 0x140: None, 0x23F: "table", 0x247: "inner",
+        0x248: "table", 0x2FF: "table", 0x300: None,
+    }  # fmt: skip
 
 
 def test_a_given_bundle_stands_alone(program: Path) -> None:

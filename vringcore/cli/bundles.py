@@ -100,7 +100,7 @@ def build_bundle(program: Program) -> Bundle:
             where=program.paths[0],
             expected="a qemu-system-* program with debug information",
         )
-    bundle.symbols_at.update(_functions(program))
+    bundle.symbols_at.update(_symbols(program))
     return bundle
 
 
@@ -155,12 +155,11 @@ def _parts(definition: Definition | Type) -> Iterator[types.Named]:
                 yield from _parts(member.type)
 
 
-def _functions(program: Program) -> dict[str, Symbol | None]:
-    """Return every function by its link-time address, as LIEF reads the symbol table."""
+def _symbols(program: Program) -> dict[str, Symbol | None]:
+    """Return every function and object by its link-time address, as LIEF reads the symbols."""
     names: dict[int, set[tuple[str, int]]] = {}
-    for name, address, size, is_function in elf_symbols(program.paths):
-        if is_function:
-            names.setdefault(address, set()).add((name, size))
+    for name, address, size in elf_symbols(program.paths):
+        names.setdefault(address, set()).add((name, size))
     found: dict[str, Symbol | None] = {}
     for address, candidates in sorted(names.items()):
         if len(candidates) == 1:
@@ -171,13 +170,16 @@ def _functions(program: Program) -> dict[str, Symbol | None]:
     return found
 
 
-def elf_symbols(paths: Iterable[str]) -> Iterator[tuple[str, int, int, bool]]:
-    """Return name, link-time address, size and whether it is a function, of every symbol with both.
+def elf_symbols(paths: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+    """Return name, link-time address and size of every symbol that has all three.
+
+    Those of thread-local variables have offsets in place of addresses, and are left out.
 
     :raises LayoutError: if a file cannot be read
     """
     import lief
 
+    lief.logging.disable()  # it has something to say of every separate debug file
     seen = set()
     for path in paths:
         binary = lief.ELF.parse(path)
@@ -185,9 +187,10 @@ def elf_symbols(paths: Iterable[str]) -> Iterator[tuple[str, int, int, bool]]:
             raise LayoutError("the symbols cannot be read", where=path)
         for symbol in binary.symbols:
             place = (str(symbol.name), int(symbol.value), int(symbol.size))
-            if all(place) and place not in seen and symbol.shndx:
+            is_local = symbol.type == lief.ELF.Symbol.TYPE.TLS
+            if all(place) and place not in seen and symbol.shndx and not is_local:
                 seen.add(place)
-                yield *place, symbol.type == lief.ELF.Symbol.TYPE.FUNC
+                yield place
 
 
 def check_bundle(bundle: Bundle, program: Program) -> tuple[int, int, int, list[str]]:
@@ -215,7 +218,7 @@ def check_bundle(bundle: Bundle, program: Program) -> tuple[int, int, int, list[
         found = layouts.find_variable(variable.name, variable.unit, variable.function)
         if found is None or found.address != variable.address:
             differences.append(f"variable {key} is elsewhere in the program")
-    places = {(name, address, size) for name, address, size, _ in elf_symbols(program.paths)}
+    places = set(elf_symbols(program.paths))
     symbols = [*bundle.symbols.values(), *filter(None, bundle.symbols_at.values())]
     differences += [
         f"symbol {symbol.name} is not at {symbol.address:#x} in the program"

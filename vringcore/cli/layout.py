@@ -19,11 +19,11 @@ DESCRIPTION = """\
 How can a core be read where QEMU's debug information is not at hand?
 
 A layout bundle holds what the other verbs need to know of one build of QEMU:
-struct layouts, places of variables, names of functions. It is a JSON file of
-one or two megabytes, keyed by the build-id, with nothing of any VM in it. Make
-it once where the debug information is, and use it anywhere with --layout; the
-stripped binary, where it is at hand, then supplies strings that cores lack.
-(Layouts are also cached for the next core of the same build, with no bundle.)
+struct layouts, places of variables, symbols. It is a JSON file of some
+megabytes, keyed by the build-id, with nothing of any VM in it. Make it once
+where the debug information is, and use it anywhere with --layout; the stripped
+binary, where it is at hand, then supplies strings that cores lack. (Layouts are
+also cached for the next core of the same build, with no bundle.)
 
   build  make a bundle from a QEMU binary or its separate debug file
   show   what a bundle is of, and what it holds; with --type a C definition
@@ -123,8 +123,8 @@ def _read(path: str) -> Bundle:
 
 
 def _contents(bundle: Bundle) -> str:
-    functions = sum(symbol is not None for symbol in bundle.symbols_at.values())
-    return f"{len(bundle.types)} types, {len(bundle.variables)} variables, {functions} functions"
+    symbols = sum(symbol is not None for symbol in bundle.symbols_at.values())
+    return f"{len(bundle.types)} types, {len(bundle.variables)} variables, {symbols} symbols"
 
 
 def _show(arguments: argparse.Namespace, bundle: Bundle) -> int:

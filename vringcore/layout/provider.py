@@ -7,6 +7,7 @@ provider that searched everything can say that something is not there.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LOG = 1000
+
+LOOK_BACK = 8
+"""Symbols before an address that are tried for a size that covers it."""
 
 
 class Provider(Protocol):
@@ -95,6 +99,7 @@ class Layouts:
         self._absent = set(bundle.searched_absent)
         self._hints: dict[str, tuple[str, ...]] = {}
         self._extended = False
+        self._in_order: list[Symbol] | None = None
         self.derived: dict[object, object] = {}
         self.log: list[str] = []
         self.resolved: dict[str, Type] = {}
@@ -277,10 +282,23 @@ class Layouts:
         except KeyError:
             pass
         with self._lock:
+            if not self._providers:
+                return self._covering(address)
             symbol, certain = self._ask(f"symbol at {key}", lambda p: p.symbol_at(address))
             if symbol is not None or certain:
                 known[key] = symbol
             return symbol
+
+    def _covering(self, address: int) -> Symbol | None:
+        """Return the symbol of a bundle whose bytes hold an address; the one that starts last."""
+        if self._in_order is None:
+            found = filter(None, self._bundle.symbols_at.values())
+            self._in_order = sorted(found, key=lambda symbol: symbol.address)
+        end = bisect_right(self._in_order, address, key=lambda symbol: symbol.address)
+        for symbol in reversed(self._in_order[max(0, end - LOOK_BACK) : end]):
+            if address < symbol.address + symbol.size:
+                return symbol
+        return None
 
     def _look(
         self, known: dict[str, T], key: str, kind: str, ask: Callable[[Provider], T | None]
