@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PT_LOAD = 1
+_PT_LOAD, _PT_NOTE = 1, 4
 _HEADER_FIELDS = struct.Struct("<16sHHIQQQIHHHHHH")
 _ROW = struct.Struct("<IIQQQQQQ")
 
@@ -92,6 +92,28 @@ class ScratchCore:
             finally:
                 os.pwrite(file.fileno(), _HEADER_FIELDS.pack(*self._header), 0)
                 file.truncate(self.size)
+
+    def write_reduced(self, path: Path, kept: Iterable[tuple[int, int]]) -> None:
+        """Write a small core: of all memory only some ``(start, end)``, and all notes."""
+        rows = [(row, row[2]) for row in self.rows if row[0] == _PT_NOTE]
+        for start, end in kept:
+            for kind, flags, offset, vaddr, paddr, filesz, _, align in self.rows:
+                low, high = max(start, vaddr), min(end, vaddr + filesz)
+                if kind == _PT_LOAD and low < high:
+                    size = high - low
+                    row = (kind, flags, 0, low, paddr, size, size, align)
+                    rows.append((row, offset + low - vaddr))
+        header = list(self._header)
+        header[6], header[10], header[12], header[13] = 0, len(rows), 0, 0  # no sections
+        place = _HEADER_FIELDS.size + _ROW.size * len(rows)
+        header[5] = _HEADER_FIELDS.size
+        table, data = b"", b""
+        with self.path.open("rb") as file:
+            for row, at in rows:
+                table += _ROW.pack(*row[:2], place + len(data), *row[3:])
+                file.seek(at)
+                data += file.read(row[5])
+        path.write_bytes(_HEADER_FIELDS.pack(*header) + table + data)
 
 
 def _split(row: tuple[int, ...], start: int, end: int) -> Iterator[tuple[int, ...]]:
