@@ -1,6 +1,6 @@
 """Run inside gdb: writes what it prints for each command of a JSON list, as JSON.
 
-``gdb -batch -nx -ex 'python request = "in.json"; answer = "out.json"' -x gdb_lines.py PROGRAM CORE``
+``gdb -batch -nx -ex 'python request = "in.json"; answer = "out.json"' -x gdb_lines.py FILE CORE``
 """
 
 import json

@@ -108,7 +108,7 @@ class _Show:
                 return "<incomplete type>"
             raise
         if isinstance(core, Function):
-            return self._function(value.type)
+            return self._function(core)
         if isinstance(core, Void):
             return "void"
         self._read(core)
@@ -119,12 +119,13 @@ class _Show:
             return f"({spelled(self._layouts, value.type)}) {text}"
         return text
 
-    def _function(self, type_: Type) -> str:
+    def _function(self, core: Function) -> str:
         address = int(self._base or 0)
         if self._letter:
-            size = self._layouts.pointer_size
-            return self._scalars.formatted(Pointer(type_, size), address, size, self._letter)
-        return f"{{{spelled(self._layouts, type_)}}} {address:#x}{self._symbol(address)}"
+            # gdb takes a function for an object of one byte.
+            first = self._views.space.read(HostAddress(address), 1)[0]
+            return self._scalars.formatted(Base("", 1, "signed"), first, 1, self._letter)
+        return f"{{{spelled(self._layouts, core)}}} {address:#x}{self._symbol(address)}"
 
     # Memory
 
