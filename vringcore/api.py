@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from vringcore.expr.pyvalue import Value
     from vringcore.layout.provider import LayoutStore
     from vringcore.model.devices import Device
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
@@ -137,9 +138,19 @@ class Core:
 
         with self._lock:
             process = self._process
-            return answer(
-                process.views, expression, format=format, symbols=process.symbols
-            ).text
+            return answer(process.views, expression, format=format, symbols=process.symbols).text
+
+    def eval(self, expression: str) -> Value:
+        """Return the value of a C expression; it reads memory only as far as it is asked.
+
+        :raises ExpressionError, LayoutMissingError, MemoryFault: as :meth:`print_expression`
+        """
+        from vringcore.expr.evaluate import evaluate
+        from vringcore.expr.pyvalue import Value
+
+        with self._lock:
+            process = self._process
+            return Value(evaluate(process.views, expression), process.symbols)
 
     @property
     def info(self) -> CoreInfo:

@@ -54,8 +54,8 @@ s.indirect->arr[1]
 elements[1].number
 elements->number
 elements.number
-head.lh_first->link.next->number
-head->lh_first.link->next.tail
+head.lh_first->link.le_next->number
+head->lh_first.link->le_next.tail
 *head.lh_first
 &head.lh_first->tail
 s.opaque->secret

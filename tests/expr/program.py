@@ -25,11 +25,12 @@ typedef uint64_t hwaddr;
 typedef int Number;
 enum Colour { RED, GREEN = 5, BLUE };
 enum Level { LOW = -1, MIDDLE, HIGH };
-enum { UNNAMED_CONSTANT = 77 };
 typedef enum { RUN_FIRST, RUN_SECOND } RunState;
 
-struct Link { struct Element *next; struct Element **prev; };
+struct Link { struct Element *le_next; struct Element **le_prev; };
 struct Element { int number; struct Link link; short tail; };
+struct Double { int number; struct { struct Double *sle_next; } all, some; };
+struct Doubles { struct Double *slh_first; };
 struct Head { struct Element *lh_first; };
 
 struct S {
@@ -66,11 +67,16 @@ long l = -9223372036854775807L - 1; unsigned long ul = 18446744073709551615ul;
 int zero; int one = 1; float f = 0.1f; double d = 1e10; _Bool yes = 1; enum Colour colour = GREEN;
 const volatile int fixed = 42; Number number = 13; RunState state = RUN_SECOND;
 const char *const words[] = {"none", "one", "two"};
+enum { UNNAMED_CONSTANT = 77 } unnamed_enum = UNNAMED_CONSTANT;
 static volatile int current = 1;
 struct Element elements[3] = {
     {1, {&elements[1], 0}, -1}, {2, {&elements[2], 0}, -2}, {3, {0, 0}, -3},
 };
 struct Head head = {&elements[0]};
+struct Double doubles[3] = {
+    {1, {&doubles[1]}, {&doubles[2]}}, {2, {&doubles[2]}}, {3, {0}, {&doubles[0]}},
+};
+struct Doubles all_doubles = {&doubles[0]}, no_doubles;
 """
 
 MAIN_C = (

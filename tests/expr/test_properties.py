@@ -27,7 +27,7 @@ INTEGERS = [
     "s.address", "number", "state", "fixed", "(int)GREEN", "(int)'a'", "(int)sizeof(s)", "sc", "uc",
     "sh", "us", "i", "minus", "u", "l", "ul", "zero", "one", "yes", "7", "3u", "2l", "5ul",
     "0xffffffff", "2147483648", "0x8000000000000000", "017", "s.point.x", "sp->point.y",
-    "s.first", "s.whole", "elements[1].number", "head.lh_first->link.next->tail",
+    "s.first", "s.whole", "elements[1].number", "head.lh_first->link.le_next->tail",
     "s.self->self->arr[3]", "s.grid[1][2]", "**s.grid", "s.text[2]", "*words[1]",
     "(*s.indirect)->i", "*s.p", "s.p[1]", "s.p[-1]",
 ]  # fmt: skip

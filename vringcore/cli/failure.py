@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vringcore.errors import EXIT_BUG, VringcoreError
+from vringcore.errors import EXIT_BUG, ExpressionError, VringcoreError
 
 
 def report_error(error: VringcoreError, *, as_json: bool) -> int:
@@ -26,6 +26,9 @@ def report_error(error: VringcoreError, *, as_json: bool) -> int:
 
 def _print(error: VringcoreError) -> None:
     print(f"vringcore: error: {_printable(str(error))}", file=sys.stderr)
+    if isinstance(error, ExpressionError) and error.expression:
+        for line in error.pointed.splitlines():
+            print(f"  {_printable(line)}", file=sys.stderr)
 
 
 def report_bug(error: Exception, *, verbose: bool) -> int:

@@ -11,7 +11,7 @@ from vringcore.expr.convert import cast
 from vringcore.expr.ctypes import type_named
 from vringcore.expr.cvalue import CValue
 from vringcore.expr.names import is_type, value_of
-from vringcore.expr.parse import parse, parse_any
+from vringcore.expr.parse import parse, parse_any, parse_type
 from vringcore.expr.scalars import (
     address_in,
     base,
@@ -74,6 +74,11 @@ def evaluate_any(views: Views, text: str) -> CValue | Type:
     tree = parse_any(text, lambda name: is_type(views, name))
     evaluator = _Evaluator(views, text)
     return evaluator.type(tree) if isinstance(tree, TypeName) else evaluator.value(tree)
+
+
+def type_of(views: Views, text: str) -> Type:
+    """Return the type that a text names; errors are those of :func:`evaluate`."""
+    return _Evaluator(views, text).type(parse_type(text))
 
 
 class _Evaluator:

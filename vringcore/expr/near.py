@@ -21,9 +21,11 @@ def near(name: str, names: Iterable[str]) -> list[str]:
     """Return the names most like one, the best first."""
     from difflib import get_close_matches
 
+    names = set(names)
     size = len(name)
     # Names much longer or shorter cannot be close, and comparing costs.
     close = {n for n in names if abs(len(n) - size) <= max(2, size // 3)}
-    folded = [n for n in close if n.lower() == name.lower()]
+    folded = sorted(n for n in close if n.lower() == name.lower())
+    folded += sorted((n for n in names if n.startswith(name)), key=lambda n: (len(n), n))[:2]
     matched = get_close_matches(name, sorted(close)[:MAX_COMPARED], MAX_SHOWN, 0.7)
     return list(dict.fromkeys([*folded, *matched]))[:MAX_SHOWN]

@@ -81,6 +81,20 @@ def parse_any(text: str, is_type: Callable[[str], bool]) -> Expression | TypeNam
     return tree
 
 
+def parse_type(text: str) -> TypeName:
+    """Return the tree of a type.
+
+    :raises ExpressionError: where the text is none
+    """
+    try:
+        parser = TypeParser(tokens(text))
+        tree = parser.type_name()
+        parser.expect_end()
+    except ExpressionError as error:
+        raise error.located(text, 0) from None
+    return tree
+
+
 class _Parser(TypeParser):
     """Recursive descent, one level of C's grammar of operators per precedence."""
 
