@@ -33,7 +33,8 @@ Quote an expression for the shell. One that starts with a minus goes behind
 `--`.
 
 examples:
-  vringcore print core.20873 'mon_vblkdevs.head->tqh_first->next->tqe_next->vdev->vq[8]'
+  vringcore print core.20873 \\
+      'mon_vblkdevs.head->tqh_first->next->tqe_next->vdev->vq[8]'
   vringcore print core.20873 '*current_machine' current_machine->ram_size
   vringcore print core.20873 '/x current_machine->ram_size'
   vringcore print core.20873 --offsets 'struct VirtQueue'
@@ -45,10 +46,10 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_core_options(parser)
-    parser.add_argument(
+    asked = parser.add_argument_group("what is asked")
+    asked.add_argument(
         "expressions", metavar="EXPRESSION", nargs="+", help="a C expression; with --ptype a type"
     )
-    asked = parser.add_argument_group("what is asked")
     asked.add_argument(
         "-f", "--format", metavar="LETTER", default="", help="write numbers so: x d u c s o t z a f"
     )
