@@ -414,3 +414,29 @@ def unharmed(mine: dict[str, Any], its: dict[str, Any]) -> bool:
     """Tell whether a device is as in the whole core, but for the ways that led to it."""
     kept = its.keys() - {"found_by", "index"}
     return all(mine[key] == its[key] for key in kept)
+
+
+def test_the_comparison_notices_a_wrong_value(stuck: Damaged) -> None:
+    def changed(path: str, value: Any) -> Any:
+        document = json.loads(json.dumps(stuck.whole))
+        *way, last = path.split(".")
+        place = document["devices"][0]
+        for step in way:
+            place = place[int(step) if step.isdigit() else step]
+        place[int(last) if last.isdigit() else last] = value
+        return document
+
+    assert wrong(stuck.whole, stuck.whole) == []
+    for path, value in (
+        ("queues.0.used_idx", 0),
+        ("queues.1.fields.vring.num", 1),
+        ("queues.2.guest.avail_idx", None),
+        ("queues.2.in_flight.0.request.sector", 1),
+        ("queues.3.counts.unidentified", -1),
+        ("id", None),
+        ("serial", "other"),
+        ("status.value", "0x0"),
+        ("address", "0x1000"),
+    ):
+        assert len(wrong(changed(path, value), stuck.whole)) >= 1, path
+        assert wrong(changed(path, {"absent": "truncated"}), stuck.whole) == [] or path == "address"
