@@ -1,16 +1,18 @@
 """Finding a type, variable or function by name in one file's debug information.
 
 In this order: the units that the caller expects it in; where a type that was read already leads;
-a proof that the name is nowhere in the file; an index of all units.
+a proof that the name is nowhere in the file; the units whose bytes can hold it; an index of all.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo import toplevel as top
 from vringcore.debuginfo.damage import DAMAGE, ours
+from vringcore.debuginfo.enumerators import units_naming
 from vringcore.debuginfo.index import UnitIndex
 from vringcore.debuginfo.typereader import TypeReader
 from vringcore.debuginfo.units import Entry
@@ -38,6 +40,15 @@ _CHEAP = _TYPES | top.VARIABLE
 which are seldom looked up by name, are thousands."""
 
 _CHUNK = 1 << 20
+
+MAX_NARROWED = 10
+"""Names that are looked for among the units' bytes before an index of all names pays."""
+
+MAX_NARROW = 96
+"""Units that are walked for one name."""
+
+MAX_ALIKE = 8
+"""Definitions of one type that are found without the index, to tell whether they differ."""
 
 
 class _Place:
@@ -78,6 +89,7 @@ class Search:
         self._index: UnitIndex | None = None
         self._common: Search | None = None
         self._nowhere: dict[bytes, bool] = {}
+        self._narrowed = 0
         self.log = log
 
     def _meet(self, key: str, entry: Entry) -> str:
@@ -132,7 +144,7 @@ class Search:
             return self._types.definition(met.unit, met.offset), met.unit.name
         if self._is_nowhere(name):
             return None
-        places = self.index.type_places(kind, name)
+        places = self._type_places(kind, name)
         if not places:
             return self._in_common_file(key)
         unit = self._dwarf.unit(places[0][0])
@@ -248,7 +260,7 @@ class Search:
         if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
             return []
         everywhere: list[FoundVariable] = []
-        for number in self.index.places(mask, scope or raw):
+        for number in self._places(mask, scope or raw):
             found = self._dwarf.top_level(number, mask).found
             everywhere += self._variables(self._dwarf.unit(number), found[mask], raw, scope)
         if not everywhere:
@@ -313,7 +325,7 @@ class Search:
         if self._is_nowhere(raw):
             return None
         everywhere = []
-        for number in self.index.places(top.FUNCTION, raw):
+        for number in self._places(top.FUNCTION, raw):
             unit = self._dwarf.unit(number)
             for offset in (
                 self._dwarf.top_level(number, top.FUNCTION).found[top.FUNCTION].get(raw, ())
@@ -328,6 +340,44 @@ class Search:
             self.log.append(f"static in {len(everywhere)} files; which one is not said")
             return None
         return next(iter(shared or everywhere), None)
+
+    # Where a name is defined
+
+    def _places(self, mask: int, name: bytes) -> list[int]:
+        """Return the numbers of the units that define a variable or function."""
+        numbers = list(islice(self._naming(name), MAX_NARROW + 1))
+        if len(numbers) <= MAX_NARROW:
+            try:
+                found = [n for n in numbers if name in self._found(n, mask)]
+            except DwarfError:
+                found = []
+            if found:
+                return found
+        return self.index.places(mask, name)
+
+    def _type_places(self, kind: int, name: bytes) -> list[tuple[int, int]]:
+        """Return the definitions of a type in their units' order; not all if there are many."""
+        places: list[tuple[int, int]] = []
+        try:
+            for number in islice(self._naming(name), MAX_NARROW):
+                offsets = self._found(number, kind).get(name)
+                if offsets:
+                    places.append((number, offsets[0]))
+                if len(places) == MAX_ALIKE:
+                    break
+        except DwarfError:
+            places = []
+        return places or self.index.type_places(kind, name)
+
+    def _found(self, number: int, mask: int) -> dict[bytes, list[int]]:
+        return self._dwarf.top_level(number, mask | _CHEAP).found[mask]
+
+    def _naming(self, name: bytes) -> Iterator[int]:
+        """Yield the units that can hold a name, as long as that is cheaper than the index."""
+        if self._index is not None or self._narrowed == MAX_NARROWED or self._dwarf.info.packed:
+            return
+        self._narrowed += 1
+        yield from units_naming(self._dwarf, name)
 
     def _all_units_read(self, what: str) -> None:
         """Refuse to call something absent while there are units that could not be read."""
