@@ -89,9 +89,10 @@ def test_missing_elements_are_not_taken_for_zero() -> None:
     assert shown == f"{{0 <repeats 20 times>, {missing} <repeats 20 times>}}"
 
 
-def test_a_scalar_that_is_not_there_is_an_error() -> None:
+@pytest.mark.parametrize("type_", [INT, PAIR, Array(INT, 4)])
+def test_an_object_that_is_not_there_is_an_error(type_: Any) -> None:
     with pytest.raises(MemoryFault):
-        show(value(INT, {}))
+        show(value(type_, {}))
 
 
 def test_an_object_of_unreasonable_size_is_refused() -> None:

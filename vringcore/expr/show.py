@@ -66,7 +66,7 @@ def show(
     :param max_depth: levels of structures and arrays
     :param utf8: show text beyond ASCII as such; False escapes every byte of it
     :param symbols: names for addresses; None takes those of the value's process
-    :raises MemoryFault: if the value is a scalar that cannot be read
+    :raises MemoryFault: if nothing of it can be read
     :raises LayoutMissingError: if its type is not known
     :raises UsageError: if there is no such format, or it does not fit the type
     :raises CorruptDataError, LimitError: if it is too large to be shown
@@ -139,18 +139,23 @@ class _Show:
         except MemoryFault:
             if not isinstance(core, Array | Record) or value.address is None:
                 raise
-            self._read_in_part(value.address, value.size)
+            if not self._read_in_part(value.address, value.size):
+                raise
 
-    def _read_in_part(self, address: HostAddress, size: int) -> None:
+    def _read_in_part(self, address: HostAddress, size: int) -> bool:
+        """Read what is there of an object; tell whether anything is."""
         end_of(address, size)
         data = bytearray(size)
+        found = False
         for piece in self._views.space.pieces(address, size):
             if piece.data is not None:
                 at = piece.address - address
                 data[at : at + piece.size] = piece.data
+                found = True
             elif piece.gap is not None:
                 self._holes.append(_clipped(piece.gap, piece.address, piece.size))
         self._data = bytes(data)
+        return found
 
     def _missing(self, offset: int, size: int) -> str:
         """Return why a part is not there, "" if it is."""
