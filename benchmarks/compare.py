@@ -53,17 +53,30 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
 
 
 def peak_memory(command: list[str], environment: dict[str, str]) -> int:
-    """Return the largest resident size of one run in KiB."""
-    quietly = (
-        "import os,sys; n=os.open(os.devnull,os.O_WRONLY); os.dup2(n,1); os.dup2(n,2);"
-        " os.execvp(sys.argv[1], sys.argv[1:])"
+    """Return the largest resident size of one run in KiB.
+
+    A small process of its own starts it: on Linux the figure never falls below what the starting
+    process had, so a large one, such as a test runner, would be measured instead.
+    """
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _STARTER, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    words = [sys.executable, "-c", quietly, *command]
-    pid = os.spawnve(os.P_NOWAIT, sys.executable, words, environment)
-    _pid, status, usage = os.wait4(pid, 0)
-    if status:
-        raise RuntimeError(f"{command}: status {status}")
-    return usage.ru_maxrss
+    return int(done.stdout)
+
+
+_STARTER = """
+import os, sys
+quiet = os.open(os.devnull, os.O_RDWR)
+files = [(os.POSIX_SPAWN_DUP2, quiet, number) for number in (0, 1, 2)]
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=files)
+_, status, usage = os.wait4(pid, 0)
+print(usage.ru_maxrss)
+sys.exit(status != 0)
+"""
 
 
 def queues_of(output: str) -> list[Any]:

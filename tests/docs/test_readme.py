@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -44,7 +45,12 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
         .replace('"/usr/bin/qemu-system-x86_64"', repr(str(core.case.executable)))
     )
     done = subprocess.run(
-        [sys.executable, str(example)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, str(example)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     truth = core.gdb["devices"][0]["queues"]
     for index, queue in enumerate(truth):
