@@ -9,7 +9,8 @@ there counts only if it is the start of a string, and is checked again when the 
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
@@ -20,6 +21,7 @@ from vringcore.errors import DwarfError, VringcoreError
 
 if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
+    from vringcore.debuginfo.strings import Strings
     from vringcore.debuginfo.units import Unit
 
 _LONG = b"\xff\xff\xff\xff"
@@ -36,8 +38,8 @@ class UnitChain:
     def __init__(self, dwarf: Dwarf) -> None:
         self._dwarf = dwarf
         self._heads: list[bytes] = []
-        self._by_base: dict[str, list[int]] | None = None
-        self._names: list[str] = []
+        self._names: dict[int, str] = {}
+        self._places: tuple[list[tuple[Strings, list[tuple[int, int]]]], list[int]] | None = None
         self._signatures: dict[int, tuple[int, int]] | None = None
         self.offsets: list[int] = []
         info = dwarf.info
@@ -98,38 +100,55 @@ class UnitChain:
         """Return the number of the unit that starts at or before an offset, -1 if none does."""
         return bisect_right(self.offsets, offset) - 1
 
-    @property
-    def names(self) -> list[str]:
-        """The units' source files, "" where a unit has none that could be read."""
-        if not self._names:
-            self._names = self._read_names()
-        return self._names
-
     def ending_with(self, suffix: str) -> list[int]:
         """Return the numbers of the units whose file's path ends with ``suffix`` (whole parts)."""
-        if self._by_base is None:
-            self._by_base = {}
-            for number, name in enumerate(self.names):
-                self._by_base.setdefault(name.rpartition("/")[2], []).append(number)
-        found = self._by_base.get(suffix.rpartition("/")[2], [])
-        names = self.names
-        return [n for n in found if names[n] == suffix or names[n].endswith("/" + suffix)]
+        places, unplaced = self._name_places()
+        numbers = [n for n in unplaced if _ends(self.name(n), suffix)]
+        for strings, offsets in places:
+            for at in strings.places(suffix.encode("utf-8", "surrogateescape")):
+                # The name that ends here starts behind the NUL before it.
+                first = bisect_left(offsets, (strings.start_before(at), 0))
+                for _, number in islice(offsets, first, bisect_right(offsets, (at, MAX_UNITS))):
+                    if _ends(self.name(number), suffix):
+                        numbers.append(number)
+        return sorted(set(numbers))
 
-    def _read_names(self) -> list[str]:
-        guess = None
-        names: list[str] = []
-        for number, head in enumerate(self._heads):
-            name = guess.name(head) if guess is not None else None
-            if name is None:
-                try:
-                    unit = self._dwarf.unit(number)
-                    name = unit.name
-                except (VringcoreError, *DAMAGE):
-                    name = ""
-                else:
-                    guess = guess or _Guess.of(unit)
-            names.append(name)
-        return names
+    def name(self, number: int) -> str:
+        """Return a unit's source file, "" if it has none that could be read."""
+        known = self._names.get(number)
+        if known is None:
+            try:
+                known = self._dwarf.unit(number).name
+            except (VringcoreError, *DAMAGE):
+                known = ""
+            self._names[number] = known
+        return known
+
+    def _name_places(self) -> tuple[list[tuple[Strings, list[tuple[int, int]]]], list[int]]:
+        """Return (string section, sorted (offset of a name in it, unit)), and the units left over.
+
+        To cut out a thousand names in order to compare their ends would take longer than all that
+        is then done with the few that fit.
+        """
+        if self._places is None:
+            guess: _Guess | None = None
+            rows: list[tuple[int, int]] = []
+            unplaced: list[int] = []
+            for number, head in enumerate(self._heads):
+                offset = guess.place(head) if guess is not None else None
+                if offset is not None:
+                    rows.append((offset, number))
+                    continue
+                unplaced.append(number)
+                if guess is None and self.name(number):
+                    guess = _Guess.of(self._dwarf.unit(number))
+            rows.sort()
+            self._places = ([(guess.strings, rows)] if guess is not None else []), unplaced
+        return self._places
+
+
+def _ends(name: str, suffix: str) -> bool:
+    return name == suffix or name.endswith("/" + suffix)
 
 
 class _Guess:
@@ -141,7 +160,7 @@ class _Guess:
         self._first = unit.header.first
         self._at = at
         self._number = struct.Struct(dwarf.order + "I").unpack_from
-        self._strings = dwarf.strings if form == dw.FORM_STRP else dwarf.line_strings
+        self.strings = dwarf.strings if form == dw.FORM_STRP else dwarf.line_strings
         self._kind = unit.header.kind
         self._version_of = struct.Struct(dwarf.order + "H").unpack_from
 
@@ -156,8 +175,8 @@ class _Guess:
             return None
         return cls(unit, at, form)
 
-    def name(self, head: bytes) -> str | None:
-        """Return the name, None if what lies there cannot be it."""
+    def place(self, head: bytes) -> int | None:
+        """Return where the name lies in its section, None if what is read cannot be that."""
         if self._version_of(head, 4)[0] != self._version or head[:4] == _LONG:
             return None
         if self._version == 5 and head[6] != self._kind:
@@ -168,6 +187,4 @@ class _Guess:
         else:
             pos = uleb(head, pos)[1]
         offset = self._number(head, pos + self._at)[0]
-        if not self._strings.starts_at(offset):
-            return None
-        return self._strings[offset].decode("utf-8", "backslashreplace")
+        return offset if self.strings.starts_at(offset) else None

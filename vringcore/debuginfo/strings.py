@@ -50,6 +50,10 @@ class Strings(dict[int, bytes]):
         data = self.data
         return 0 < offset < len(data) and data[offset - 1] == 0 and data[offset] != 0
 
+    def start_before(self, offset: int) -> int:
+        """Return where the string starts that has a byte at ``offset``."""
+        return self.data.rfind(0, 0, offset) + 1
+
     def places(self, text: bytes) -> Iterator[int]:
         """Yield where exactly ``text`` can be read, the tails of longer strings included."""
         data = self.data

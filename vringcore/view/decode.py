@@ -150,7 +150,8 @@ class Decoders:
                 "an array too large to show", seen=f"{count} elements of {size} bytes"
             )
         resolved = self._layouts.resolve(element)
-        if isinstance(resolved, Base) and resolved.encoding == "char":
+        # Plain char is unsigned on some machines (arm64); it holds text there all the same.
+        if isinstance(resolved, Base) and "char" in (resolved.encoding, resolved.name):
             return self._leaf(lambda data, at, _around: text(data[at : at + count]), count)
         decode = self.of(element, hexadecimal=hexadecimal, depth=depth + 1)
         steps = range(0, count * size, size) if size else range(0)
