@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BALLOON = 5
+
+FREE_PAGE_HINT = 3
+"""VIRTIO_BALLOON_F_FREE_PAGE_HINT, a feature bit (5.5.3)."""
+
 _FIXED: dict[int, tuple[str, ...]] = {
     4: ("requests",),  # entropy, 5.4.2
     5: ("inflate", "deflate", "stats", "free-page", "reporting"),  # balloon, 5.5.2
@@ -28,30 +38,61 @@ def queue_role(device_id: int, index: int, count: int | None, features: int = 0)
     :param count: None if it is not known; then so is the role of a queue that could be the last
     :param features: the negotiated feature word; a balloon's queues depend on it
     """
-    match device_id:
-        case 1:  # 5.1.2: pairs of receive and transmit, then control where there is an odd one
-            if count is None and index and not index % 2:
-                return f"queue {index}"
-            if index + 1 == count and count % 2:
-                return "control"
-            return f"{'tx' if index % 2 else 'rx'}{index // 2}"
-        case 2:  # 5.2.2
-            return "requests" if index == 0 and count in (None, 1) else f"requests{index}"
-        case 3:  # 5.3.2: port 0, control, then the other ports
-            if index in (2, 3):
-                return ("control-rx", "control-tx")[index - 2]
-            port = 0 if index < 2 else index // 2 - 1
-            return f"{'tx' if index % 2 else 'rx'}{port}"
-        case 5 if index == 3 and not features >> 3 & 1:
-            # 5.5.2: without VIRTIO_BALLOON_F_FREE_PAGE_HINT the fourth queue is the reporting one.
-            return "reporting"
-        case 8:  # 5.6.2
-            return ("control", "event")[index] if index < 2 else f"request{index - 2}"
-        case 20:  # 5.9.2: data queues, then control
-            if count is None:
-                return f"queue {index}"
-            return "control" if index + 1 == count else f"data{index}"
-        case 26:  # 5.11.2: the notification queue is not offered by any QEMU
-            return "high-priority" if index == 0 else f"request{index - 1}"
-    names = _FIXED.get(device_id, ())
-    return names[index] if index < len(names) else f"queue {index}"
+    numbered = _NUMBERED.get(device_id)
+    role = numbered(index, count) if numbered is not None else None
+    if device_id == BALLOON and index == 3 and not features >> FREE_PAGE_HINT & 1:
+        # 5.5.2: without free page hints the fourth queue is the reporting one.
+        role = "reporting"
+    if role is None:
+        names = _FIXED.get(device_id, ())
+        role = names[index] if index < len(names) else f"queue {index}"
+    return role
+
+
+def _net(index: int, count: int | None) -> str | None:
+    """5.1.2: pairs of receive and transmit, then control where there is an odd one."""
+    if count is None and index and not index % 2:
+        return None
+    if index + 1 == count and count % 2:
+        return "control"
+    return f"{'tx' if index % 2 else 'rx'}{index // 2}"
+
+
+def _block(index: int, count: int | None) -> str:
+    """5.2.2: request queues."""
+    return "requests" if index == 0 and count in (None, 1) else f"requests{index}"
+
+
+def _console(index: int, _count: int | None) -> str:
+    """5.3.2: port 0, control, then the other ports."""
+    if index in (2, 3):
+        return ("control-rx", "control-tx")[index - 2]
+    port = 0 if index < 2 else index // 2 - 1
+    return f"{'tx' if index % 2 else 'rx'}{port}"
+
+
+def _scsi(index: int, _count: int | None) -> str:
+    """5.6.2: control, event, then request queues."""
+    return ("control", "event")[index] if index < 2 else f"request{index - 2}"
+
+
+def _crypto(index: int, count: int | None) -> str | None:
+    """5.9.2: data queues, then control."""
+    if count is None:
+        return None
+    return "control" if index + 1 == count else f"data{index}"
+
+
+def _file_system(index: int, _count: int | None) -> str:
+    """5.11.2: one for urgent requests, then request queues; QEMU offers no notification queue."""
+    return "high-priority" if index == 0 else f"request{index - 1}"
+
+
+_NUMBERED: dict[int, Callable[[int, int | None], str | None]] = {
+    1: _net,
+    2: _block,
+    3: _console,
+    8: _scsi,
+    20: _crypto,
+    26: _file_system,
+}
