@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import packages
+from tests.lab import fork, packages
 from tests.lab.paths import lab_root, qemu_directory, work_directory
 
 _BUILD_PACKAGES = (
@@ -37,14 +38,16 @@ _NEWER_MESON = ("meson>=1.8", "tomli", "distlib", "pycotap")
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a QEMU version's sources come from and what it needs to be built."""
+    """Where a QEMU version's sources come from, what is changed, what it needs to be built."""
 
     suite: str
     newer_meson: bool
+    change: Callable[[Path], None] | None = None
 
 
 VERSIONS = {
     "7.2": Plan("bookworm", newer_meson=False),
+    "7.2-fork": Plan("bookworm", newer_meson=False, change=fork.apply),
     "10.0": Plan("trixie", newer_meson=True),
 }
 
@@ -59,6 +62,9 @@ def qemu(version: str) -> Path:
     work = work_directory() / f"qemu-{version}"
     shutil.rmtree(work, ignore_errors=True)
     source = packages.fetch_source("qemu", VERSIONS[version].suite, work)
+    change = VERSIONS[version].change
+    if change is not None:
+        change(source)
     objects = source / "objects"
     objects.mkdir()
     configured = _compile(version, source, objects)
