@@ -288,9 +288,7 @@ class Search:
         """Return the files that have a variable, or without ``function`` a function, of a name."""
         files = {f.unit for f in self._everywhere(name, function)}
         if not function:
-            raw = name.encode("utf-8", "surrogateescape")
-            places = self.index.places(top.FUNCTION, raw)
-            files |= {self._dwarf.unit(number, keep=False).name for number in places}
+            files |= {unit for _function, unit in self._functions(name)}
         return sorted(files)
 
     def names(self, kind: int) -> list[str]:
@@ -324,15 +322,7 @@ class Search:
                     return function, unit.name
         if self._is_nowhere(raw):
             return None
-        everywhere = []
-        for number in self._places(top.FUNCTION, raw):
-            unit = self._dwarf.unit(number)
-            for offset in (
-                self._dwarf.top_level(number, top.FUNCTION).found[top.FUNCTION].get(raw, ())
-            ):
-                function = read_function(self._types, Entry(unit, offset))
-                if function is not None:
-                    everywhere.append((function, unit.name))
+        everywhere = list(self._functions(name))
         if not everywhere:
             self._all_units_read(f"function {name}")
         shared = [f for f in everywhere if f[0].external]
@@ -340,6 +330,15 @@ class Search:
             self.log.append(f"static in {len(everywhere)} files; which one is not said")
             return None
         return next(iter(shared or everywhere), None)
+
+    def _functions(self, name: str) -> Iterator[tuple[FoundFunction, str]]:
+        raw = name.encode("utf-8", "surrogateescape")
+        for number in self._places(top.FUNCTION, raw):
+            unit = self._dwarf.unit(number)
+            for offset in self._found(number, top.FUNCTION).get(raw, ()):
+                function = read_function(self._types, Entry(unit, offset))
+                if function is not None:
+                    yield function, unit.name
 
     # Where a name is defined
 

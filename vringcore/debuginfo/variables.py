@@ -124,25 +124,39 @@ def static_variables(subprogram: Entry) -> Iterator[Entry]:
 
 def read_function(types: TypeReader, entry: Entry) -> FoundFunction | None:
     """Return a function that has code of its own; None for one that was only inlined."""
+    place = _code(entry)
+    if place is None:
+        return None
+    low, size = place
+    chain = list(_origins(entry))
+    names = [n for e in chain if (n := e.name()) is not None]
+    return FoundFunction(
+        name=text(names[0]) if names else "",
+        address=low,
+        size=max(0, size),
+        # The parameters of an inlined function's own copy have no types; their origins have.
+        type=types.function(chain[-1]),
+        external=any(bool(e.get(dw.AT_EXTERNAL)) for e in chain),
+    )
+
+
+def _code(entry: Entry) -> tuple[int, int] | None:
+    """Return start and size of a function's code, of its first piece if there are more."""
     low = _address(entry, dw.AT_LOW_PC)
     if low is None:
-        return None
+        ranges = entry.get(dw.AT_RANGES)
+        if not isinstance(ranges, int):
+            return None
+        from vringcore.debuginfo.ranges import first_range
+
+        return first_range(entry.unit, entry.abbrev.forms[dw.AT_RANGES], ranges)
     high = entry.get(dw.AT_HIGH_PC)
     size = 0
     if isinstance(high, int):
         # From DWARF 4 on a constant is the size, an address the end.
         form = entry.abbrev.forms[dw.AT_HIGH_PC]
         size = high - low if form == dw.FORM_ADDR else high
-    chain = list(_origins(entry))
-    names = [n for e in chain if (n := e.name()) is not None]
-    typed = next((e for e in chain if e.get(dw.AT_TYPE) is not None), entry)
-    return FoundFunction(
-        name=text(names[0]) if names else "",
-        address=low,
-        size=max(0, size),
-        type=types.function(typed),
-        external=any(bool(e.get(dw.AT_EXTERNAL)) for e in chain),
-    )
+    return low, size
 
 
 _INDEXED = frozenset({

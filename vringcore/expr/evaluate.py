@@ -161,12 +161,22 @@ class _Evaluator:
         return make_integer(self._views, base(self._layouts, name), node.value)
 
     def _unary(self, symbol: str, operand: Expression) -> CValue:
+        if symbol == "&" and isinstance(operand, Name):
+            # Where a thing lies can be told even if its type is not known: as a `void *`.
+            return places.address_of(self._named(operand, Void()))
         value = self.value(operand)
         if symbol == "*":
             return self._followed(self._read(value))
         if symbol == "&":
             return places.address_of(value)
         return unary(symbol, self._read(value))
+
+    def _named(self, name: Name, assumed: Type) -> CValue:
+        """Return what a name stands for, with a type for what has none."""
+        try:
+            return value_of(self._views, name, assumed)
+        except ExpressionError as error:
+            raise error.located(self._text, name.at) from None
 
     def _followed(self, pointer: CValue) -> CValue:
         type_ = self._layouts.resolve(pointer.type)
@@ -204,7 +214,7 @@ class _Evaluator:
         type_ = self.type(written)
         if isinstance(operand, Name):
             # A variable of unknown type has the type that it is cast to.
-            return cast(self._read(value_of(self._views, operand, assumed=type_)), type_)
+            return cast(self._read(self._named(operand, type_)), type_)
         return cast(self._read(self.value(operand)), type_)
 
     def _count(self, node: Expression) -> int:

@@ -30,17 +30,27 @@ def value_of(views: Views, name: Name, assumed: Type | None = None) -> CValue:
     variable = layouts.find_variable(name.name, name.unit, name.function)
     if variable is not None and _in_file(variable.unit, name.unit):
         return _variable(views, variable, assumed)
-    if not name.function:
-        symbol = layouts.find_symbol(name.name)
-        code = None if symbol is None else layouts.find_function(name.name, name.unit)
-        if code is not None and _in_file(code.unit, name.unit):
-            return _function(views, code)
-        enumerator = None if name.unit else layouts.find_enumerator(name.name)
+    found = None if name.function else _no_variable(views, name, assumed)
+    if found is None:
+        raise _nothing(views, name, variable, assumed)
+    return found
+
+
+def _no_variable(views: Views, name: Name, assumed: Type | None) -> CValue | None:
+    layouts = views.layouts
+    symbol = layouts.find_symbol(name.name)
+    if symbol is None and not name.unit:
+        # A name without a symbol is an enumerator's more often than that of a function which the
+        # compiler gave another symbol, `name.isra.0`.
+        enumerator = layouts.find_enumerator(name.name)
         if enumerator is not None:
             return make_integer(views, *enumerator)
-        if symbol is not None and code is None and assumed is not None:
-            return at(views, assumed, symbol.address + views.bias)
-    raise _nothing(views, name, variable, assumed)
+    code = layouts.find_function(name.name, name.unit)
+    if code is not None and _in_file(code.unit, name.unit):
+        return _function(views, code)
+    if symbol is not None and code is None and assumed is not None:
+        return at(views, assumed, symbol.address + views.bias)
+    return None
 
 
 def is_type(views: Views, name: str) -> bool:
@@ -56,14 +66,10 @@ def _in_file(unit: str, wanted: str) -> bool:
 
 
 def _variable(views: Views, variable: Variable, assumed: Type | None) -> CValue:
-    if variable.thread_local:
-        raise ExpressionError(
-            f"{variable.name} exists once per thread", hint="a thread cannot be chosen here"
-        )
     type_ = variable.type or assumed
     if type_ is None:
         raise _untyped(variable.name)
-    return at(views, type_, variable.address + views.bias)
+    return at(views, type_, views.place_of(variable))
 
 
 def _untyped(name: str) -> ExpressionError:
@@ -121,4 +127,7 @@ def _hint(layouts: Layouts, name: Name) -> str:
             return f"{kind} {name.name} is a type"
     if name.function:
         return "only the static variables of a function can be had"
-    return hint_of(name.name, [*layouts.names("variable"), *layouts.names("function")])
+    names = {*layouts.names("variable"), *layouts.names("function")}
+    if name.name in names:
+        return "the compiler left no more of it than its name"
+    return hint_of(name.name, names)

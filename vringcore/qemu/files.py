@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.addresses import HostAddress
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
+from vringcore.elfcore.tls import executable_block
 from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
 from vringcore.layout.bundle import Bundle, from_json
 from vringcore.memory.files import FileSource
@@ -93,6 +95,20 @@ class ProgramFiles:
             bias = self.bias
             return min(p.vaddr for p in loads) + bias, max(p.vaddr + p.memsz for p in loads) + bias
         return (module.start, module.end) if module is not None else (0, 0)
+
+    @property
+    def thread_block(self) -> HostAddress | None:
+        """Where the first thread of the core has the program's thread-local variables, if known.
+
+        The first is the one that gdb chooses: whose signal ended the process, or the main thread.
+        """
+        threads = self._core.threads
+        if self.executable is None or not threads or threads[0].fs_base is None:
+            return None
+        block = executable_block(
+            self._core.machine, threads[0].fs_base, self.executable.program_headers
+        )
+        return None if block is None or block < 0 else HostAddress(block)
 
     def layouts(self, store: LayoutStore) -> Layouts:
         """Return the layouts of the program's build.

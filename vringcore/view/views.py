@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vringcore.layout.provider import Layouts
-    from vringcore.layout.types import Type
+    from vringcore.layout.types import Type, Variable
     from vringcore.memory.space import HostSpace
 
 V = TypeVar("V", bound=View)
@@ -41,6 +41,7 @@ class Views:
     :param layouts: types and variables of the executable
     :param bias: load bias of the executable (run-time minus link-time address)
     :param symbols: names for addresses in all modules
+    :ivar thread_block: where the thread that counts has the executable's thread-local variables
     """
 
     def __init__(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> None:
@@ -48,6 +49,7 @@ class Views:
         self.layouts = layouts
         self.bias = bias
         self.symbols = symbols
+        self.thread_block: HostAddress | None = None
         self._bindings: dict[type[View], Binding] = {}
         prefix = ">" if layouts.big_endian else "<"
         self.pointer_size = layouts.pointer_size
@@ -102,13 +104,27 @@ class Views:
 
         :raises LayoutMissingError: if the build has no such variable
         """
-        variable = self.layouts.variable(name, unit, function)
-        return HostAddress(variable.address + self.bias)
+        return self.place_of(self.layouts.variable(name, unit, function))
 
     def find_address_of(self, name: str, unit: str = "", function: str = "") -> HostAddress | None:
         """Return the run-time address of a variable, or None if the build has none."""
         variable = self.layouts.find_variable(name, unit, function)
-        return None if variable is None else HostAddress(variable.address + self.bias)
+        return None if variable is None else self.place_of(variable)
+
+    def place_of(self, variable: Variable) -> HostAddress:
+        """Return the run-time address of a variable; of a thread-local one, the chosen thread's.
+
+        :raises LayoutMissingError: if it is not known where that thread keeps its variables
+        """
+        if not variable.thread_local:
+            return HostAddress(variable.address + self.bias)
+        if self.thread_block is None:
+            raise LayoutMissingError(
+                f"every thread has a {variable.name} of its own",
+                seen="nothing tells where the first thread keeps it",
+                hint="the executable is needed, and the threads' registers in the core",
+            )
+        return HostAddress(self.thread_block + variable.address)
 
     # Scalars
 
