@@ -48,7 +48,9 @@ def _no_variable(views: Views, name: Name, assumed: Type | None) -> CValue | Non
     code = layouts.find_function(name.name, name.unit)
     if code is not None and _in_file(code.unit, name.unit):
         return _function(views, code)
-    if symbol is not None and code is None and assumed is not None:
+    if symbol is None or code is not None or assumed is None:
+        return None
+    if not layouts.files_with(name.name):  # Of several, the symbol would be any one.
         return at(views, assumed, symbol.address + views.bias)
     return None
 

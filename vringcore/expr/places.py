@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, ExpressionError
 from vringcore.expr.cvalue import CValue
-from vringcore.expr.scalars import address_in, base, is_integral, make_integer
+from vringcore.expr.scalars import address_in, base, below_typedefs, is_integral, make_integer
 from vringcore.layout.types import Array, Base, Function, Pointer, Record, Void
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ def moved(pointer: CValue, count: int) -> CValue:
     type_ = views.layouts.resolve(pointer.type)
     assert isinstance(type_, Pointer)
     size = views.layouts.size_of(type_.to) or 1
-    return make_integer(views, pointer.type, address_in(pointer) + count * size)
+    plain = below_typedefs(views.layouts, pointer.type)
+    return make_integer(views, plain, address_in(pointer) + count * size)
 
 
 def repeated(value: CValue, count: int) -> CValue:
