@@ -2,50 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from vringcore.model.values import Absent, EnumValue, Pointer
+from vringcore.model.values import EnumValue, Pointer
 
 
-def flatten(fields: Any, prefix: str = "") -> dict[str, Any]:
+def leaves(fields: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every scalar under its C path, `vring.num` or `name[3]`."""
+    if isinstance(fields, dict):
+        for name, value in fields.items():
+            yield from leaves(value, f"{path}.{name}" if path else name)
+    elif isinstance(fields, list):
+        for index, value in enumerate(fields):
+            yield from leaves(value, f"{path}[{index}]")
+    else:
+        yield path, fields
+
+
+def flatten(fields: Any) -> dict[str, Any]:
     """Return `{"vring.num": 256, ...}`: scalars as integers, char arrays as text."""
-    if isinstance(fields, dict):
-        flat: dict[str, Any] = {}
-        for name, value in fields.items():
-            flat.update(flatten(value, f"{prefix}.{name}" if prefix else name))
-        return flat
-    if isinstance(fields, list):
-        flat = {}
-        for index, value in enumerate(fields):
-            flat.update(flatten(value, f"{prefix}[{index}]"))
-        return flat
-    if isinstance(fields, Pointer):
-        return {prefix: int(fields.address)}
-    if isinstance(fields, EnumValue):
-        return {prefix: fields.value}
-    if isinstance(fields, bool | int):
-        return {prefix: int(fields)}
-    if isinstance(fields, Absent):
-        return {prefix: fields}
-    return {prefix: fields}
+    return {path: number(value) for path, value in leaves(fields)}
 
 
-def symbols(fields: Any, prefix: str = "") -> dict[str, str]:
+def number(value: Any) -> Any:
+    """Return a scalar as gdb_truth has it; an absent value stays what it is."""
+    if isinstance(value, Pointer):
+        return int(value.address)
+    if isinstance(value, EnumValue):
+        return value.value
+    return int(value) if isinstance(value, int) else value
+
+
+def symbols(fields: Any) -> dict[str, str]:
     """Return the symbols of all pointers as gdb writes them, `name` or `name+offset`."""
-    if isinstance(fields, dict):
-        found: dict[str, str] = {}
-        for name, value in fields.items():
-            found.update(symbols(value, f"{prefix}.{name}" if prefix else name))
-        return found
-    if isinstance(fields, list):
-        found = {}
-        for index, value in enumerate(fields):
-            found.update(symbols(value, f"{prefix}[{index}]"))
-        return found
-    if isinstance(fields, Pointer) and fields.symbol is not None:
-        offset = f"+{fields.offset}" if fields.offset else ""
-        return {prefix: fields.symbol + offset}
-    return {}
+    return {
+        path: value.symbol + (f"+{value.offset}" if value.offset else "")
+        for path, value in leaves(fields)
+        if isinstance(value, Pointer) and value.symbol is not None
+    }
 
 
 def char_array(truth: Any) -> Any:
