@@ -13,6 +13,7 @@ class Backend(msgspec.Struct, frozen=True, omit_defaults=True):
     """The block back-end of a disk: BlockBackend, its root node and that node's file.
 
     ``in_flight`` counts AIO requests; ``quiesce_counter`` above 0 means inside a drained section.
+    ``unknown_members`` are those of BlockBackend that no upstream QEMU has.
     """
 
     address: Hex
@@ -23,6 +24,7 @@ class Backend(msgspec.Struct, frozen=True, omit_defaults=True):
     in_flight: int | Absent
     quiesce_counter: int | Absent
     io_status: str | Absent | None = None
+    unknown_members: tuple[str, ...] = ()
 
 
 class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,6 +44,8 @@ class Device(msgspec.Struct, frozen=True):
     is ``pci``, ``mmio``, ``ccw`` or ``unknown``. ``ring_owner`` tells who moves the ring indices:
     ``qemu``, ``vhost-kernel``, ``vhost-user``, ``vhost-user-disconnected``, ``vdpa``,
     ``shadow-vq``, ``unknown``. ``found_by`` lists the independent ways that led to it.
+    ``unknown_members`` are those of VirtIODevice that no upstream QEMU has, and those of the
+    device's own structure by their path in it (``VirtIOBlock.conf.conf.retry_interval``).
     """
 
     index: int

@@ -58,7 +58,8 @@ class Queue(msgspec.Struct, frozen=True):
 
     ``role`` is what the device uses it for (``requests``, ``rx0``, ``control`` …). ``ring_state``
     is ``ready``, ``not-set-up``, ``unreadable`` or ``untranslatable``. ``fields`` is the whole
-    ``struct VirtQueue``; the attributes before it are members every QEMU has.
+    ``struct VirtQueue``; the attributes before it are members every QEMU has, ``unknown_members``
+    those of a fork. Where there are such, ``fields`` is always given.
     """
 
     index: int

@@ -14,6 +14,7 @@ from vringcore.qemu.absence import absence_of, attempt
 from vringcore.qemu.block_structs import BdrvChild, BlockBackend, BlockDriver, BlockDriverState
 from vringcore.qemu.enums import enumerator
 from vringcore.qemu.filename import file_name
+from vringcore.qemu.upstream import unknown_members
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class BlockLayer:
             in_flight=attempt(lambda: blk.in_flight),
             quiesce_counter=attempt(lambda: blk.quiesce_counter),
             io_status=attempt(lambda: self._io_status(blk)),
+            unknown_members=unknown_members(self.views.layouts, BlockBackend.c_type),
         )
 
     def nodes(self) -> list[Node]:

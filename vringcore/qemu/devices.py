@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.addresses import HostAddress
-from vringcore.layout.types import Record
 from vringcore.model.devices import Device, Disk
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent, Address, Flags
@@ -147,7 +146,7 @@ class Devices:
             backend=single.backend if single else None,
             disks=disks if not single else (),
             found_by=raw.ways,
-            unknown_members=self._unknown(VirtIODevice.c_type),
+            unknown_members=self._unknown(VirtIODevice.c_type) + self._unknown_of_own(own),
         )
         if fields:
             type_ = views.layouts.named(VirtIODevice.c_type)
@@ -159,9 +158,13 @@ class Devices:
         """Return the members of VirtQueue that no upstream QEMU has."""
         return self._unknown(VirtQueue.c_type)
 
+    def _unknown_of_own(self, own: kinds.Own) -> tuple[str, ...]:
+        """Return what the device's own structure adds: ``VirtIOBlock.conf.conf.retry_interval``."""
+        name = own.c_type.removeprefix("struct ")
+        return tuple(f"{name}.{member}" for member in self._unknown(own.c_type))
+
     def _unknown(self, c_type: str) -> tuple[str, ...]:
-        record = self._views.layouts.find_definition(c_type)
-        return unknown_members(record) if isinstance(record, Record) else ()
+        return unknown_members(self._views.layouts, c_type)
 
     def _disk(self, disk: kinds.Disk) -> Disk:
         blk = disk.blk

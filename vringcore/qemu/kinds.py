@@ -38,11 +38,15 @@ class Disk(msgspec.Struct, frozen=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """What a device's own structure says beside VirtIODevice; ``limits`` is what it did not."""
+    """What a device's own structure says beside VirtIODevice; ``limits`` is what it did not.
+
+    ``c_type`` is that structure, "" where none was read.
+    """
 
     disks: tuple[Disk, ...] = ()
     iothread: str | Absent | None = None
     queue_iothreads: tuple[str, ...] = ()
+    c_type: str = ""
     limits: tuple[Limitation, ...] = ()
 
 
@@ -65,6 +69,7 @@ def _blk(views: Views, objects: ObjectModel, device: HostAddress, queues: int) -
         disks=(disk,),
         iothread=attempt(lambda: _iothread(objects, block.iothread)),
         queue_iothreads=_mapped_iothreads(views, objects, block, queues),
+        c_type=VirtIOBlock.c_type,
     )
 
 

@@ -108,7 +108,7 @@ class Survey:
             device_id=raw.device_id,
             features=features,
             total=raw.queue_count,
-            fields="queue-fields" in parts,
+            fields="queue-fields" in parts or bool(self._unknown),
         )
         identified = None if in_flight is None else len(in_flight)
         guest: SplitGuest | PackedGuest | Absent

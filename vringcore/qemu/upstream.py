@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.errors import VringcoreError
+from vringcore.layout.types import Record
+
 if TYPE_CHECKING:
-    from vringcore.layout.types import Record
+    from vringcore.layout.provider import Layouts
+    from vringcore.layout.types import Type
 
 UPSTREAM_MEMBERS = {
     "struct VirtQueue": frozenset(
@@ -79,15 +83,143 @@ UPSTREAM_MEMBERS = {
             "user_feature_bits",
         }
     ),
+    "struct VirtIOBlock": frozenset(
+        {
+            "parent_obj",
+            "blk",
+            "rq_lock",
+            "rq",
+            "bh",
+            "conf",
+            "sector_mask",
+            "original_wce",
+            "change",
+            "dataplane_disabled",
+            "dataplane_started",
+            "dataplane",
+            "ioeventfd_disabled",
+            "ioeventfd_started",
+            "ioeventfd_starting",
+            "ioeventfd_stopping",
+            "vq_aio_context",
+            "host_features",
+            "config_size",
+            "blk_ram_registrar",
+        }
+    ),
+    "struct VirtIOBlkConf": frozenset(
+        {
+            "conf",
+            "iothread",
+            "iothread_vq_mapping_list",
+            "serial",
+            "request_merging",
+            "num_queues",
+            "queue_size",
+            "seg_max_adjust",
+            "report_discard_granularity",
+            "max_discard_sectors",
+            "max_write_zeroes_sectors",
+            "x_enable_wce_if_config_wce",
+        }
+    ),
+    "struct BlockConf": frozenset(
+        {
+            "blk",
+            "backend_defaults",
+            "physical_block_size",
+            "logical_block_size",
+            "min_io_size",
+            "opt_io_size",
+            "bootindex",
+            "discard_granularity",
+            "cyls",
+            "heads",
+            "secs",
+            "lcyls",
+            "lheads",
+            "lsecs",
+            "wce",
+            "share_rw",
+            "account_invalid",
+            "account_failed",
+            "stats_intervals",
+            "num_stats_intervals",
+            "rerror",
+            "werror",
+        }
+    ),
+    "struct BlockBackend": frozenset(
+        {
+            "name",
+            "refcnt",
+            "root",
+            "ctx",
+            "legacy_dinfo",
+            "link",
+            "monitor_link",
+            "public",
+            "dev",
+            "dev_ops",
+            "dev_opaque",
+            "guest_block_size",
+            "root_state",
+            "enable_write_cache",
+            "stats",
+            "on_read_error",
+            "on_write_error",
+            "iostatus_enabled",
+            "iostatus",
+            "perm",
+            "shared_perm",
+            "disable_perm",
+            "allow_aio_context_change",
+            "allow_write_beyond_eof",
+            "remove_bs_notifiers",
+            "insert_bs_notifiers",
+            "aio_notifiers",
+            "quiesce_counter",
+            "queued_requests_lock",
+            "queued_requests",
+            "disable_request_queuing",
+            "start_request_count",
+            "vmsh",
+            "force_allow_inactivate",
+            "in_flight",
+        }
+    ),
 }
 
+_INSIDE = {"struct VirtIOBlock": "conf", "struct VirtIOBlkConf": "conf"}
+"""The member of a struct above that is itself a struct above, and is looked into."""
 
-def unknown_members(record: Record) -> tuple[str, ...]:
+
+def unknown_members(layouts: Layouts, c_type: str) -> tuple[str, ...]:
     """Return the members of a struct that no upstream QEMU has, in their order.
 
-    Empty for a struct that the table above does not list.
+    Those of a struct inside it are given by their path: ``conf.conf.retry_interval``. Empty for a
+    struct that the table above does not list, or that the build does not define.
     """
-    known = UPSTREAM_MEMBERS.get(f"{record.kind} {record.name}")
-    if known is None:
+    record = layouts.find_definition(c_type)
+    known = UPSTREAM_MEMBERS.get(c_type)
+    if known is None or not isinstance(record, Record):
         return ()
-    return tuple(m.name for m in record.members if m.name is not None and m.name not in known)
+    unknown: list[str] = []
+    for member in record.members:
+        if member.name is None:
+            continue
+        if member.name not in known:
+            unknown.append(member.name)
+        elif member.name == _INSIDE.get(c_type):
+            inner = _struct_of(layouts, member.type)
+            unknown += [f"{member.name}.{name}" for name in unknown_members(layouts, inner)]
+    return tuple(unknown)
+
+
+def _struct_of(layouts: Layouts, type_: Type) -> str:
+    """Return the key of the struct that a member is, "" if that cannot be told."""
+    try:
+        resolved = layouts.resolve(type_)
+    except VringcoreError:
+        return ""
+    return f"{resolved.kind} {resolved.name}" if isinstance(resolved, Record) else ""

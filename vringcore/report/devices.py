@@ -140,19 +140,21 @@ def _facts(device: Device, notes: Footnotes) -> list[tuple[str, str]]:
         ("found by", ", ".join(map(clean, device.found_by)) or "-"),
     ]
     if device.unknown_members:
-        facts.append(
-            ("members no upstream QEMU has", ", ".join(map(clean, device.unknown_members)))
-        )
+        facts.append(("members no upstream QEMU has", _listed(device.unknown_members)))
     if isinstance(device.queues, tuple):
         roles = ", ".join(f"{queue.index} {clean(queue.role)}" for queue in device.queues)
         facts.append(("queues", roles or "none"))
     return facts
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(clean, names))
+
+
 def _backend_facts(backend: Backend | Absent | None, notes: Footnotes) -> list[tuple[str, str]]:
     if backend is None or isinstance(backend, Absent):
         return [("back-end", notes.text(backend))]
-    return [
+    facts = [
         ("back-end", f"{notes.text(backend.name)} at {hexadecimal(backend.address)}".lstrip()),
         ("  node", notes.text(backend.node)),
         ("  driver", notes.text(backend.driver)),
@@ -161,3 +163,6 @@ def _backend_facts(backend: Backend | Absent | None, notes: Footnotes) -> list[t
         ("  quiesce_counter", notes.text(backend.quiesce_counter)),
         ("  io_status", notes.text(backend.io_status)),
     ]
+    if backend.unknown_members:
+        facts.append(("  members no upstream QEMU has", _listed(backend.unknown_members)))
+    return facts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
 from vringcore.model.values import Absent
+from vringcore.report.additions import print_additions
 from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal
 from vringcore.report.header import device_name, nothing_found, print_header
 from vringcore.report.page import FAINT, STAND_OUT, Column, Page, column_of
@@ -42,6 +43,7 @@ def print_queues(page: Page, report: Report, *, detailed: bool) -> None:
         if any(busy):
             page.line()
             page.line(LEGEND)
+        print_additions(page, shown)
     else:
         page.line(nothing_found(report))
     if detailed:
