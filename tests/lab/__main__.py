@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _make(version: str, names: list[str], missing_only: bool) -> int:
-    wanted = list(scenarios.NAMES) if names == ["all"] else names
+    wanted = list(scenarios.names_for(version)) if names == ["all"] else names
     unknown = sorted(set(wanted) - set(scenarios.NAMES))
     if unknown:
         print(f"no scenario is named {', '.join(unknown)}; there are: {', '.join(scenarios.NAMES)}")

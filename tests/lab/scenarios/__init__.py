@@ -6,7 +6,18 @@ from pathlib import Path
 
 from tests.lab import runner
 from tests.lab.scenario import Scenario
-from tests.lab.scenarios import aio, engines, failing, held, idle, late, nine, others, stuck
+from tests.lab.scenarios import (
+    aio,
+    engines,
+    failing,
+    forked,
+    held,
+    idle,
+    late,
+    nine,
+    others,
+    stuck,
+)
 
 ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
@@ -27,12 +38,20 @@ ALL: tuple[Scenario, ...] = (
     engines.DRIVE_THROTTLE,
     engines.QCOW2_TASKS,
 )
-NAMES = (*(scenario.name for scenario in ALL), *others.NAMES)
+OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK,)
+NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)
+
+
+def names_for(version: str) -> tuple[str, ...]:
+    """The scenarios that are made of a version; of a fork only its own."""
+    if version.endswith("-fork"):
+        return tuple(scenario.name for scenario in OF_FORKS)
+    return tuple(name for name in NAMES if name not in names_for(f"{version}-fork"))
 
 
 def make(version: str, name: str) -> Path:
     """Makes one case and returns its directory."""
     if name in others.NAMES:
         return others.make(version, name)
-    scenario = next(scenario for scenario in ALL if scenario.name == name)
+    scenario = next(scenario for scenario in (*ALL, *OF_FORKS) if scenario.name == name)
     return runner.make_case(version, scenario)
