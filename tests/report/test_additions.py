@@ -34,7 +34,7 @@ def test_a_line_per_queue_with_the_difference_of_a_pair_of_counters() -> None:
             forked(4, nr_request=243089, nr_response=243087, error_code=5),
         ),
     )
-    assert "this build has and no upstream QEMU: nr_request, nr_response, error_code" in printed
+    assert "what no upstream QEMU has: nr_request, nr_response, error_code" in printed
     assert ["disk0", "3", "289882", "289882", "0", "0"] in rows(printed)
     assert ["disk0", "4", "243089", "243087", "5", "2"] in rows(printed)
     assert "nr_request - nr_response" in printed
@@ -48,7 +48,7 @@ def test_what_could_not_be_read_is_not_counted() -> None:
 def test_members_that_are_no_counters_are_named_and_left_to_the_details() -> None:
     queue = forked(4, history={"last": 7}, comment="\x1b[31m")
     printed = text(print_queues, report_of(queue))
-    assert "no upstream QEMU: history, comment" in printed
+    assert "no upstream QEMU has: history, comment" in printed
     assert ["disk0", "4", "\\x1b[31m"] in rows(printed)
     assert "history.last" in text(print_queues, report_of(queue), detailed=True)
 

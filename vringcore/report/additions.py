@@ -44,7 +44,7 @@ def print_additions(page: Page, rows: Sequence[tuple[Device, Queue]]) -> None:
         ahead = [one or bool(each) for one, each in zip(ahead, differences, strict=True)]
     page.line()
     listed = ", ".join(map(clean, names))
-    page.line(f"members of VirtQueue that this build has and no upstream QEMU: {listed}", "bold")
+    page.line(f"this build keeps in VirtQueue what no upstream QEMU has: {listed}", "bold")
     page.table(columns, [STAND_OUT if each else "" for each in ahead])
 
 
