@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.leb import uleb
 from vringcore.debuginfo.typereader import children
+from vringcore.errors import DwarfError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +29,28 @@ def find_enumerator(dwarf: Dwarf, types: TypeReader, name: bytes) -> Type | None
 
     :raises DwarfError: if a unit on the way cannot be read
     """
-    for number in units_naming(dwarf, name):
+    for number, place in _naming(dwarf, name):
         unit = dwarf.unit(number, keep=False)
-        for offset in _defining(unit, name):
-            return types.type_at(unit, offset)
+        if place < 0 or _names_enumerator(unit, place - unit.offset):
+            for offset in _defining(unit, name):
+                return types.type_at(unit, offset)
     return None
+
+
+def _names_enumerator(unit: Unit, place: int) -> bool:
+    """Tell whether bytes in a unit are the name of an enumerator.
+
+    Compilers write an entry's name first, so the code of its abbreviation is right before it.
+    """
+    data = unit.data
+    for size in (1, 2):
+        try:
+            code, end = uleb(data, place - size) if place >= size else (0, 0)
+            if end == place and code and unit.abbrevs[code].tag == dw.TAG_ENUMERATOR:
+                return True
+        except DwarfError:
+            continue
+    return False
 
 
 def _defining(unit: Unit, name: bytes) -> Iterator[int]:
@@ -48,26 +67,35 @@ def _has(enumeration: Entry, name: bytes) -> bool:
 
 def units_naming(dwarf: Dwarf, name: bytes) -> Iterator[int]:
     """Yield the numbers of the units whose bytes can hold a name, in the section's order."""
-    if dwarf.elf.section(".debug_str_offsets") is not None:
-        yield from range(len(dwarf.chain))  # Names by index: any unit may hold any.
-        return
-    # The name itself, where a unit holds short names in place, or where a table has it.
-    patterns = [name + b"\0"]
-    # The low half is enough of a place in 64-bit DWARF.
-    patterns += [place.to_bytes(4, dwarf.byteorder) for place in dwarf.strings.places(name)]
     last = -1
-    for place in _places(dwarf, patterns):
-        number = dwarf.chain.number_at(place)
+    for number, _place in _naming(dwarf, name):
         if number > last:
             last = number
             yield number
 
 
+def _naming(dwarf: Dwarf, name: bytes) -> Iterator[tuple[int, int]]:
+    """Yield units that can hold a name, and where in all units' bytes it is; -1 if anywhere."""
+    if dwarf.elf.section(".debug_str_offsets") is not None:
+        for number in range(len(dwarf.chain)):  # Names by index: any unit may hold any.
+            yield number, -1
+        return
+    # The name itself, where a unit holds short names in place, or where a table has it.
+    patterns = [name + b"\0"]
+    # The low half is enough of a place in 64-bit DWARF.
+    patterns += [place.to_bytes(4, dwarf.byteorder) for place in dwarf.strings.places(name)]
+    for place in _places(dwarf, patterns):
+        yield dwarf.chain.number_at(place), place
+
+
 def _places(dwarf: Dwarf, patterns: list[bytes]) -> Iterator[int]:
     keep = max(map(len, patterns)) - 1
-    tail = b""
-    for start in range(0, dwarf.info.size, _CHUNK):
-        chunk = tail + dwarf.info.read(start, _CHUNK)
+    start, tail = 0, b""
+    while start < dwarf.info.size:
+        read = dwarf.info.read(start, _CHUNK)  # Less, where .debug_types starts.
+        if not read:
+            return
+        chunk = tail + read
         found = set()
         for pattern in patterns:
             at = chunk.find(pattern)
@@ -75,4 +103,5 @@ def _places(dwarf: Dwarf, patterns: list[bytes]) -> Iterator[int]:
                 found.add(start - len(tail) + at)
                 at = chunk.find(pattern, at + 1)
         yield from sorted(found)
+        start += len(read)
         tail = chunk[-keep:] if keep else b""

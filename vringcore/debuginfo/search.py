@@ -409,10 +409,11 @@ class Search:
             return False  # -gsplit-dwarf keeps the names in other files.
         pattern = name + b"\0"
         keep = len(pattern) - 1
-        tail = b""
-        for offset in range(0, dwarf.info.size, _CHUNK):
-            chunk = tail + dwarf.info.read(offset, _CHUNK)
+        offset, tail = 0, b""
+        while read := dwarf.info.read(offset, _CHUNK):  # Less, where .debug_types starts.
+            chunk = tail + read
             if pattern in chunk:
                 return False
+            offset += len(read)
             tail = chunk[-keep:] if keep else b""
         return True

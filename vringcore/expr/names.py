@@ -56,9 +56,12 @@ def _no_variable(views: Views, name: Name, assumed: Type | None) -> CValue | Non
 
 
 def is_type(views: Views, name: str) -> bool:
-    """Tell whether a name is a typedef's and no variable's."""
+    """Tell whether a name is a typedef's and no variable's or enumerator's.
+
+    That it is one of these is told sooner than that it is no typedef's.
+    """
     layouts = views.layouts
-    if layouts.find_variable(name) is not None:
+    if layouts.find_variable(name) is not None or layouts.find_enumerator(name) is not None:
         return False
     return layouts.find_definition(f"typedef {name}") is not None
 

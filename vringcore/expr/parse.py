@@ -45,6 +45,7 @@ _PRECEDENCE = {
 }  # fmt: skip
 """Of the operators between two operands (C11 6.5); ``@`` is where gdb has it."""
 
+_FUNCTIONS = frozenset({"sizeof", "offsetof", "container_of"})
 _CONDITIONAL = 3
 _UNARY = frozenset("*&+-~!")
 _OPERAND_KINDS = frozenset({"number", "name", "dollar", "quoted", "string"})
@@ -185,9 +186,11 @@ class _Parser(TypeParser):
     def at_type(self, ahead: int = 0) -> bool:
         """Tell whether only a type can start here."""
         token = self.peek(ahead)
-        if token.kind != "name":
+        if token.kind != "name" or token.text in _FUNCTIONS:
             return False
         if ahead == 0 and token.text not in TYPE_WORDS:
+            if self.peek(1).kind == "operator" and self.peek(1).text not in ("*", "(", "["):
+                return False
             return self.is_pointer_to(0) or self._is_type(token.text)
         return token.text in TYPE_WORDS
 
@@ -236,7 +239,7 @@ class _Parser(TypeParser):
                 )
             case "name" if token.text in TYPE_WORDS:
                 raise ExpressionError("a type stands where a value should", position=token.at)
-            case "name" if token.text in ("container_of", "offsetof") and self.token.text == "(":
+            case "name" if token.text in _FUNCTIONS and self.token.text == "(":
                 return self._built_in(token)
             case "name":
                 return self._scoped(token, unit="")
