@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,9 @@ COMMANDS = (
     "ptype BlockConf",
     "ptype/o struct VirtQueue",
 )
+
+
+VIRTIO_BLK_S_IOERR = 1
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +146,14 @@ def test_the_text_shows_the_counters(core: vringcore.Core, parts: set[str]) -> N
         assert [device.id, str(queue.index), *values, str(queue.in_use)] in rows
 
 
+def test_errors_are_counted_where_reads_failed(core: vringcore.Core) -> None:
+    for device, queue in queues(core):
+        fields: Any = queue.fields
+        failed = device.id == "disk0"
+        assert (fields["nr_errors"] > 0) == failed
+        assert fields["error_code"] == (VIRTIO_BLK_S_IOERR if failed else 0)
+
+
 def test_the_list_of_the_fork_has_the_devices_in_order(core: vringcore.Core) -> None:
     first = f"{fork.DEVICE_LIST}.head->tqh_first"
     listed = [int(core.eval(f"{place}->vdev")) for place in (first, f"{first}->next->tqe_next")]
@@ -166,3 +178,12 @@ def test_what_the_fork_added_prints_as_gdb_prints_it(
     line = printed_by_gdb[command]
     assert not line.startswith("error:")
     assert our_line(core.process, command) == line
+
+
+@pytest.mark.parametrize("lines", ["", "    unsigned int inuse;\n" * 2])
+def test_a_source_that_the_fork_does_not_fit_is_refused(tmp_path: Path, lines: str) -> None:
+    source = tmp_path / fork.INSERTIONS[0].file
+    source.parent.mkdir(parents=True)
+    source.write_text(f"struct VirtQueue {{\n{lines}}};\n")
+    with pytest.raises(RuntimeError, match="expected one"):
+        fork.apply(tmp_path)

@@ -75,7 +75,8 @@ def test_the_run_state_equals_gdbs(lab_core: CoreCase, process: Process) -> None
 @pytest.mark.lab
 def test_the_migration_status_equals_what_qemu_said(lab_core: CoreCase, process: Process) -> None:
     status = machine.migration_status(process.views)
-    assert status == ("active" if lab_core.case.scenario == "stuck-migration" else "none")
+    migrating = lab_core.case.scenario in ("stuck-migration", "fork-stuck")
+    assert status == ("active" if migrating else "none")
     assert (status == "none") == (lab_core.gdb["state"]["migration_state"] == 0)
 
 

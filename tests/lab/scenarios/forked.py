@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.nbd import ServerPlan
 from tests.lab.scenario import Device, Scenario
-from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, Q35, nbd_node, ready
+from tests.lab.scenarios.parts import IOTHREAD, Q35, nbd_node, ready
 from tests.lab.session import Session
 
 QUEUES = 9
@@ -24,13 +24,13 @@ def _traffic() -> str:
     """Every vCPU reads from the second disk, so that every queue is used; some write as well.
 
     These are fewer than the 16 requests that QEMU's NBD client has on the wire at once. The first
-    disk has done its I/O before.
+    disk has done its I/O before; some of its reads failed.
     """
     read = "dd if=/dev/vdb of=/dev/null bs=16k skip=$((cpu * 1000)) count=20 iflag=direct"
     write = "dd if=/dev/zero of=/dev/vdb bs=4k seek=$((cpu * 4000 + 20000)) count=20 oflag=direct"
     cpus = " ".join(map(str, range(QUEUES)))
     return f"""
-dd if=/dev/vda of=/dev/null bs=16k count=50 iflag=direct 2>/dev/null
+dd if=/dev/vda of=/dev/null bs=16k count=100 iflag=direct conv=noerror 2>/dev/null
 for cpu in {cpus}; do
   taskset -c $cpu sh -c "while :; do {read} 2>/dev/null; done" &
 done
@@ -60,7 +60,10 @@ FORK_STUCK = Scenario(
     ),
     script=_traffic() + ready(20),
     devices=(_FIRST, _SECOND),
-    servers=(MEMORY_SERVER, ServerPlan("server1", ("memory", "256M"))),
+    servers=(
+        ServerPlan("server0", ("memory", "256M", "error-pread-rate=20%"), filters=("error",)),
+        ServerPlan("server1", ("memory", "256M")),
+    ),
     incident=_stop_and_migrate,
     monitor_answers_after=False,
 )
