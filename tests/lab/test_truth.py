@@ -80,6 +80,20 @@ def test_devices_are_those_that_were_asked_for(opened: Any) -> None:
             assert device.backend.node == expected["node"]
 
 
+def test_scsi_disks_have_their_place_serial_and_back_end(opened: Any) -> None:
+    case, core = opened
+    words = [w for w in case.case.manifest["argv"] if w.startswith("scsi-hd,")]
+    expected = [dict(p.split("=", 1) for p in w.split(",")[1:]) for w in words]
+    ours = [disk for device in core.virtio_devices() for disk in device.disks]
+    assert len(ours) == len(expected)
+    for disk, given in zip(ours, expected, strict=True):
+        assert disk.id == given["id"]
+        assert disk.serial == given["serial"]
+        assert disk.unit == "0:0:0"
+        assert not isinstance(disk.backend, Absent)
+        assert disk.backend.node == given["drive"]
+
+
 def test_every_member_of_every_device_equals_gdb(opened: Any) -> None:
     for device, truth in pairs(opened):
         assert differences(flatten(device.fields), truth["fields"]) == []

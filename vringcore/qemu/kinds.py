@@ -16,6 +16,7 @@ from vringcore.qemu.structs import (
     DeviceState,
     IOThread,
     SCSIDevice,
+    SCSIDiskState,
     VirtIOBlock,
     VirtIOSCSICommon,
 )
@@ -119,7 +120,7 @@ def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
         children, error = collect(views.elements(bus.children, BusChild, "sibling", limit=MAX_LUNS))
         errors.append(error)
         disks += [
-            _lun(views, child.child)
+            _lun(views, objects, child.child)
             for child in reversed(children)
             if objects.is_a(child.child, "scsi-device")
         ]
@@ -135,12 +136,15 @@ def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
     )
 
 
-def _lun(views: Views, address: HostAddress) -> Disk:
+def _lun(views: Views, objects: ObjectModel, address: HostAddress) -> Disk:
     scsi = views.at(SCSIDevice, address)
     unit = attempt(lambda: f"{scsi.channel}:{scsi.id}:{scsi.lun}")
     return Disk(
         blk=attempt(lambda: int(scsi.conf_blk)),
-        serial=None,
+        # Of the SCSI devices only disks and CD-ROMs have a serial (hw/scsi/scsi-disk.c).
+        serial=attempt(lambda: views.string_or_none(views.at(SCSIDiskState, address).serial))
+        if objects.is_a(address, "scsi-disk-base")
+        else None,
         unit=unit if isinstance(unit, str) else "?",
         id=attempt(lambda: views.string_or_none(views.at(DeviceState, address).id_)),
     )

@@ -258,6 +258,13 @@ class SCSIDevice(View):
     conf_blk = pointer("conf.blk")
 
 
+class SCSIDiskState(View):
+    c_type = "struct SCSIDiskState"
+    unit = ("hw/scsi/scsi-disk.c",)
+
+    serial = pointer()
+
+
 class VHostDev(View):
     c_type = "struct vhost_dev"
     unit = ("hw/virtio/vhost.c",)

@@ -88,6 +88,10 @@ class Survey:
         try:
             reader = self._reader(raw, found)
             ring = rings.ring_model(reader, found)
+            self.limits += [
+                Limitation("the ring breaks a rule of the specification", breach)
+                for breach in reader.breaches()
+            ]
             heads = rings.published_heads(reader, found) + [r.head for r in in_flight]
             chains = rings.chains_of(reader, heads, self._process.guest_memory)
         except VringcoreError as error:
