@@ -10,7 +10,6 @@ from vringcore.errors import ElfFormatError
 if TYPE_CHECKING:
     from vringcore.elfcore.headers import ElfHeader
 
-SHF_COMPRESSED = 0x800
 
 _ELFCOMPRESS_ZLIB = 1
 _ELFCOMPRESS_ZSTD = 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from vringcore.debuginfo.compress import SHF_COMPRESSED, unpack, unpack_zdebug
 from vringcore.elfcore.headers import (
     SHT_NOBITS,
     read_build_id,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.headers import SectionHeader
 
 SHF_ALLOC = 0x2
+SHF_COMPRESSED = 0x800
 
 SHT_SYMTAB = 2
 SHT_DYNSYM = 11
@@ -78,9 +78,13 @@ class Section:
                 expected=str(header.size),
                 hint="copy the file again",
             )
+        if not self.packed:
+            return data
+        from vringcore.debuginfo.compress import unpack, unpack_zdebug
+
         if header.flags & SHF_COMPRESSED:
             return unpack(data, file.header, header.name)
-        return unpack_zdebug(data, header.name) if self.packed else data
+        return unpack_zdebug(data, header.name)
 
 
 class ElfFile:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from vringcore.debuginfo.damage import ours
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_alternate_file
-from vringcore.debuginfo.symbols import SymbolTable
 from vringcore.errors import DebugInfoMissingError, DwarfError, VringcoreError
 from vringcore.layout.bundle import Typed
 from vringcore.layout.provider import NotSearched
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.search import Search
+    from vringcore.debuginfo.symbols import SymbolTable
     from vringcore.layout.types import Symbol, Type
 
 
@@ -172,6 +172,8 @@ class DebugInfo:
     def _symbols(self) -> list[SymbolTable]:
         """The complete table if there is one: the module's own is smaller once it was stripped."""
         if self._tables is None:
+            from vringcore.debuginfo.symbols import SymbolTable
+
             tables = []
             if self._files.executable:
                 own = SymbolTable.of(self._open(self._files.executable))
@@ -188,6 +190,8 @@ class DebugInfo:
             path = self._files.debug_file()
         except DebugInfoMissingError:
             return []
+        from vringcore.debuginfo.symbols import SymbolTable
+
         table = SymbolTable.of(self._open(path))
         return [table] if table is not None and table.complete else []
 

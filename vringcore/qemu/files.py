@@ -9,7 +9,6 @@ from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
-from vringcore.elfcore.tls import executable_block
 from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
 from vringcore.layout.bundle import Bundle, from_json
 from vringcore.memory.files import FileSource
@@ -105,6 +104,8 @@ class ProgramFiles:
         threads = self._core.threads
         if self.executable is None or not threads or threads[0].fs_base is None:
             return None
+        from vringcore.elfcore.tls import executable_block
+
         block = executable_block(
             self._core.machine, threads[0].fs_base, self.executable.program_headers
         )

@@ -61,7 +61,7 @@ class Process:
         layouts.hint(VARIABLES)
         space = core.with_files(files.mapped, files.executable)
         self.views = Views(space, layouts, files.bias, ModuleSymbols())
-        self.views.thread_block = files.thread_block
+        self.views.thread_block = lambda: files.thread_block
         space.explain = RamGaps(self.views)
         self._check_program()
         self._add_symbols()

@@ -13,7 +13,6 @@ from vringcore.errors import (
     VringcoreError,
 )
 from vringcore.memory.gaps import GapKind
-from vringcore.qemu.glib import hash_table
 from vringcore.qemu.structs import DeviceState, Object, ObjectClass, ObjectProperty, TypeImpl
 from vringcore.view.lists import collect
 
@@ -188,6 +187,8 @@ class ObjectModel:
     def _properties(self, address: int) -> Iterator[ObjectProperty]:
         table = self._views.at(Object, address).properties
         if table:
+            from vringcore.qemu.glib import hash_table
+
             for _, property_ in hash_table(self._views, table):
                 yield self._views.at(ObjectProperty, property_)
 

@@ -15,7 +15,7 @@ from vringcore.view.lists import MAX_ELEMENTS, walk
 from vringcore.view.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vringcore.layout.provider import Layouts
     from vringcore.layout.types import Type, Variable
@@ -41,7 +41,7 @@ class Views:
     :param layouts: types and variables of the executable
     :param bias: load bias of the executable (run-time minus link-time address)
     :param symbols: names for addresses in all modules
-    :ivar thread_block: where the thread that counts has the executable's thread-local variables
+    :ivar thread_block: tells where the chosen thread has the executable's thread-local variables
     """
 
     def __init__(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> None:
@@ -49,7 +49,7 @@ class Views:
         self.layouts = layouts
         self.bias = bias
         self.symbols = symbols
-        self.thread_block: HostAddress | None = None
+        self.thread_block: Callable[[], HostAddress | None] = lambda: None
         self._bindings: dict[type[View], Binding] = {}
         prefix = ">" if layouts.big_endian else "<"
         self.pointer_size = layouts.pointer_size
@@ -118,13 +118,14 @@ class Views:
         """
         if not variable.thread_local:
             return HostAddress(variable.address + self.bias)
-        if self.thread_block is None:
+        block = self.thread_block()
+        if block is None:
             raise LayoutMissingError(
                 f"every thread has a {variable.name} of its own",
                 seen="nothing tells where the first thread keeps it",
                 hint="the executable is needed, and the threads' registers in the core",
             )
-        return HostAddress(self.thread_block + variable.address)
+        return HostAddress(block + variable.address)
 
     # Scalars
 
