@@ -32,7 +32,9 @@ Hex = Annotated[int, Meta(extra_json_schema={"type": "string", "pattern": "^0x[0
 
 
 class Absent(msgspec.Struct, frozen=True, rename={"reason": "absent"}, omit_defaults=True):
-    """A value that is not there, and why. Using it as a number or truth value raises.
+    """A value that is not there, and why. Using it as a number, truth value or list raises.
+
+    Comparing for equality does not: it equals nothing but the same absence.
 
     :param reason: a gap kind (``not-dumped``, ``truncated`` …) or ``not-in-this-build``,
         ``ring-not-set-up``, ``not-reachable`` and the like; an open set
@@ -51,14 +53,26 @@ class Absent(msgspec.Struct, frozen=True, rename={"reason": "absent"}, omit_defa
 
     def _refuse(self, *_: object) -> NoReturn:
         raise AbsentError(
-            "an absent value was used as a number or truth value",
+            "an absent value was used as if it were there",
             seen=f"absent: {self.reason}",
             hint=self.hint or "test with isinstance(value, Absent) first",
         )
 
-    __bool__ = __int__ = __index__ = __float__ = _refuse
+    def __format__(self, spec: str) -> str:
+        """Show it in an f-string; a number's format (``:x``, ``:>8``) is use as a number."""
+        return self._refuse() if spec else str(self)
+
+    __bool__ = __int__ = __index__ = __float__ = __complex__ = _refuse
+    __round__ = __trunc__ = __floor__ = __ceil__ = _refuse
+    __neg__ = __pos__ = __abs__ = __invert__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __and__ = __rand__ = __mod__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _refuse
+    __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _refuse
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refuse
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse
+    # A table or list that could not be read is no empty one.
+    __len__ = __iter__ = __getitem__ = __contains__ = _refuse
 
 
 class EnumValue(msgspec.Struct, frozen=True):
