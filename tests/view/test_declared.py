@@ -173,3 +173,31 @@ def test_strings_end_at_their_nul_or_are_refused() -> None:
     memory.put(0x20F0, b"virtio-blk\0")
     assert views.string(0x20F0) == "virtio-blk"
     assert views.string_or_none(0) is None
+
+
+class Flags(View):
+    c_type = "struct Flags"
+
+    started = boolean()
+    count = integer()
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_a_bit_field_is_its_bits_alone(big_endian: bool) -> None:
+    flags = Record(
+        "struct",
+        "Flags",
+        4,
+        (
+            Member("other", BOOL, 0, 1, 0),
+            Member("started", BOOL, 0, 1, 1),
+            Member("count", S32, 0, 4, 2),
+        ),
+    )
+    # other = 1, started = 0, count = -3 (1101)
+    byte = 0b10_1101_00 if big_endian else 0b00_1101_01
+    memory = Memory()
+    memory.put(0x1000, bytes([byte, 0xFF, 0xFF, 0xFF]))
+    found = views_of(memory, [flags], big_endian=big_endian).at(Flags, 0x1000)
+    assert found.started is False
+    assert found.count == -3

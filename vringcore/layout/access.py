@@ -102,6 +102,18 @@ def size_of(layouts: Definitions, type_: Type) -> int:
     raise LayoutError("a type nested too deeply", seen=repr(type_)[:80])
 
 
+def is_signed(type_: Type) -> bool:
+    """Tell whether a base type or enumeration has negative values; its typedefs are resolved."""
+    if isinstance(type_, Enum):
+        return type_.signed
+    return isinstance(type_, Base) and type_.encoding in ("signed", "signed-char", "char")
+
+
+def is_float(type_: Type) -> bool:
+    """Tell whether a base type is a real or complex floating type; its typedefs are resolved."""
+    return isinstance(type_, Base) and type_.encoding in ("float", "complex")
+
+
 def member(layouts: Definitions, record: Record, path: str) -> Place | None:
     """Return where a member lies, None if the record has no such member.
 

@@ -20,7 +20,7 @@ from vringcore.layout.types import Enum, Named, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from vringcore.layout.types import Code, Definition, Symbol, Type, Variable
+    from vringcore.layout.types import Code, Definition, Symbol, Type, Typedef, Variable
     from vringcore.layout.wanted import Wanted
 
 T = TypeVar("T")
@@ -189,7 +189,7 @@ class Layouts:
         kind, _, name = key.partition(" ")
         return Named(kind, name)  # type: ignore[arg-type]
 
-    def resolve(self, type_: Type) -> Type:
+    def resolve(self, type_: Type | Typedef) -> Type:
         """Return what a type is below its typedefs and qualifiers; structs and enums in full.
 
         :raises LayoutMissingError: if a name on the way is not known

@@ -150,7 +150,7 @@ def _on_stack(views: Views, coroutine: int, c_type: str) -> list[int]:
 def _thread_pool_types(views: Views) -> tuple[type[ThreadPool], type[ThreadPoolElement]]:
     # ThreadPool became ThreadPoolAio in 10.0, which has another ThreadPool beside it.
     layouts = views.layouts
-    record = layouts.resolve(layouts.definition(AioContext.c_type, AioContext.unit))  # type: ignore[arg-type]
+    record = layouts.resolve(layouts.definition(AioContext.c_type, AioContext.unit))
     found = layouts.member(record, "thread_pool") if isinstance(record, Record) else None
     match found[1] if found else None:
         case Pointer(to=Named(name="ThreadPoolAio")):

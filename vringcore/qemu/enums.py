@@ -28,7 +28,7 @@ def enumerator(views: Views, view: type[View], member: str, value: int, prefix: 
 def _enumerators(views: Views, view: type[View], member: str) -> dict[str, int]:
     layouts = views.layouts
     try:
-        record = layouts.resolve(layouts.definition(view.c_type, view.unit))  # type: ignore[arg-type]
+        record = layouts.resolve(layouts.definition(view.c_type, view.unit))
         found = layouts.member(record, member) if isinstance(record, Record) else None
         type_ = layouts.resolve(found[1]) if found else None
     except LayoutMissingError:

@@ -51,7 +51,7 @@ def waiting(views: Views, state: int, node: str) -> Iterator[tuple[int, Waiting]
 
 def _slots(views: Views, client: BDRVNBDState) -> Iterator[NBDClientRequest]:
     layouts = views.layouts
-    record = layouts.resolve(layouts.definition(client.c_type, client.unit))  # type: ignore[arg-type]
+    record = layouts.resolve(layouts.definition(client.c_type, client.unit))
     found = layouts.member(record, "requests") if isinstance(record, Record) else None
     array = layouts.resolve(found[1]) if found else None
     count = array.count or 0 if isinstance(array, Array) else 0

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from vringcore.addresses import HostAddress
 from vringcore.errors import LayoutMissingError, VringcoreError
+from vringcore.layout.access import is_float, is_signed
 from vringcore.layout.types import Base, Enum, Pointer, Record
 from vringcore.view.declare import Member, View, members_of
 
 if TYPE_CHECKING:
+    from vringcore.layout.access import Place
     from vringcore.layout.provider import Layouts
+    from vringcore.layout.types import Type
     from vringcore.memory.space import HostSpace
 
 SNAPSHOT_LIMIT = 64 * 1024
@@ -19,13 +22,27 @@ SNAPSHOT_LIMIT = 64 * 1024
 
 
 class _Slot:
-    __slots__ = ("kind", "offset", "size", "unpack")
+    """Where one member lies and how its bytes are read.
 
-    def __init__(self, kind: str, offset: int, size: int, code: str) -> None:
+    ``bits`` is set for a bit-field: how far its value is shifted in the ``size`` bytes, how many
+    bits it has, and whether the highest is its sign.
+    """
+
+    __slots__ = ("bits", "kind", "offset", "size", "unpack")
+
+    def __init__(
+        self,
+        kind: str,
+        offset: int,
+        size: int,
+        code: str,
+        bits: tuple[int, int, bool] | None = None,
+    ) -> None:
         self.kind = kind
         self.offset = offset
         self.size = size
         self.unpack = struct.Struct(code).unpack_from if code else None
+        self.bits = bits
 
 
 class BoundType:
@@ -34,9 +51,10 @@ class BoundType:
     def __init__(self, view: type[View], layouts: Layouts) -> None:
         self.view = view
         self.build_id = layouts.build_id
+        self.big_endian = layouts.big_endian
         self.slots: dict[str, _Slot | None] = {}
         self.missing: list[str] = []
-        record = layouts.resolve(layouts.definition(view.c_type, view.unit))  # type: ignore[arg-type]
+        record = layouts.resolve(layouts.definition(view.c_type, view.unit))
         self.size = layouts.size_of(record)
         for name, member in members_of(view).items():
             slot = self._bind(member, record, layouts) if isinstance(record, Record) else None
@@ -50,20 +68,13 @@ class BoundType:
 
     def _bind(self, member: Member[Any], record: Record, layouts: Layouts) -> _Slot | None:
         for path in member.paths:
-            found = layouts.member(record, path)
-            if found is None:
-                continue
-            offset, type_, _bits = found
-            if member.kind == "place":
-                return _Slot("place", offset, 0, "")
-            resolved = layouts.resolve(type_)
-            size = layouts.size_of(resolved)
-            if member.kind == "text":
-                return _Slot("text", offset, size, "")
-            code = _code(resolved, size)
-            if code is None:
-                return None
-            return _Slot(member.kind, offset, size, (">" if layouts.big_endian else "<") + code)
+            try:
+                found = layouts.member(record, path)
+            except LayoutMissingError:
+                continue  # a struct on the way is not known: so much the less is the member
+            slot = None if found is None else _slot(member.kind, found, layouts)
+            if slot is not None:
+                return slot
         return None
 
     def refuse(self, name: str) -> LayoutMissingError:
@@ -72,22 +83,40 @@ class BoundType:
             f"{self.view.c_type} has no member {members_of(self.view)[name].paths[0]}",
             where=f"build-id {self.build_id or 'unknown'}",
             seen="no " + ", ".join(self.missing),
-            hint="the rest of the structure is still shown in `fields`",
+            hint="the structure's other members can still be read",
         )
 
 
-def _code(type_: object, size: int) -> str | None:
+def _slot(kind: str, found: Place, layouts: Layouts) -> _Slot | None:
+    """Return how a member is read; None if it is of no type that its declaration can stand for."""
+    offset, type_, bits = found
+    if kind == "place":
+        return _Slot(kind, offset, 0, "")
+    resolved = layouts.resolve(type_)
+    size = layouts.size_of(resolved)
+    if kind == "text":
+        return _Slot(kind, offset, size, "")
+    if bits is not None:
+        count, first = bits
+        size = (first + count + 7) // 8
+        shift = 8 * size - first - count if layouts.big_endian else first
+        return _Slot(kind, offset, size, "", (shift, count, is_signed(resolved)))
+    code = _code(resolved, size)
+    return None if code is None else _Slot(kind, offset, size, layouts.byteorder + code)
+
+
+def _code(type_: Type, size: int) -> str | None:
     if isinstance(type_, Pointer):
         return "Q" if size == 8 else "I"
-    if isinstance(type_, Base | Enum):
-        signed = (
-            type_.signed
-            if isinstance(type_, Enum)
-            else type_.encoding in ("signed", "char", "signed-char")
-        )
+    if isinstance(type_, Base | Enum) and not is_float(type_):
         code = {1: "b", 2: "h", 4: "i", 8: "q"}.get(size)
-        return code if signed or code is None else code.upper()
+        return code if is_signed(type_) or code is None else code.upper()
     return None
+
+
+def _bit_field(data: bytes, big_endian: bool, shift: int, count: int, signed: bool) -> int:
+    value = int.from_bytes(data, "big" if big_endian else "little") >> shift & ((1 << count) - 1)
+    return value - (1 << count) if signed and value >> (count - 1) else value
 
 
 class Binding:
@@ -129,8 +158,11 @@ class Binding:
             data, at = self._space.read(HostAddress(view.address_ + slot.offset), slot.size), 0
         else:
             at = slot.offset - bound.start
-        if slot.unpack is None:
+        if slot.bits is not None:
+            value = _bit_field(data[at : at + slot.size], bound.big_endian, *slot.bits)
+        elif slot.unpack is None:
             raw = data[at : at + slot.size]
             return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-        value = slot.unpack(data, at)[0]
+        else:
+            value = slot.unpack(data, at)[0]
         return bool(value) if slot.kind == "boolean" else value

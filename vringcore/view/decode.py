@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vringcore.errors import CorruptDataError
+from vringcore.layout.access import is_float, is_signed
 from vringcore.layout.types import Array, Base, Enum, Named, Pointer, Qualified, Record, Type
 from vringcore.model.values import Absent, Address, EnumValue, Wide
 from vringcore.model.values import Pointer as PointerValue
@@ -170,9 +171,9 @@ class Decoders:
         return pointer
 
     def _base(self, base: Base, hexadecimal: bool) -> Decode:
-        if base.encoding in ("float", "complex"):
+        if is_float(base):
             return self._float(base)
-        signed = base.encoding in ("signed", "signed-char", "char")
+        signed = is_signed(base)
         unpack = self._integer(base.size, signed)
         if base.encoding == "bool":
             return lambda data, at, _around: _truth(unpack(data, at))
@@ -221,7 +222,7 @@ class Decoders:
 
     def _bit_field(self, type_: Type, bits: int, bit_offset: int) -> Decode:
         resolved = self._layouts.resolve(type_)
-        signed = isinstance(resolved, Base) and resolved.encoding in ("signed", "signed-char")
+        signed = is_signed(resolved)
         boolean = isinstance(resolved, Base) and resolved.encoding == "bool"
         size = (bit_offset + bits + 7) // 8
         order = self._order

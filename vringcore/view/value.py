@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vringcore.addresses import HostAddress, end_of
 from vringcore.errors import CorruptDataError, LayoutMissingError, MemoryFault
+from vringcore.layout.access import is_signed
 from vringcore.layout.types import Array, Base, Enum, Pointer, Record, Type
 from vringcore.model.values import Absent, Address
 from vringcore.view.decode import MAX_OBJECT_SIZE, Decoders
@@ -73,10 +74,7 @@ class Value:
         type_ = self._views.layouts.resolve(self.type)
         if not isinstance(type_, Base | Enum | Pointer):
             raise CorruptDataError("not a number", where=f"{self.address:#x}")
-        signed = (isinstance(type_, Enum) and type_.signed) or (
-            isinstance(type_, Base) and type_.encoding in ("signed", "char", "signed-char")
-        )
-        return self._views.integer(self.address, type_.size, signed=signed)
+        return self._views.integer(self.address, type_.size, signed=is_signed(type_))
 
     def read(self) -> Any:
         """Return the whole object as plain values (:data:`vringcore.model.values.Fields`).

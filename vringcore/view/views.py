@@ -84,7 +84,7 @@ class Views:
 
         :raises LayoutMissingError: if the type or the member is not in this build
         """
-        record = self.layouts.resolve(self.layouts.definition(c_type, unit))  # type: ignore[arg-type]
+        record = self.layouts.resolve(self.layouts.definition(c_type, unit))
         found = self.layouts.member(record, path) if isinstance(record, Record) else None
         if found is None:
             raise LayoutMissingError(
