@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.view.memory import Memory, views_of, word
+from vringcore.addresses import HostAddress
 from vringcore.errors import LayoutMissingError, MemoryFault
 from vringcore.layout.types import Array, Base, Member, Named, Pointer, Record, Void
 from vringcore.memory.space import AddressSpace
@@ -118,11 +119,11 @@ def test_a_type_that_is_not_known_is_an_error() -> None:
 def test_members_are_read_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = filled()
     reads: list[tuple[int, int]] = []
-    original = AddressSpace.read
+    original = AddressSpace[HostAddress].read
 
-    def counted(self: Memory, address: int, size: int) -> bytes:
+    def counted(self: Memory, address: HostAddress, size: int) -> bytes:
         reads.append((address, size))
-        return original(self, address, size)  # type: ignore[arg-type]
+        return original(self, address, size)
 
     monkeypatch.setattr(Memory, "read", counted)
     queue = views_of(memory, [QUEUE, RING]).at(Queue, 0x1000)
@@ -201,3 +202,36 @@ def test_a_bit_field_is_its_bits_alone(big_endian: bool) -> None:
     found = views_of(memory, [flags], big_endian=big_endian).at(Flags, 0x1000)
     assert found.started is False
     assert found.count == -3
+
+
+class Ratio(View):
+    c_type = "struct Ratio"
+
+    ratio = integer()
+
+
+class Beyond(View):
+    c_type = "struct Holder"
+
+    known = integer()
+    inner = integer("unknown.num", "known")
+    lost = integer_if_any("unknown.num")
+
+
+def test_a_floating_number_is_no_integer() -> None:
+    record = Record("struct", "Ratio", 8, (Member("ratio", Base("double", 8, "float"), 0),))
+    with pytest.raises(LayoutMissingError, match="ratio"):
+        _ = views_of(Memory(), [record]).at(Ratio, 0x100).ratio
+
+
+def test_a_struct_that_is_not_known_hides_only_its_own_members() -> None:
+    holder = Record(
+        "struct",
+        "Holder",
+        16,
+        (Member("unknown", Named("struct", "Lost"), 0), Member("known", S32, 8)),
+    )
+    memory = Memory()
+    memory.put(0x108, (7).to_bytes(4, "little"))
+    view = views_of(memory, [holder]).at(Beyond, 0x100)
+    assert (view.known, view.inner, view.lost) == (7, 7, None)

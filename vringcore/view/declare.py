@@ -49,7 +49,8 @@ class Member(Generic[T]):
     def __get__(self, view: View | None, owner: type) -> Member[T] | T:
         if view is None:
             return self
-        return view._binding.get(view, self)  # type: ignore[no-any-return]
+        value: T = view._binding.get(view, self)
+        return value
 
 
 class View:

@@ -9,11 +9,21 @@ arrays are text, and every member of a union is shown.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vringcore.errors import CorruptDataError
 from vringcore.layout.access import is_float, is_signed
-from vringcore.layout.types import Array, Base, Enum, Named, Pointer, Qualified, Record, Type
+from vringcore.layout.types import (
+    Array,
+    Base,
+    Enum,
+    Named,
+    Pointer,
+    Qualified,
+    Record,
+    Type,
+    Typedef,
+)
 from vringcore.model.values import Absent, Address, EnumValue, Wide
 from vringcore.model.values import Pointer as PointerValue
 
@@ -56,7 +66,7 @@ class Decoders:
     def __init__(self, layouts: Layouts, *, checked: bool = False) -> None:
         self._layouts = layouts
         self._checked = checked
-        self._order = "big" if layouts.big_endian else "little"
+        self._order: Literal["big", "little"] = "big" if layouts.big_endian else "little"
         self._prefix = ">" if layouts.big_endian else "<"
         self._named: dict[str, Decode] = {}
 
@@ -75,15 +85,16 @@ class Decoders:
                 return self.of(inner, hexadecimal=hexadecimal, depth=depth + 1)
             case Named(kind="typedef", name=name):
                 definition = self._layouts.definition(type_.key)
-                inner = definition.type  # type: ignore[union-attr]
+                inner = definition.type if isinstance(definition, Typedef) else definition
                 return self.of(
                     inner, hexadecimal=hexadecimal or name in ADDRESS_TYPEDEFS, depth=depth + 1
                 )
             case Named():
                 known = self._named.get(type_.key)
                 if known is None:
-                    known = self._definition(self._layouts.definition(type_.key), depth)  # type: ignore[arg-type]
-                    self._named[type_.key] = known
+                    definition = self._layouts.definition(type_.key)
+                    inner = definition.type if isinstance(definition, Typedef) else definition
+                    known = self._named[type_.key] = self.of(inner, depth=depth + 1)
                 return known
             case Record() | Enum():
                 return self._definition(type_, depth)
@@ -190,13 +201,14 @@ class Decoders:
             order = self._order
 
             def wide(data: bytes, at: int) -> int:
-                return int.from_bytes(data[at : at + size], order, signed=signed)  # type: ignore[arg-type]
+                return int.from_bytes(data[at : at + size], order, signed=signed)
 
             return wide
         unpack = struct.Struct(self._prefix + (code if signed else code.upper())).unpack_from
 
         def integer(data: bytes, at: int) -> int:
-            return unpack(data, at)[0]  # type: ignore[no-any-return]
+            value: int = unpack(data, at)[0]
+            return value
 
         return integer
 
@@ -230,7 +242,7 @@ class Decoders:
         mask = (1 << bits) - 1
 
         def field(data: bytes, offset: int, _around: Surroundings) -> Any:
-            word = int.from_bytes(data[offset : offset + size], order)  # type: ignore[arg-type]
+            word = int.from_bytes(data[offset : offset + size], order)
             value = (word >> shift) & mask
             if signed and value >> (bits - 1):
                 value -= 1 << bits
@@ -249,4 +261,8 @@ def text(data: bytes) -> str:
     shown = data.rstrip(b"\0").decode("utf-8", "backslashreplace")
     if shown.isprintable():
         return shown
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+    return "".join(c if c.isprintable() else _bytes_of(c) for c in shown)
+
+
+def _bytes_of(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode())

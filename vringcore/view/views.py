@@ -138,8 +138,7 @@ class Views:
     def integer(self, address: int, size: int, *, signed: bool = False) -> int:
         """Read an integer of ``size`` bytes."""
         data = self.space.read(HostAddress(address), size)
-        order = "big" if self.layouts.big_endian else "little"
-        return int.from_bytes(data, order, signed=signed)  # type: ignore[arg-type]
+        return int.from_bytes(data, "big" if self.layouts.big_endian else "little", signed=signed)
 
     def string(self, address: int, limit: int = 4096) -> str:
         """Read a NUL-terminated string.
