@@ -37,7 +37,8 @@ def test_faster_and_smaller_than_gdb_and_drgn(core: CoreCase) -> None:
 
     results = measure(str(core.case.executable), str(core.path), rounds=7)
     for (ours, other), goal in GOALS.items():
-        ratio = results[other].median_ms / results[ours].median_ms
+        # The least times: what else runs on the machine only ever adds.
+        ratio = results[other].min_ms / results[ours].min_ms
         assert ratio >= goal * ALLOWANCE, (ours, other, ratio)
     assert results["cold"].peak_kib < results["drgn"].peak_kib
     assert results["warm"].peak_kib < results["drgn"].peak_kib
