@@ -10,6 +10,8 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError, UsageError
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
@@ -31,11 +33,15 @@ if TYPE_CHECKING:
 ALL_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
 """What a report can hold: the devices, whole C structures, the queues, requests in flight."""
 
+MAX_DIGITS = 9
+"""Of a device's index; Python refuses to read numbers of some thousand digits."""
+
 
 class Core:
     """An open core of a QEMU process. Use it in a ``with`` statement, or close it.
 
-    What it returns are plain frozen objects that stay valid after it is closed.
+    What it returns are plain frozen objects that stay valid after it is closed; whoever asks then
+    gets a UsageError.
     """
 
     def __init__(self, process: Process) -> None:
@@ -43,6 +49,7 @@ class Core:
         self._lock = RLock()
         self._survey: Survey | None = None
         self._devices: tuple[Device, ...] | None = None
+        self._closed = False
 
     def virtio_devices(self) -> tuple[Device, ...]:
         """Return every virtio device with its queues, rings' indices and requests in flight.
@@ -52,7 +59,7 @@ class Core:
         """
         with self._lock:
             if self._devices is None:
-                self._devices = self._asked().models(ALL_PARTS)
+                self._devices = self._asked().models(ALL_PARTS, [])
             return self._devices
 
     def find_device(self, name: str) -> Device:
@@ -62,13 +69,14 @@ class Core:
         :raises AmbiguousDeviceError: if more than one does; the message lists them
         """
         with self._lock:
-            return choose_device(self._asked().models(frozenset()), name)
+            return choose_device(self._asked().models(frozenset(), []), name)
 
     def report(self, parts: Iterable[str] = ALL_PARTS, *, device: str | None = None) -> Report:
         """Return the document that the verbs print as JSON.
 
         :param parts: of ``devices``, ``device-fields`` (each VirtIODevice whole), ``queues``,
-            ``queue-fields`` (each VirtQueue whole), ``requests``
+            ``queue-fields`` (each VirtQueue whole), ``requests``. Each brings what it lies in:
+            queues come with their devices. With none, core and process alone are described.
         :param device: only this device, named as in :meth:`find_device`
         :raises UsageError: if there is no such part
         :raises NoSuchDeviceError, AmbiguousDeviceError: if ``device`` does not name one device
@@ -82,21 +90,16 @@ class Core:
                     expected="any of " + ", ".join(sorted(ALL_PARTS)),
                 )
             survey = self._asked()
-            limits = len(survey.limits)
-            only = None
-            if device is not None:
-                only = choose_device(survey.models(frozenset()), device).index
-                del survey.limits[limits:]
-            devices = survey.models(wanted, only=only)
-            report = Report(
+            limits: list[Limitation] = []
+            only = None if device is None else self.find_device(device).index
+            devices = survey.models(wanted, limits, only=only) if wanted else UNSET
+            return Report(
                 tool=TOOL,
                 core=self.info,
                 qemu=self.qemu,
                 devices=devices,
-                limits=_once([*self._process.limits, *survey.limits]),
+                limits=self._limits(limits),
             )
-            del survey.limits[limits:]
-            return report
 
     def ring(self, device: str, queue: int) -> RingDocument:
         """Return one queue's ring: tables, entries, chains published and in flight.
@@ -104,25 +107,31 @@ class Core:
         :raises NoSuchDeviceError, AmbiguousDeviceError, NoSuchQueueError: if it is not there
         """
         with self._lock:
-            survey = self._asked()
-            limits = len(survey.limits)
+            limits: list[Limitation] = []
             chosen = self.find_device(device)
-            model, split, chains = survey.ring(chosen.index, queue)
-            document = RingDocument(
+            model, split, chains = self._asked().ring(chosen.index, queue, limits)
+            return RingDocument(
                 tool=TOOL,
                 device_id=chosen.id,
                 qom_path=chosen.qom_path,
                 queue=model,
                 split=split,
                 chains=chains,
-                limits=_once([*self._process.limits, *survey.limits]),
+                limits=self._limits(limits),
             )
-            del survey.limits[limits:]
-            return document
 
     @property
     def process(self) -> Process:
-        """The process as QEMU's structures show it: for questions that no report answers."""
+        """The process as QEMU's structures show it: for questions that no report answers.
+
+        :raises UsageError: if the core is closed
+        """
+        if self._closed:
+            raise UsageError(
+                "the core is closed",
+                where=self._process.core.path,
+                hint="ask before the end of the `with` statement; what was answered stays valid",
+            )
         return self._process
 
     def print_expression(self, expression: str, *, format: str = "") -> str:  # noqa: A002
@@ -137,7 +146,7 @@ class Core:
         from vringcore.expr.answer import answer
 
         with self._lock:
-            process = self._process
+            process = self.process
             return answer(process.views, expression, format=format, symbols=process.symbols).text
 
     def eval(self, expression: str) -> Value:
@@ -149,24 +158,27 @@ class Core:
         from vringcore.expr.pyvalue import Value
 
         with self._lock:
-            process = self._process
+            process = self.process
             return Value(evaluate(process.views, expression), process.symbols)
 
     @property
     def info(self) -> CoreInfo:
         """The core file itself."""
         with self._lock:
-            return self._process.core_info
+            return self.process.core_info
 
     @property
     def qemu(self) -> QemuInfo:
         """The QEMU process."""
         with self._lock:
-            return self._process.qemu_info
+            return self.process.qemu_info
 
     def close(self) -> None:
-        """Close every file; an unpacked temporary core is gone with it."""
-        self._process.close()
+        """Close every file; an unpacked temporary core is gone with it. May be called again."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,9 +192,14 @@ class Core:
         self.close()
 
     def _asked(self) -> Survey:
+        process = self.process
         if self._survey is None:
-            self._survey = Survey(self._process)
+            self._survey = Survey(process)
         return self._survey
+
+    def _limits(self, limits: list[Limitation]) -> tuple[Limitation, ...]:
+        """Return what hinders every question, then what hindered this one; each once."""
+        return tuple(dict.fromkeys([*self._process.limits, *self._asked().devices.limits, *limits]))
 
 
 TOOL = Tool("vringcore", VERSION)
@@ -237,7 +254,7 @@ def choose_device(devices: tuple[Device, ...], name: str) -> Device:
                 f"more than one device has the {key.replace('_', ' ')} {name}",
                 hint="take one of " + ", ".join(_name(d) for d in found),
             )
-    if name.isdecimal() and int(name) < len(devices):
+    if name.isdecimal() and len(name) <= MAX_DIGITS and int(name) < len(devices):
         return devices[int(name)]
     raise NoSuchDeviceError(
         f"no virtio device is called {name}",
@@ -249,7 +266,3 @@ def _name(device: Device) -> str:
     names = (name for name in (device.id, device.qom_path) if isinstance(name, str) and name)
     name = next(names, "?")
     return f"{device.index} ({name}, {device.kind})"
-
-
-def _once(limits: list[Limitation]) -> tuple[Limitation, ...]:
-    return tuple(dict.fromkeys(limits))

@@ -22,6 +22,8 @@ class GapKind(Enum):
     """A page of a mapped file that the core left out; the file is not at hand."""
     NOT_RAM = "not-ram"
     """A guest address that no RAM answers."""
+    UNTRANSLATABLE = "untranslatable"
+    """A guest address, where the guest's memory map cannot be used."""
     IO = "io"
     """The file could not be read there."""
 
@@ -55,5 +57,7 @@ class Gap(msgspec.Struct, frozen=True):
                 return f"a page of {self.file} (offset {self.file_offset:#x}) not in the core"
             case GapKind.NOT_RAM:
                 return "a guest address that is not RAM"
+            case GapKind.UNTRANSLATABLE:
+                return "a guest address, and no memory map to look it up in"
             case GapKind.IO:
                 return "a read error"

@@ -65,7 +65,7 @@ class Device(msgspec.Struct, frozen=True):
     vm_running: bool | Absent
     ring_owner: str
     iothread: str | Absent | None
-    queue_iothreads: tuple[str, ...]
+    queue_iothreads: tuple[str | Absent, ...]
     backend: Backend | Absent | None
     disks: tuple[Disk, ...]
     found_by: tuple[str, ...]

@@ -65,7 +65,7 @@ class Queue(msgspec.Struct, frozen=True):
     index: int
     address: Hex
     role: str
-    ring: Literal["split", "packed"]
+    ring: Literal["split", "packed"] | Absent
     ring_state: str
     size: int | Absent
     last_avail_idx: int | Absent

@@ -35,7 +35,7 @@ class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     address: Hex
     operation: str
-    type: int
+    type: int | Absent
     sector: int | Absent
     length: int | Absent
     started_ns: int | Absent

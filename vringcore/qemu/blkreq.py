@@ -44,14 +44,21 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 def block_request(
-    views: Views, request: VirtIOBlockReq, submitted: Submitted | None, *, big_endian: bool
+    views: Views,
+    request: VirtIOBlockReq,
+    submitted: Submitted | None,
+    *,
+    big_endian: bool | Absent,
 ) -> BlockRequest:
     """Return a request as the model shows it.
 
     :param submitted: what the block layer was asked to do, if the request was found through it
-    :param big_endian: the byte order of the device, in which QEMU keeps the request's header
+    :param big_endian: the byte order of the device, in which QEMU keeps the request's header;
+        Absent if it is not known: then of the request nothing is told that the header decides
     :raises MemoryFault: if the request's header is not in the core
     """
+    if isinstance(big_endian, Absent):
+        return _unread(request, big_endian)
     header = blk.decode_header(
         views.space.read(request.out, blk.HEADER_SIZE), big_endian=big_endian
     )
@@ -77,9 +84,21 @@ def block_request(
     )
 
 
+def _unread(request: VirtIOBlockReq, why: Absent) -> BlockRequest:
+    return BlockRequest(
+        kind="virtio-blk",
+        address=Address(request.address_),
+        operation="unknown",
+        type=why,
+        sector=why,
+        length=why,
+        started_ns=why,
+    )
+
+
 def summary(request: BlockRequest) -> str:
     """Return a request in a line: ``read 8 sectors at 2048 (4096 bytes)``."""
-    text = request.operation
+    text = request.operation if request.operation != "unknown" else "unknown operation"
     if isinstance(request.sector, Absent):
         return text
     if isinstance(request.length, Absent):

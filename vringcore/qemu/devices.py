@@ -16,19 +16,32 @@ from vringcore.qemu.discovery import Found, find_virtio_devices
 from vringcore.qemu.pci import Proxy, pci_address, proxy_of
 from vringcore.qemu.structs import DeviceState, VirtIODevice, VirtQueue
 from vringcore.qemu.upstream import unknown_members
-from vringcore.qemu.vhost import ring_owner, running_vhost
-from vringcore.qemu.virtqueues import RawQueue, read_queues
+from vringcore.qemu.vhost import Vhost
+from vringcore.qemu.virtqueues import RawQueue, RingRules, read_queues
 from vringcore.virtio.constants import status_names
-from vringcore.virtio.features import feature_names
+from vringcore.virtio.features import (
+    EVENT_IDX,
+    RING_PACKED,
+    VERSION_1,
+    feature_names,
+    has_feature,
+)
 
 if TYPE_CHECKING:
     from vringcore.qemu.block import BlockLayer
     from vringcore.qemu.qom import ObjectModel
     from vringcore.view.views import Views
 
+DEVICE_ENDIAN_BIG = 2
+"""``VIRTIO_DEVICE_ENDIAN_BIG`` (include/hw/virtio/virtio.h)."""
+
 
 class RawDevice:
-    """A VirtIODevice with what was worked out about it; queues are read when first asked for."""
+    """A VirtIODevice with what was worked out about it; queues are read when first asked for.
+
+    :ivar limits: what could not be had of its queues
+    :ivar complete: whether all of its queues were found; known once they were asked for
+    """
 
     def __init__(self, views: Views, objects: ObjectModel, found: Found) -> None:
         self._views = views
@@ -38,28 +51,31 @@ class RawDevice:
         self.type_name = objects.type_name(found.address) or "virtio-device"
         self.limits: list[Limitation] = []
         self._queues: list[RawQueue] | None = None
-        self._complete = True
+        self.complete = True
 
     @property
     def queues(self) -> list[RawQueue]:
         """The queues that exist."""
         if self._queues is None:
-            vq = attempt(lambda: self.view.vq)
-            if isinstance(vq, Absent):
-                self._queues = []
-                self.limits.append(
-                    Limitation(f"the queues of {self.type_name} are not shown", vq.describe())
-                )
-            else:
-                self._queues, limits = read_queues(self._views, vq, self.address)
-                self._complete = not limits
-                self.limits += limits
+            self._queues, limits = self._read_queues()
+            self.complete = not limits
+            self.limits += limits
         return self._queues
+
+    def _read_queues(self) -> tuple[list[RawQueue], list[Limitation]]:
+        vq = attempt(lambda: self.view.vq)
+        if isinstance(vq, Absent):
+            return [], [Limitation(f"the queues of {self.type_name} are not shown", vq.describe())]
+        if not vq:
+            why = "its vq is NULL: it is not realized yet, or being removed"
+            return [], [Limitation(f"{self.type_name} has no queues", why)]
+        return read_queues(self._views, vq, self.address)
 
     @property
     def queue_count(self) -> int | None:
-        """The number of queues, None if the search for them was cut."""
-        return len(self.queues) if self._complete else None
+        """The number of queues, None if some of them may not have been found."""
+        count = len(self.queues)
+        return count if self.complete else None
 
     def features(self, side: str) -> int:
         """Return a feature word with all the bits this QEMU keeps.
@@ -83,10 +99,28 @@ class RawDevice:
         return 0 if isinstance(value, Absent) else value
 
     @property
-    def guest_features(self) -> int:
-        """The negotiated features, 0 if they cannot be read."""
-        value = attempt(lambda: self.features("guest"))
-        return 0 if isinstance(value, Absent) else value
+    def guest_features(self) -> int | Absent:
+        """The negotiated features."""
+        return attempt(lambda: self.features("guest"))
+
+    @property
+    def ring_rules(self) -> RingRules | Absent:
+        """What the negotiated features say of the device's rings."""
+        features = self.guest_features
+        if isinstance(features, Absent):
+            return features
+        big = False
+        if not has_feature(features, VERSION_1):
+            # virtio_access_is_big_endian(): with VERSION_1 everything is little-endian.
+            endian = attempt(lambda: self.view.device_endian)
+            if isinstance(endian, Absent):
+                return endian
+            big = endian == DEVICE_ENDIAN_BIG
+        return RingRules(
+            packed=has_feature(features, RING_PACKED),
+            event_idx=has_feature(features, EVENT_IDX),
+            big_endian=big,
+        )
 
 
 class Devices:
@@ -98,30 +132,28 @@ class Devices:
         self._block = block
         found, self.limits = find_virtio_devices(views, objects)
         self.raw = [RawDevice(views, objects, each) for each in found]
-        running = attempt(lambda: running_vhost(views))
-        self._vhost: dict[int, str] = {}
-        if isinstance(running, Absent):
+        self._vhost = Vhost(views)
+        if self._vhost.error is not None:
             self.limits.append(
-                Limitation("whether vhost runs a ring is not known", running.describe())
+                Limitation("whether vhost runs a ring is not known", str(self._vhost.error))
             )
-        else:
-            self._vhost = running
 
-    def model(self, index: int, *, fields: bool) -> Device:
+    def model(self, index: int, *, fields: bool, limits: list[Limitation]) -> Device:
         """Return the model of a device, without its queues.
 
         :param fields: include the whole VirtIODevice
+        :param limits: is added to: what could not be had of it
         """
         raw = self.raw[index]
         views, objects = self._views, self._objects
         proxy = attempt(lambda: proxy_of(views, objects, raw.address))
-        own = attempt(lambda: kinds.own_facts(views, objects, raw.address, len(raw.queues)))
+        own = attempt(lambda: kinds.own_facts(views, objects, raw.address, raw.queues))
         if isinstance(own, Absent):
-            raw.limits.append(
+            limits.append(
                 Limitation(f"{raw.type_name}'s own structure is not shown", own.describe())
             )
             own = kinds.Own()
-        raw.limits += own.limits
+        limits += [*raw.limits, *own.limits]
         disks = tuple(self._disk(disk) for disk in own.disks)
         single = disks[0] if len(disks) == 1 and not own.disks[0].unit else None
         device = Device(
@@ -140,7 +172,7 @@ class Devices:
             guest_features=attempt(lambda: _features(raw, "guest")),
             broken=attempt(lambda: raw.view.broken),
             vm_running=attempt(lambda: raw.view.vm_running),
-            ring_owner=ring_owner(raw.type_name, int(raw.address), self._vhost),
+            ring_owner=self._vhost.owner(raw.view, raw.type_name),
             iothread=own.iothread,
             queue_iothreads=own.queue_iothreads,
             backend=single.backend if single else None,

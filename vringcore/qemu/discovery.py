@@ -12,11 +12,12 @@ A device counts as found when one way leads to it; which ways did is recorded wi
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.errors import VringcoreError
+from vringcore.errors import LimitError, VringcoreError
 from vringcore.model.report import Limitation
 from vringcore.qemu.structs import BusChild, BusState, DeviceState, VirtIODevice, VMChangeStateEntry
 from vringcore.view.lists import collect
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
 VIRTIO_DEVICE = "virtio-device"
 MAX_BUS_DEPTH = 64
-MAX_DEVICES = 20_000
+MAX_BUSES = 1024
+"""Of one device."""
+MAX_CHILDREN = 20_000
+"""On all buses together."""
+MAX_DEVICES = 10_000
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -44,10 +49,13 @@ def find_virtio_devices(views: Views, objects: ObjectModel) -> tuple[list[Found]
     """Return every virtio device, in the order of the bus tree, and what went wrong on the way."""
     limits: list[Limitation] = []
     ways: dict[int, list[str]] = {}
+    finished: list[str] = []
 
     def ask(way: str, search: Callable[[], Iterator[HostAddress]]) -> set[int]:
-        found, error = collect(_lazily(search))
-        if error is not None:
+        found, error = collect(islice(_lazily(search), MAX_DEVICES))
+        if error is None:
+            finished.append(way)
+        else:
             limits.append(Limitation(f"the search for devices by {way} ended early", str(error)))
         for address in found:
             names = ways.setdefault(int(address), [])
@@ -59,14 +67,17 @@ def find_virtio_devices(views: Views, objects: ObjectModel) -> tuple[list[Found]
     by_handlers = ask("vm-state-handlers", lambda: _by_state_handlers(views, objects))
     if by_tree != by_handlers or not ways:
         ask("qom-tree", lambda: objects.instances(VIRTIO_DEVICE))
-    limits += [
-        Limitation(
-            f"the virtio device at {address:#x} was found by {names[0]} only",
-            "the other ways do not know it: it may be half made or half removed",
-        )
-        for address, names in ways.items()
-        if len(names) == 1 and len(by_tree) + len(by_handlers) > 1
-    ]
+    # A search that ended early says nothing against what it did not come to.
+    for address, names in ways.items():
+        missed = [way for way in finished if way not in names]
+        if missed:
+            limits.append(
+                Limitation(
+                    f"the virtio device at {address:#x} was found by {' and '.join(names)} only",
+                    f"{' and '.join(missed)} did not lead to it:"
+                    " it may be half made or half removed",
+                )
+            )
     return [Found(address, tuple(names)) for address, names in ways.items()], limits
 
 
@@ -75,37 +86,69 @@ def _lazily(search: Callable[[], Iterator[HostAddress]]) -> Iterator[HostAddress
 
 
 def _by_bus_tree(views: Views, objects: ObjectModel) -> Iterator[HostAddress]:
+    """Yield the virtio devices on all buses; what can be reached comes before the first error."""
     root = views.pointer(views.address_of("main_system_bus", "hw/core/sysbus.c"))
     pending = [(int(root), 0)]
     seen: set[int] = set()
+    left = MAX_CHILDREN
+    problem: VringcoreError | None = None
     while pending:
-        bus_address, depth = pending.pop()
-        if not bus_address or bus_address in seen or depth > MAX_BUS_DEPTH:
+        address, depth = pending.pop()
+        if not address or address in seen:
             continue
-        if len(seen) > MAX_DEVICES:
-            return
-        seen.add(bus_address)
-        bus = views.at(BusState, bus_address)
-        buses = []
-        # New children go to the head of the list, so the reverse is the order of creation.
-        for child in reversed(list(views.elements(bus.children, BusChild, "sibling"))):
-            if objects.is_a(child.child, VIRTIO_DEVICE):
-                yield child.child
-            device = views.at(DeviceState, child.child)
-            buses += [b.address_ for b in views.elements(device.child_bus, BusState, "sibling")]
-        pending += [(int(b), depth + 1) for b in reversed(buses)]
+        if depth > MAX_BUS_DEPTH or left <= 0:
+            problem = problem or LimitError("the tree of buses was cut", where=f"{address:#x}")
+            continue
+        seen.add(address)
+        children, error = _children(views, address, left)
+        left -= 1 + len(children)
+        problem = problem or error
+        buses: list[tuple[int, int]] = []
+        for child in children:
+            try:
+                if objects.is_a(child, VIRTIO_DEVICE):
+                    yield child
+                head = views.at(DeviceState, child).child_bus
+            except VringcoreError as each:
+                problem = problem or each
+                continue
+            found, ended = collect(views.elements(head, BusState, "sibling", limit=MAX_BUSES))
+            problem = problem or ended
+            buses += [(int(bus.address_), depth + 1) for bus in found]
+        pending += reversed(buses)
+    if problem is not None:
+        raise problem
+
+
+def _children(
+    views: Views, bus: int, limit: int
+) -> tuple[list[HostAddress], VringcoreError | None]:
+    """Return the devices on a bus in the order of their creation, and what ended the list early."""
+    try:
+        head = views.at(BusState, bus).children
+    except VringcoreError as error:
+        return [], error
+    children, ended = collect(
+        each.child for each in views.elements(head, BusChild, "sibling", limit=limit)
+    )
+    # New children go to the head of the list, so the reverse is the order of creation.
+    return children[::-1], ended
 
 
 def _by_state_handlers(views: Views, objects: ObjectModel) -> Iterator[HostAddress]:
     head = views.address_of("vm_change_state_head")
+    problem: VringcoreError | None = None
     for entry in views.elements(head, VMChangeStateEntry, "entries"):
         try:
+            # Most handlers are not virtio's, and their opaque need not be an object at all.
             if not entry.opaque or not objects.is_a(entry.opaque, VIRTIO_DEVICE):
                 continue
             # virtio-blk registers a second handler with the same opaque; the device's own entry
             # is the one that it remembers.
             if views.at(VirtIODevice, entry.opaque).vmstate == entry.address_:
                 yield entry.opaque
-        except VringcoreError:
-            # An opaque that is no object at all: most handlers are not virtio's.
-            continue
+        except VringcoreError as error:
+            # Not "no object", which is told without an error: memory that the core lacks.
+            problem = problem or error
+    if problem is not None:
+        raise problem

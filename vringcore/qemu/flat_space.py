@@ -15,6 +15,7 @@ from vringcore.memory.space import AddressSpace, Piece, Range
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from vringcore.errors import VringcoreError
     from vringcore.memory.space import HostSpace
 
 A = TypeVar("A", bound=int)
@@ -171,6 +172,29 @@ GuestSpace = FlatSpace[GuestAddress]
 
 DmaSpace = FlatSpace[IoVirtualAddress]
 """What a device sees; the same as guest-physical memory unless an IOMMU lies between."""
+
+
+class UnmappedSpace(AddressSpace[A], Generic[A]):
+    """An address space of which nothing is known: every address is a gap that says why.
+
+    :param why: what stands in the way of its memory map
+    """
+
+    name = "guest memory"
+
+    def __init__(self, why: VringcoreError) -> None:
+        self._hint = str(why)
+
+    def pieces(self, address: A, size: int) -> Iterator[Piece]:
+        """Yield the range as one gap."""
+        end = end_of(address, size)
+        gap = Gap(GapKind.UNTRANSLATABLE, address, size, self._hint)
+        if address < end:
+            yield Piece(address, size, None, gap)
+
+    def ranges(self) -> Sequence[Range]:
+        """Return nothing: no range is known."""
+        return ()
 
 
 class Coverage:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.addresses import HostAddress
+from vringcore.errors import VringcoreError
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
-from vringcore.qemu.absence import attempt
+from vringcore.qemu.absence import absence_of, attempt
 from vringcore.qemu.structs import (
     BusChild,
     BusState,
@@ -18,12 +19,16 @@ from vringcore.qemu.structs import (
     SCSIDevice,
     SCSIDiskState,
     VirtIOBlock,
+    VirtIOSCSI,
     VirtIOSCSICommon,
 )
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from vringcore.qemu.qom import ObjectModel
+    from vringcore.qemu.virtqueues import RawQueue
     from vringcore.view.views import Views
 
 MAX_LUNS = 16_384
@@ -46,21 +51,25 @@ class Own(msgspec.Struct, frozen=True):
 
     disks: tuple[Disk, ...] = ()
     iothread: str | Absent | None = None
-    queue_iothreads: tuple[str, ...] = ()
+    queue_iothreads: tuple[str | Absent, ...] = ()
     c_type: str = ""
     limits: tuple[Limitation, ...] = ()
 
 
-def own_facts(views: Views, objects: ObjectModel, device: HostAddress, queues: int) -> Own:
+def own_facts(
+    views: Views, objects: ObjectModel, device: HostAddress, queues: Sequence[RawQueue]
+) -> Own:
     """Return what the type of the device adds; empty for types without such facts."""
     if objects.is_a(device, "virtio-blk-device"):
         return _blk(views, objects, device, queues)
     if objects.is_a(device, "virtio-scsi-common"):
-        return _scsi(views, objects, device)
+        return _scsi(views, objects, device, queues)
     return Own()
 
 
-def _blk(views: Views, objects: ObjectModel, device: HostAddress, queues: int) -> Own:
+def _blk(
+    views: Views, objects: ObjectModel, device: HostAddress, queues: Sequence[RawQueue]
+) -> Own:
     block = views.at(VirtIOBlock, device)
     disk = Disk(
         blk=attempt(lambda: int(block.blk)),
@@ -68,49 +77,84 @@ def _blk(views: Views, objects: ObjectModel, device: HostAddress, queues: int) -
     )
     return Own(
         disks=(disk,),
-        iothread=attempt(lambda: _iothread(objects, block.iothread)),
-        queue_iothreads=_mapped_iothreads(views, objects, block, queues),
+        iothread=_iothread(objects, lambda: block.iothread),
+        queue_iothreads=_mapped_iothreads(
+            views,
+            objects,
+            attempt(lambda: block.iothread_vq_mapping_list),
+            attempt(lambda: block.vq_aio_context),
+            queues,
+        ),
         c_type=VirtIOBlock.c_type,
     )
 
 
-def _iothread(objects: ObjectModel, address: int) -> str | None:
-    """Return an IOThread's id: the last part of its path below /objects."""
-    return objects.path(address).rsplit("/", 1)[-1] if address else None
+def _iothread(objects: ObjectModel, read: Callable[[], HostAddress]) -> str | Absent | None:
+    """Return the id of the IOThread that a member points to, None if that is NULL."""
+    address = attempt(read)
+    if isinstance(address, Absent):
+        return address
+    return _iothread_id(objects, address) if address else None
 
 
 def _mapped_iothreads(
-    views: Views, objects: ObjectModel, block: VirtIOBlock, queues: int
-) -> tuple[str, ...]:
-    """Return the I/O thread of each queue (``iothread-vq-mapping``, since 9.0); empty without.
+    views: Views,
+    objects: ObjectModel,
+    mapping: int | Absent | None,
+    contexts: int | Absent | None,
+    queues: Sequence[RawQueue],
+) -> tuple[str | Absent, ...]:
+    """Return the I/O thread of each queue (``iothread-vq-mapping``); empty without.
 
-    ``VirtIOBlock.vq_aio_context`` holds a context for each queue; a context belongs to the IOThread
-    whose ``ctx`` it is, and to the main loop otherwise.
+    :param mapping: the device's list of such mappings
+    :param contexts: its ``vq_aio_context``, which has an AioContext for each queue; a context
+        belongs to the IOThread whose ``ctx`` it is, and to the main loop otherwise
     """
-    if not queues or not _has_mapping(block):
+    for pointer in (mapping, contexts):
+        if isinstance(pointer, Absent):
+            return tuple(pointer for _ in queues)
+    if not mapping or not contexts:
         return ()
-    contexts = block.vq_aio_context
-    if not contexts:
-        return ()
-    threads, _error = collect(objects.instances("iothread", "/objects"))
-    names = {}
-    for thread in threads:
-        context = attempt(lambda t=thread: int(views.at(IOThread, t).ctx))  # type: ignore[misc]
-        if not isinstance(context, Absent):
-            names[context] = objects.path(thread).rsplit("/", 1)[-1]
-    found = []
-    for index in range(queues):
-        context = attempt(lambda i=index: int(views.pointer(contexts + i * views.pointer_size)))  # type: ignore[misc]
-        found.append("?" if isinstance(context, Absent) else names.get(context, "main"))
+    names, lost = _iothreads_by_context(views, objects)
+    # A context of which the I/O thread was not found is the main loop's only if all were found.
+    other = "main" if lost is None else lost
+    size = views.pointer_size
+    found: list[str | Absent] = []
+    for queue in queues:
+        context = _pointer_at(views, contexts + queue.index * size)
+        found.append(context if isinstance(context, Absent) else names.get(context, other))
     return tuple(found)
 
 
-def _has_mapping(block: VirtIOBlock) -> bool:
-    mapping = attempt(lambda: block.iothread_vq_mapping_list)
-    return bool(mapping) if not isinstance(mapping, Absent) else False
+def _pointer_at(views: Views, address: int) -> int | Absent:
+    return attempt(lambda: int(views.pointer(address)))
 
 
-def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
+def _iothreads_by_context(
+    views: Views, objects: ObjectModel
+) -> tuple[dict[int, str | Absent], Absent | None]:
+    """Return the ids of the I/O threads by their ``ctx``, and why some are missing, if so."""
+    threads, error = collect(objects.instances("iothread", "/objects"))
+    lost = None if error is None else absence_of(error)
+    names: dict[int, str | Absent] = {}
+    for thread in threads:
+        try:
+            context = int(views.at(IOThread, thread).ctx)
+        except VringcoreError as problem:
+            lost = absence_of(problem)
+        else:
+            names[context] = _iothread_id(objects, thread)
+    return names, lost
+
+
+def _iothread_id(objects: ObjectModel, thread: HostAddress) -> str | Absent:
+    """Return an IOThread's id: the last part of its path below /objects."""
+    return attempt(lambda: objects.path(thread).rsplit("/", 1)[-1])
+
+
+def _scsi(
+    views: Views, objects: ObjectModel, device: HostAddress, queues: Sequence[RawQueue]
+) -> Own:
     disks: list[Disk] = []
     errors = []
     device_state = views.at(DeviceState, device)
@@ -127,13 +171,27 @@ def _scsi(views: Views, objects: ObjectModel, device: HostAddress) -> Own:
     common = views.at(VirtIOSCSICommon, device)
     return Own(
         disks=tuple(disks),
-        iothread=attempt(lambda: _iothread(objects, common.iothread)),
+        iothread=_iothread(objects, lambda: common.iothread),
+        queue_iothreads=_scsi_iothreads(views, objects, common, queues),
         limits=tuple(
             Limitation("not all disks of the SCSI adapter are shown", str(error), error.hint)
             for error in errors
             if error is not None
         ),
     )
+
+
+def _scsi_iothreads(
+    views: Views, objects: ObjectModel, common: VirtIOSCSICommon, queues: Sequence[RawQueue]
+) -> tuple[str | Absent, ...]:
+    # vhost-scsi shares the common part and is no VirtIOSCSI.
+    if not objects.is_a(common.address_, "virtio-scsi-device"):
+        return ()
+    mapping = attempt(lambda: common.iothread_vq_mapping_list)
+    if mapping is None:
+        return ()
+    contexts = attempt(lambda: views.at(VirtIOSCSI, common.address_).vq_aio_context)
+    return _mapped_iothreads(views, objects, mapping, contexts, queues)
 
 
 def _lun(views: Views, objects: ObjectModel, address: HostAddress) -> Disk:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.model.values import Absent
-from vringcore.qemu.structs import BusState, DeviceState, PCIBus, PCIDevice
+from vringcore.qemu.structs import BusState, DeviceState, PCIBus, PCIDevice, PXBDev
 
 if TYPE_CHECKING:
     from vringcore.addresses import HostAddress
@@ -18,6 +17,8 @@ PCI_SECONDARY_BUS = 0x19
 """Offset of the secondary bus number in a bridge's configuration space (PCI-to-PCI Bridge 3.2)."""
 
 _TRANSPORTS = (("virtio-pci", "pci"), ("virtio-mmio", "mmio"), ("virtio-ccw-device", "ccw"))
+
+_EXTRA_ROOT_BUSES = ("pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus")
 
 
 class Proxy(msgspec.Struct, frozen=True):
@@ -42,23 +43,21 @@ def proxy_of(views: Views, objects: ObjectModel, device: HostAddress) -> Proxy |
     return Proxy(int(parent), "unknown")
 
 
-def pci_address(views: Views, objects: ObjectModel, proxy: int) -> str | Absent:
+def pci_address(views: Views, objects: ObjectModel, proxy: int) -> str:
     """Return a PCI device's address as ``bus:slot.function`` in hexadecimal.
 
     The bus number is the one the guest gave the bridge above (``PCIBus.parent_dev->config``), 0 on
-    the root bus.
+    the root bus, and ``bus_nr`` of its expander on an extra root bus (``pxb_bus_num()``).
 
     :raises MemoryFault: if the way there is not in the core
     """
     devfn = views.at(PCIDevice, proxy).devfn
     bus_address = views.at(DeviceState, proxy).parent_bus
     bridge = views.at(PCIBus, bus_address).parent_dev
-    if bridge:
-        number = views.integer(views.at(PCIDevice, bridge).config + PCI_SECONDARY_BUS, 1)
-    elif (objects.type_name(bus_address) or "").startswith("pxb-"):
-        return Absent(
-            "extra-root-bus", None, "the number of a pxb root bus is kept in its host bridge"
-        )
-    else:
+    if not bridge:
         number = 0
+    elif any(objects.is_a(bus_address, each) for each in _EXTRA_ROOT_BUSES):
+        number = views.at(PXBDev, bridge).bus_nr
+    else:
+        number = views.integer(views.at(PCIDevice, bridge).config + PCI_SECONDARY_BUS, 1)
     return f"{number:02x}:{devfn >> 3 & 31:02x}.{devfn & 7}"

@@ -273,7 +273,7 @@ class _Finder:
 
     def _block_requests(self) -> dict[int, BlockRequest]:
         requests = {}
-        big_endian = self._is_big_endian() if self._places else False
+        big_endian = attempt(self._is_big_endian) if self._places else False
         for address in self._places:
             raw, submitted = self._found[address], self._submitted.get(address)
             try:

@@ -100,6 +100,13 @@ class PCIBus(View):
     parent_dev = pointer()
 
 
+class PXBDev(View):
+    c_type = "struct PXBDev"
+    unit = ("hw/pci-bridge/pci_expander_bridge.c",)
+
+    bus_nr = integer()
+
+
 class IOThread(View):
     c_type = "struct IOThread"
     unit = ("iothread.c",)
@@ -175,13 +182,10 @@ class VRingMemoryRegionCaches(View):
 
     desc_ptr = pointer("desc.ptr")
     desc_xlat = integer("desc.xlat")
-    desc_len = integer("desc.len")
     avail_ptr = pointer("avail.ptr")
     avail_xlat = integer("avail.xlat")
-    avail_len = integer("avail.len")
     used_ptr = pointer("used.ptr")
     used_xlat = integer("used.xlat")
-    used_len = integer("used.len")
 
 
 class VirtQueueElement(View):
@@ -217,6 +221,14 @@ class VirtIOSCSICommon(View):
     unit = ("hw/scsi/virtio-scsi.c",)
 
     iothread = pointer("conf.iothread")
+    iothread_vq_mapping_list = pointer_if_any("conf.iothread_vq_mapping_list")  # since 10.0
+
+
+class VirtIOSCSI(View):
+    c_type = "struct VirtIOSCSI"
+    unit = ("hw/scsi/virtio-scsi.c",)
+
+    vq_aio_context = pointer_if_any()  # since 10.0; before, one ctx for all
 
 
 class VirtIOBlockDataPlane(View):

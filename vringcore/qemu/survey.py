@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -10,12 +10,13 @@ from vringcore.errors import NoSuchQueueError, VringcoreError
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
 from vringcore.qemu import virtqueues
-from vringcore.qemu.absence import absence_of
+from vringcore.qemu.absence import absence_of, attempt
 from vringcore.qemu.devices import Devices
-from vringcore.virtio.features import EVENT_IDX, RING_PACKED, has_feature
+from vringcore.qemu.flat_space import UnmappedSpace
+from vringcore.qemu.memory import dma_space
 
 if TYPE_CHECKING:
-    from vringcore.addresses import HostAddress
+    from vringcore.memory.space import AddressSpace
     from vringcore.model.devices import Device
     from vringcore.model.queues import Chain, PackedGuest, Queue, SplitGuest
     from vringcore.model.queues import SplitRing as SplitRingModel
@@ -23,111 +24,115 @@ if TYPE_CHECKING:
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
     from vringcore.qemu.virtqueues import RawQueue
-    from vringcore.virtio.split import SplitRing
+
+QUEUE_PARTS = frozenset({"queues", "queue-fields", "requests"})
+"""The parts of a report that lie within queues."""
 
 
 class Survey:
     """The devices of one process and everything the verbs show of them.
 
-    :ivar limits: what was not done or not found, in the order it was met
+    What a question could not get is added to its ``limits``; what hinders every question is in
+    ``devices.limits``.
     """
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._views = process.views
         self.devices = Devices(process.views, process.objects, process.block)
-        self.limits: list[Limitation] = list(self.devices.limits)
+        self._memories: dict[int | Absent, AddressSpace[Any]] = {}
 
-    def models(self, parts: frozenset[str], *, only: int | None = None) -> tuple[Device, ...]:
+    def models(
+        self, parts: frozenset[str], limits: list[Limitation], *, only: int | None = None
+    ) -> tuple[Device, ...]:
         """Return the devices with the parts asked for (see :meth:`vringcore.Core.report`).
 
         :param only: the index of the one device to return
         """
         models = []
         for index in range(len(self.devices.raw)) if only is None else (only,):
-            model = self.devices.model(index, fields="device-fields" in parts)
-            if "queues" in parts or "requests" in parts:
-                model = msgspec.structs.replace(model, queues=self.queues(index, parts))
+            model = self.devices.model(index, fields="device-fields" in parts, limits=limits)
+            if parts & QUEUE_PARTS:
+                model = msgspec.structs.replace(model, queues=self._queues(index, parts, limits))
             models.append(model)
-            self.limits += self.devices.raw[index].limits
         return tuple(models)
 
-    def queues(self, index: int, parts: frozenset[str]) -> tuple[Queue, ...]:
-        """Return the queues of a device with the parts asked for."""
+    def _queues(
+        self, index: int, parts: frozenset[str], limits: list[Limitation]
+    ) -> tuple[Queue, ...]:
         raw = self.devices.raw[index]
-        in_flight = self._in_flight(raw) if "requests" in parts else None
+        in_flight = self._in_flight(raw, limits) if "requests" in parts else None
+        fields = "queue-fields" in parts
         return tuple(
-            self._queue(raw, queue, parts, None if in_flight is None else in_flight[queue.index])
+            self._queue(raw, queue, fields, None if in_flight is None else in_flight[queue.index])
             for queue in raw.queues
         )
 
     def ring(
-        self, index: int, queue_index: int
+        self, index: int, queue_index: int, limits: list[Limitation]
     ) -> tuple[Queue, SplitRingModel | Absent, tuple[Chain, ...]]:
         """Return a queue, its ring, and the chains that are published or in flight.
 
-        :raises NoSuchQueueError: if the device has no such queue
+        :raises NoSuchQueueError: if the device has no such queue, or it cannot be read
         """
         raw = self.devices.raw[index]
         found = next((q for q in raw.queues if q.index == queue_index), None)
+        limits += raw.limits
         if found is None:
-            count = len(raw.queues)
-            raise NoSuchQueueError(
-                f"the device has no queue {queue_index}",
-                expected=f"0 to {count - 1}" if count else "a device with queues",
-                hint="`vringcore queues` lists them",
-            )
-        in_flight = self._in_flight(raw)[queue_index]
-        queue = self._queue(raw, found, frozenset({"queue-fields"}), in_flight)
-        state = found.place.state
-        if queue.ring == "packed" or state != "ready":
-            why = Absent("packed-ring", None, "packed rings are not decoded yet")
-            return queue, why if state == "ready" else _first_absent(found), ()
+            raise _no_queue(raw, queue_index)
+        in_flight = self._in_flight(raw, limits)[queue_index]
+        queue = self._queue(raw, found, True, in_flight)
+        rules = raw.ring_rules
+        if isinstance(rules, Absent):
+            return queue, rules, ()
+        if found.place.missing is not None:
+            return queue, found.place.missing, ()
+        if rules.packed:
+            return queue, Absent("packed-ring", None, "packed rings are not decoded yet"), ()
         from vringcore.qemu import rings
 
         try:
-            reader = self._reader(raw, found)
-            ring = rings.ring_model(reader, found)
-            self.limits += [
-                Limitation("the ring breaks a rule of the specification", breach)
-                for breach in reader.breaches()
-            ]
-            heads = rings.published_heads(reader, found) + [r.head for r in in_flight]
-            chains = rings.chains_of(reader, heads, self._process.guest_memory)
+            reader = virtqueues.split_ring(self._views, found, rules)
         except VringcoreError as error:
             return queue, absence_of(error), ()
-        return queue, ring, tuple(chains)
+        limits += [
+            Limitation("the ring breaks a rule of the specification", breach)
+            for breach in reader.breaches()
+        ]
+        heads = rings.published_heads(reader, found) + [r.head for r in in_flight]
+        chains = rings.chains_of(reader, heads, self._memory_of(raw))
+        return queue, rings.ring_model(reader, found), tuple(chains)
 
     def _queue(
-        self,
-        raw: RawDevice,
-        queue: RawQueue,
-        parts: frozenset[str],
-        in_flight: list[InFlight] | None,
+        self, raw: RawDevice, queue: RawQueue, fields: bool, in_flight: list[InFlight] | None
     ) -> Queue:
-        features = raw.guest_features
         model = virtqueues.queue_model(
             self._views,
             queue,
             device_id=raw.device_id,
-            features=features,
+            features=raw.guest_features,
             total=raw.queue_count,
-            fields="queue-fields" in parts or bool(self._unknown),
+            fields=fields,
         )
         identified = None if in_flight is None else len(in_flight)
+        rules = raw.ring_rules
         guest: SplitGuest | PackedGuest | Absent
-        if has_feature(features, RING_PACKED):
+        if isinstance(rules, Absent):
+            guest = rules
+            counts = virtqueues.unknown_counts(queue, rules, identified)
+        elif rules.packed:
             guest = virtqueues.packed_guest(self._views, queue)
             # A packed ring counts descriptors, not requests.
             taken = None if in_flight is None else sum(r.ndescs for r in in_flight)
             counts = virtqueues.packed_counts(queue, taken)
         else:
-            guest = virtqueues.split_guest(
-                self._views, queue, event_idx=has_feature(features, EVENT_IDX)
-            )
+            guest = virtqueues.split_guest(self._views, queue, rules)
             counts = virtqueues.split_counts(queue, guest, identified)
         model = msgspec.structs.replace(
-            model, guest=guest, counts=counts, unknown_members=self._unknown
+            model,
+            guest=guest,
+            counts=counts,
+            unknown_members=self.devices.unknown_queue_members(),
         )
         if in_flight is not None:
             model = msgspec.structs.replace(
@@ -135,43 +140,32 @@ class Survey:
             )
         return model
 
-    @property
-    def _unknown(self) -> tuple[str, ...]:
-        return self.devices.unknown_queue_members()
-
-    def _reader(self, raw: RawDevice, queue: RawQueue) -> SplitRing[HostAddress]:
-        return virtqueues.split_ring(
-            self._views, queue, event_idx=has_feature(raw.guest_features, EVENT_IDX)
-        )
-
-    def _in_flight(self, raw: RawDevice) -> dict[int, list[InFlight]]:
+    def _in_flight(self, raw: RawDevice, limits: list[Limitation]) -> dict[int, list[InFlight]]:
         """Return the requests in flight by queue index, from QEMU's own elements."""
-        requests, limits = self._process.requests_of(raw)
-        self.limits += limits
+        requests, lost = self._process.requests_of(raw)
+        limits += lost
         return {queue.index: requests.get(queue.index, []) for queue in raw.queues}
 
     def _with_chains(
         self, raw: RawDevice, queue: RawQueue, in_flight: list[InFlight]
     ) -> tuple[InFlight, ...]:
         """Join requests to their descriptors, which stay the device's until it uses the chain."""
-        if not in_flight or queue.place.state != "ready":
+        rules = raw.ring_rules
+        if not in_flight or isinstance(rules, Absent) or rules.packed:
             return tuple(in_flight)
-        if has_feature(raw.guest_features, RING_PACKED):
-            return tuple(in_flight)
-        try:
-            table = self._reader(raw, queue).table
-            guest = self._process.guest_memory
-        except VringcoreError as error:
-            self.limits.append(
-                Limitation(f"the descriptors of queue {queue.index} are not shown", str(error))
-            )
+        if queue.place.missing is not None:
             return tuple(in_flight)
         from vringcore.qemu.rings import descriptor_model
         from vringcore.virtio.chain import walk_chain
 
+        try:
+            table = virtqueues.split_ring(self._views, queue, rules).table
+        except VringcoreError:
+            return tuple(in_flight)  # the queue's size, which is why, is shown with it
+        memory = self._memory_of(raw)
         joined = []
         for request in in_flight:
-            chain = walk_chain(table, request.head, guest)
+            chain = walk_chain(table, request.head, memory)
             joined.append(
                 msgspec.structs.replace(
                     request,
@@ -181,9 +175,40 @@ class Survey:
             )
         return tuple(joined)
 
+    def _memory_of(self, raw: RawDevice) -> AddressSpace[Any]:
+        """Return the guest's memory as a device sees it: through its ``dma_as``.
 
-def _first_absent(queue: RawQueue) -> Absent:
-    for part in (queue.place.desc, queue.place.avail, queue.place.used):
-        if isinstance(part, Absent):
-            return part
-    raise AssertionError("a ring that is not ready has a part that is absent")
+        That is guest-physical memory, but for a device that goes through an IOMMU.
+        """
+        address = attempt(lambda: int(raw.view.dma_as))
+        memory = self._memories.get(address)
+        if memory is None:
+            memory = self._memories[address] = self._open_memory(address)
+        return memory
+
+    def _open_memory(self, address: int | Absent) -> AddressSpace[Any]:
+        try:
+            # Where the device's own member is not there, it is taken to be no exception.
+            if isinstance(address, Absent) or address == self._views.find_address_of(
+                "address_space_memory"
+            ):
+                return self._process.guest_memory
+            return dma_space(self._views, address)
+        except VringcoreError as error:
+            # Only what lies in guest memory is lost by it: indirect tables.
+            return UnmappedSpace(error)
+
+
+def _no_queue(raw: RawDevice, index: int) -> NoSuchQueueError:
+    there = ", ".join(str(queue.index) for queue in raw.queues)
+    if not raw.complete:
+        return NoSuchQueueError(
+            f"the device has no queue {index} that could be read",
+            seen="; ".join(f"{each.what}: {each.why}" for each in raw.limits),
+            expected=f"one of {there}" if there else "a core that holds its queues",
+        )
+    return NoSuchQueueError(
+        f"the device has no queue {index}",
+        expected=f"one of {there}" if there else "a device with queues",
+        hint="`vringcore queues` lists them",
+    )

@@ -21,6 +21,7 @@ from vringcore.virtio.split import Indices, RingAddresses, SplitRing, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
     from vringcore.view.views import Views
 
@@ -29,6 +30,11 @@ VIRTIO_QUEUE_MAX = 1024
 
 MAX_HOLES = 8
 """How many unused queues in a row are passed over before the search for more ends."""
+
+MAX_LOST = 128
+"""How many queues in a row may be unreadable before the search for more ends."""
+
+ALL_FEATURES = (1 << 128) - 1
 
 NOT_SET_UP = Absent("ring-not-set-up", None, "the driver has not given this queue a ring")
 
@@ -45,14 +51,21 @@ class RingPlace(msgspec.Struct, frozen=True):
     used: HostAddress | Absent
 
     @property
-    def state(self) -> str:
-        """``ready``, or why the ring cannot be read, as in the model's ``ring_state``."""
+    def missing(self) -> Absent | None:
+        """The first part that cannot be reached, None if all three can."""
         for part in (self.desc, self.avail, self.used):
             if isinstance(part, Absent):
-                return {"ring-not-set-up": "not-set-up", "behind-iommu": "untranslatable"}.get(
-                    part.reason, "unreadable"
-                )
-        return "ready"
+                return part
+        return None
+
+    @property
+    def state(self) -> str:
+        """``ready``, or why the ring cannot be read, as in the model's ``ring_state``."""
+        if self.missing is None:
+            return "ready"
+        return {"ring-not-set-up": "not-set-up", "behind-iommu": "untranslatable"}.get(
+            self.missing.reason, "unreadable"
+        )
 
 
 class RawQueue(msgspec.Struct, frozen=True):
@@ -64,35 +77,65 @@ class RawQueue(msgspec.Struct, frozen=True):
 
 
 def read_queues(views: Views, vq: int, device: int) -> tuple[list[RawQueue], list[Limitation]]:
-    """Return the queues of a device: those of the array at ``vq`` whose ``vring.num`` is not 0.
+    """Return the queues of a device: those of the array at ``vq`` that have a size.
+
+    A queue that cannot be read, or is no queue of this device, does not hide those after it.
 
     :param device: the VirtIODevice's address, against which ``VirtQueue.vdev`` is checked
     """
     size = views.binding(VirtQueue).type.size
     queues: list[RawQueue] = []
-    limits: list[Limitation] = []
+    lost: list[_Lost] = []
     holes = 0
     for index in range(VIRTIO_QUEUE_MAX):
         view = views.at(VirtQueue, vq + index * size)
         try:
-            if not view.num_default and not view.num:
+            if not view.num and not view.num_default:
                 holes += 1
                 if holes > MAX_HOLES:
                     break
                 continue
-            if view.vdev != device:
-                raise CorruptDataError(
-                    "a VirtQueue that names another device",
-                    where=f"VirtQueue.vdev of queue {index}, {view.address_:#x}",
-                    seen=f"{view.vdev:#x}",
-                    expected=f"{device:#x}",
-                )
+            _check_owner(view, index, device)
         except VringcoreError as error:
-            limits.append(Limitation(f"queue {index} and those after it are not shown", str(error)))
+            if lost and lost[-1].last == index - 1:
+                lost[-1].last = index
+            else:
+                lost.append(_Lost(index, index, str(error)))
+            if lost[-1].last - lost[-1].first < MAX_LOST:
+                continue
+            lost[-1].last = VIRTIO_QUEUE_MAX - 1
             break
         holes = 0
         queues.append(RawQueue(index, view, ring_place(views, view)))
-    return queues, limits
+    return queues, [Limitation(f"{each.name} not shown", each.why) for each in lost]
+
+
+class _Lost(msgspec.Struct):
+    """A run of the array that cannot be shown, and why its first queue cannot."""
+
+    first: int
+    last: int
+    why: str
+
+    @property
+    def name(self) -> str:
+        if self.first == self.last:
+            return f"queue {self.first} is"
+        if self.last == VIRTIO_QUEUE_MAX - 1:
+            return f"queue {self.first} and those after it are"
+        return f"queues {self.first} to {self.last} are"
+
+
+def _check_owner(queue: VirtQueue, index: int, device: int) -> None:
+    owner = attempt(lambda: queue.vdev)
+    # An owner that is not in the core says nothing against the queue.
+    if not isinstance(owner, Absent) and owner != device:
+        raise CorruptDataError(
+            "a VirtQueue that names another device",
+            where=f"VirtQueue.vdev of queue {index}, {queue.address_:#x}",
+            seen=f"{owner:#x}",
+            expected=f"{device:#x}",
+        )
 
 
 def ring_place(views: Views, queue: VirtQueue) -> RingPlace:
@@ -126,9 +169,23 @@ def _part(pointer: Callable[[], HostAddress], xlat: Callable[[], int]) -> HostAd
         return absence_of(error)
 
 
-def split_ring(views: Views, raw: RawQueue, *, event_idx: bool) -> SplitRing[HostAddress]:
+class RingRules(msgspec.Struct, frozen=True):
+    """What the features of a device say of its rings.
+
+    :param packed: VIRTIO_F_RING_PACKED was negotiated
+    :param event_idx: VIRTIO_F_EVENT_IDX was negotiated
+    :param big_endian: a legacy driver of a big-endian guest writes them (VirtIO 1.3, 2.7.3)
+    """
+
+    packed: bool
+    event_idx: bool
+    big_endian: bool
+
+
+def split_ring(views: Views, raw: RawQueue, rules: RingRules) -> SplitRing[HostAddress]:
     """Return the reader of a split ring through QEMU's own mapping of it.
 
+    :param raw: a queue whose ring is ``ready``
     :raises CorruptDataError: if ``vring.num`` is impossible
     :raises MemoryFault: if the VirtQueue itself is not in the core
     """
@@ -137,19 +194,22 @@ def split_ring(views: Views, raw: RawQueue, *, event_idx: bool) -> SplitRing[Hos
     assert not isinstance(place.avail, Absent)
     assert not isinstance(place.used, Absent)
     addresses = RingAddresses(place.desc, place.avail, place.used)
-    return SplitRing(views.space, addresses, raw.view.num, event_idx=event_idx)
+    return SplitRing(
+        views.space,
+        addresses,
+        raw.view.num,
+        event_idx=rules.event_idx,
+        big_endian=rules.big_endian,
+    )
 
 
-def split_guest(views: Views, raw: RawQueue, *, event_idx: bool) -> SplitGuest | Absent:
-    """Read the indices and flags that lie in guest memory for a split ring.
-
-    :param event_idx: VIRTIO_F_EVENT_IDX was negotiated
-    """
-    for part in (raw.place.desc, raw.place.avail, raw.place.used):
-        if isinstance(part, Absent):
-            return part
+def split_guest(views: Views, raw: RawQueue, rules: RingRules) -> SplitGuest | Absent:
+    """Read the indices and flags that lie in guest memory for a split ring."""
+    missing = raw.place.missing
+    if missing is not None:
+        return missing
     try:
-        indices = split_ring(views, raw, event_idx=event_idx).indices()
+        indices = split_ring(views, raw, rules).indices()
     except VringcoreError as error:
         return absence_of(error)
     return guest_model(indices)
@@ -247,6 +307,18 @@ def packed_counts(raw: RawQueue, identified: int | None) -> Counts:
     )
 
 
+def unknown_counts(raw: RawQueue, why: Absent, identified: int | None) -> Counts:
+    """Return the counts of a queue of which nobody can tell whether it is split or packed."""
+    return Counts(
+        unseen=why,
+        popped=why,
+        in_use=attempt(lambda: raw.view.inuse),
+        unidentified=None if identified is None else why,
+        leaked=why,
+        past_used_event=why,
+    )
+
+
 def _unidentified(in_use: int | Absent, identified: int | None) -> int | Absent | None:
     if identified is None or isinstance(in_use, Absent):
         return None if identified is None else in_use
@@ -260,17 +332,22 @@ def _both(a: int | Absent, b: int | Absent, count: Callable[[int, int], int]) ->
 
 
 def queue_model(
-    views: Views, raw: RawQueue, *, device_id: int, features: int, total: int | None, fields: bool
+    views: Views,
+    raw: RawQueue,
+    *,
+    device_id: int,
+    features: int | Absent,
+    total: int | None,
+    fields: bool,
 ) -> Queue:
     """Return the model of a queue: QEMU's side of it, with the whole structure if asked for."""
     view = raw.view
-    packed = has_feature(features, RING_PACKED)
     handler = attempt(lambda: view.handle_output)
     model = Queue(
         index=raw.index,
         address=Address(view.address_),
-        role=queue_role(device_id, raw.index, total, features),
-        ring="packed" if packed else "split",
+        role=_role(device_id, raw.index, total, features),
+        ring=features if isinstance(features, Absent) else _ring_kind(features),
         ring_state=raw.place.state,
         size=attempt(lambda: view.num),
         last_avail_idx=attempt(lambda: view.last_avail_idx),
@@ -289,6 +366,18 @@ def queue_model(
             model, fields=attempt(lambda: views.value(type_, view.address_).read())
         )
     return model
+
+
+def _ring_kind(features: int) -> Literal["split", "packed"]:
+    return "packed" if has_feature(features, RING_PACKED) else "split"
+
+
+def _role(device_id: int, index: int, total: int | None, features: int | Absent) -> str:
+    if not isinstance(features, Absent):
+        return queue_role(device_id, index, total, features)
+    # Features that are not known tell nothing: a role that would depend on them is not told.
+    possible = {queue_role(device_id, index, total, word) for word in (0, ALL_FEATURES)}
+    return possible.pop() if len(possible) == 1 else f"queue {index}"
 
 
 def _function(views: Views, address: int) -> str:

@@ -126,8 +126,8 @@ def _facts(device: Device, notes: Footnotes) -> list[tuple[str, str]]:
         ("rings moved by", clean(device.ring_owner)),
         ("iothread", notes.text(device.iothread)),
     ]
-    if any(device.queue_iothreads):
-        facts.append(("iothread per queue", " ".join(map(clean, device.queue_iothreads))))
+    if device.queue_iothreads:
+        facts.append(("iothread per queue", " ".join(map(notes.text, device.queue_iothreads))))
     if device.backend is not None or not device.disks:
         facts += _backend_facts(device.backend, notes)
     for disk in device.disks:

@@ -127,7 +127,7 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
         member("signalled_used_valid", rank=9),
         member("notification", rank=6),
         member("vector", rank=9),
-        Column("ring", [queue.ring for queue in queues], rank=9),
+        column_of("ring", [queue.ring for queue in queues], 9, numeric=False),
         column_of("handle_output", [each.handle_output for each in queues], 10, numeric=False),
         Column("address", [hexadecimal(queue.address) for queue in queues], rank=11),
     ]
@@ -143,7 +143,7 @@ def _says_nothing(column: Column) -> bool:
 
 def _guest_columns(queues: Sequence[Queue]) -> list[Column]:
     """Return what the driver and the device wrote into guest memory, as far as it was asked for."""
-    split = [queue.guest if queue.ring == "split" else None for queue in queues]
+    split = [None if queue.ring == "packed" else queue.guest for queue in queues]
     packed = [queue.guest if queue.ring == "packed" else None for queue in queues]
     columns = []
     if any(isinstance(guest, (SplitGuest, Absent)) for guest in split):

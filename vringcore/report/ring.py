@@ -54,7 +54,7 @@ def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
     known = isinstance(document.device_id, str) and document.device_id
     name = known or notes.text(document.qom_path)
     page.line(
-        f"{clean(name)} queue {queue.index} ({clean(queue.role)}): {queue.ring} ring,"
+        f"{clean(name)} queue {queue.index} ({clean(queue.role)}): {notes.text(queue.ring)} ring,"
         f" {notes.text(queue.size)} slots, {clean(queue.ring_state)}",
         "bold",
     )
