@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vringcore.memory.files import FileSource
     from vringcore.memory.segments import SegmentSpace
 
-_FILLABLE = (GapKind.NOT_DUMPED, GapKind.UNMAPPED)
+_FILLABLE = (GapKind.NOT_DUMPED, GapKind.UNMAPPED, GapKind.OMITTED)
 """A truncated page was written by the process, so the file's own bytes may differ from it."""
 
 
@@ -73,14 +73,21 @@ class OverlaySpace(AddressSpace[HostAddress]):
 
         :raises AddressOverflowError: if the range leaves the address space
         """
-        for piece in self._filled_pieces(address, size):
+        return self._explained(self._filled_pieces(self._core.pieces(address, size)))
+
+    def scan(self, address: HostAddress, size: int) -> Iterator[Piece]:
+        """Yield as :meth:`pieces` does, for a search; see :meth:`AddressSpace.scan`."""
+        return self._explained(self._filled_pieces(self._core.scan(address, size)))
+
+    def _explained(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
             if piece.gap is None or self.explain is None:
                 yield piece
             else:
                 yield msgspec.structs.replace(piece, gap=self.explain(piece.gap))
 
-    def _filled_pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
-        for piece in self._core.pieces(address, size):
+    def _filled_pieces(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
             if piece.gap is None or piece.gap.kind not in _FILLABLE:
                 yield piece
             else:
@@ -138,7 +145,7 @@ class OverlaySpace(AddressSpace[HostAddress]):
             pages = self._pages[index] if index >= 0 else None
             if pages is not None and place < pages.end:
                 until = min(end, pages.end, place + CHUNK)
-                yield from _from_file(pages, place, until)
+                yield from _from_file(pages, place, until, gap)
                 place = until
                 continue
             index += 1
@@ -149,8 +156,12 @@ class OverlaySpace(AddressSpace[HostAddress]):
                 place = until
 
 
-def _from_file(pages: FilePages, start: int, end: int) -> Iterator[Piece]:
+def _from_file(pages: FilePages, start: int, end: int, hole: Gap) -> Iterator[Piece]:
     offset = pages.file_offset + start - pages.address
+    if pages.source is None and hole.kind is GapKind.OMITTED:
+        gap = msgspec.structs.replace(hole, address=start, size=end - start)
+        yield Piece(start, end - start, None, gap)
+        return
     if pages.source is None:
         yield Piece(start, end - start, None, pages.missing(start, end - start, offset))
         return

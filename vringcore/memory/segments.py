@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from vringcore.memory.files import FileSource
+    from vringcore.memory.trace import Trace
 
 CHUNK = 1 << 20
 """The largest piece of data that ``pieces`` yields, in bytes."""
 
-_HINTS = {
+HINTS = {
     GapKind.UNMAPPED: "",
     GapKind.NOT_DUMPED: "a core holds it when taken after `echo 0x7f > /proc/PID/coredump_filter`"
     " or with gdb's `set dump-excluded-mappings on`",
@@ -49,12 +50,15 @@ class SegmentSpace(AddressSpace[HostAddress]):
     A segment longer than its bytes in the file ends in a NOT_DUMPED gap; bytes that the file
     should hold and that lie beyond its end are a TRUNCATED gap. Of overlapping segments the one
     whose bytes are in the file wins over one that left them out, then the lower, then the earlier.
+
+    :ivar trace: records every address that is asked for; None (the rule) records nothing
     """
 
     def __init__(
         self, source: FileSource, segments: Iterable[Segment], *, name: str = "memory"
     ) -> None:
         self.name = name
+        self.trace: Trace | None = None
         self._source = source
         self._segments = _disjoint(
             sorted(filter(_is_sound, segments), key=attrgetter("address")), source.size
@@ -82,13 +86,24 @@ class SegmentSpace(AddressSpace[HostAddress]):
             data = self._source.read(address + self._deltas[index], size)
         except FileError:
             return None
-        return data if len(data) == size else None
+        if len(data) != size:
+            return None
+        if self.trace is not None:
+            self.trace.add(address, size)
+        return data
 
     def pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
         """Yield the range as data, at most :data:`CHUNK` bytes each, and gaps.
 
         :raises AddressOverflowError: if the range leaves the address space
         """
+        for piece in self.scan(address, size):
+            if self.trace is not None:
+                self.trace.add(piece.address, piece.size)
+            yield piece
+
+    def scan(self, address: HostAddress, size: int) -> Iterator[Piece]:
+        """Yield as :meth:`pieces` does, without a trace."""
         place, end = int(address), end_of(address, size)
         index = bisect_right(self._starts, place) - 1
         while place < end:
@@ -151,7 +166,7 @@ class SegmentSpace(AddressSpace[HostAddress]):
 
 
 def _gap(kind: GapKind, start: int, end: int, hint: str = "") -> Piece:
-    gap = Gap(kind, start, end - start, hint or _HINTS[kind])
+    gap = Gap(kind, start, end - start, hint or HINTS[kind])
     return Piece(start, end - start, None, gap)
 
 

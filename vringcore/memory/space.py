@@ -70,6 +70,13 @@ class AddressSpace(Generic[A]):
             parts.append(piece.data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def scan(self, address: A, size: int) -> Iterator[Piece]:
+        """Yield as :meth:`pieces` does, for a search: what is looked through is not needed.
+
+        Where reads are recorded, these are not; what is found is read again.
+        """
+        return self.pieces(address, size)
+
     def ranges(self) -> Sequence[Range]:
         """Return what is known to be mapped, sorted by address, disjoint."""
         raise NotImplementedError

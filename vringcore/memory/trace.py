@@ -1,4 +1,4 @@
-"""An address space that remembers what was read of it: what a small core must hold."""
+"""What was read of a memory: what a small core must hold."""
 
 from __future__ import annotations
 
@@ -16,24 +16,49 @@ A = TypeVar("A", bound=int)
 _COMPACT_AT = 1 << 16
 
 
+class Trace:
+    """The addresses that were asked for, whether or not anything was there.
+
+    :ivar muted: while it is true, nothing is recorded
+    """
+
+    def __init__(self) -> None:
+        self.muted = False
+        self._extents: list[tuple[int, int]] = []
+        self._compact_at = _COMPACT_AT
+
+    def add(self, address: int, size: int) -> None:
+        """Record a range."""
+        if self.muted or size <= 0:
+            return
+        self._extents.append((address, address + size))
+        if len(self._extents) >= self._compact_at:
+            self._extents = merge(self._extents)
+            self._compact_at = max(_COMPACT_AT, 2 * len(self._extents))
+
+    def touched(self) -> list[tuple[int, int]]:
+        """Return what was asked for so far as ``(start, end)``, sorted, touching ones merged."""
+        self._extents = merge(self._extents)
+        return list(self._extents)
+
+
 class TracingSpace(AddressSpace[A]):
     """Passes every read on, and records it whether or not it succeeds."""
 
     def __init__(self, space: AddressSpace[A]) -> None:
         self.name = space.name
+        self.trace = Trace()
         self._space = space
-        self._read: list[tuple[int, int]] = []
-        self._compact_at = _COMPACT_AT
 
     def read(self, address: A, size: int) -> bytes:
         """Return exactly ``size`` bytes; see :meth:`AddressSpace.read`."""
-        self._record(address, size)
+        self.trace.add(address, size)
         return self._space.read(address, size)
 
     def pieces(self, address: A, size: int) -> Iterator[Piece]:
         """Yield the range as data and gaps, recording each as it is taken."""
         for piece in self._space.pieces(address, size):
-            self._record(piece.address, piece.size)
+            self.trace.add(piece.address, piece.size)
             yield piece
 
     def ranges(self) -> Sequence[Range]:
@@ -42,14 +67,7 @@ class TracingSpace(AddressSpace[A]):
 
     def touched(self) -> list[tuple[int, int]]:
         """Return what was read so far as ``(start, end)``, sorted, touching ones merged."""
-        self._read = merge(self._read)
-        return list(self._read)
-
-    def _record(self, address: int, size: int) -> None:
-        self._read.append((address, address + size))
-        if len(self._read) >= self._compact_at:
-            self._read = merge(self._read)
-            self._compact_at = max(_COMPACT_AT, 2 * len(self._read))
+        return self.trace.touched()
 
 
 def merge(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -84,7 +84,7 @@ def _find_pointer(views: Views, part: Range, value: int) -> Iterator[int]:
     rare = needle.strip(b"\0")
     before = needle.index(rare)
     # A pointer is aligned, and so is every piece of a range: none lies across two of them.
-    for piece in views.space.pieces(HostAddress(part.address), part.readable):
+    for piece in views.space.scan(HostAddress(part.address), part.readable):
         data = piece.data or b""
         hit = data.find(rare)
         while hit >= 0:

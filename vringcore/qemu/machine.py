@@ -61,7 +61,7 @@ def _search_version(views: Views, executable: Module) -> str | Absent:
         if searched > MAX_SEARCHED:
             break
         previous = b""
-        for piece in views.space.pieces(HostAddress(start), end - start):
+        for piece in views.space.scan(HostAddress(start), end - start):
             if piece.gap is not None:
                 missing.append(piece.gap)
             # A mark at the end of one piece goes on in the next.

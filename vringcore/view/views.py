@@ -155,7 +155,13 @@ class Views:
         while len(found) < limit:
             # To the end of the aligned block: a string near the end of a mapping must not fault.
             step = min(256 - at % 256, limit - len(found))
-            chunk = self.space.read(HostAddress(at), step)
+            try:
+                chunk = self.space.read(HostAddress(at), step)
+            except MemoryFault:
+                # The string may end before the hole: a small core holds it, and no byte more.
+                chunk = self._before_gap(at, step)
+                if b"\0" not in chunk:
+                    raise
             end = chunk.find(b"\0")
             if end >= 0:
                 return found + chunk[:end]
@@ -164,6 +170,14 @@ class Views:
         raise CorruptDataError(
             "a string without an end", where=f"{address:#x}", expected=f"a NUL within {limit} bytes"
         )
+
+    def _before_gap(self, address: int, size: int) -> bytes:
+        found = b""
+        for piece in self.space.pieces(HostAddress(address), size):
+            if piece.data is None:
+                break
+            found += piece.data
+        return found
 
     def string_or_none(self, address: int, limit: int = 4096) -> str | None:
         """Read a ``char *`` that may be NULL."""
