@@ -18,7 +18,7 @@ from vringcore.layout.cache import LayoutCache
 from vringcore.layout.types import Enum, Named, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from vringcore.layout.types import Code, Definition, Symbol, Type, Typedef, Variable
     from vringcore.layout.wanted import Wanted
@@ -129,6 +129,11 @@ class Layouts:
         """What is known so far, for writing out."""
         self._bundle.searched_absent = sorted(self._absent)
         return self._bundle
+
+    @property
+    def providers(self) -> Sequence[Provider]:
+        """Who is asked for what is not known."""
+        return tuple(self._providers)
 
     def offer(self, providers: Iterable[Provider]) -> None:
         """Use providers from now on, if there were none so far."""
