@@ -12,10 +12,13 @@ from typing import Any
 import msgspec
 
 from vringcore.errors import LayoutError
-from vringcore.layout.types import Code, Definition, Symbol, Type, Variable
+from vringcore.layout.types import Code, Definition, SourceFrame, Symbol, Type, Variable
 
 SCHEMA = "vringcore/layout/1"
 MAX_SIZE = 256 << 20
+
+MAX_LINES = 2048
+"""Addresses whose source lines are kept; the oldest go first."""
 
 
 class Typed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,6 +33,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
 
     ``types`` are kept as they came until they are asked for: a core's questions need few of them.
     ``symbols_at`` answers look-ups by address (hexadecimal); None: no symbol is there.
+    ``lines`` likewise tell functions, files and lines, the innermost inlined function first.
     ``enumerators`` tell in which enumeration each is.
     ``facts`` are words about the build that are the same in every core of it, such as QEMU's
     version.
@@ -49,6 +53,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
     enumerators: dict[str, Type] = {}
     symbols: dict[str, Symbol] = {}
     symbols_at: dict[str, Symbol | None] = {}
+    lines: dict[str, tuple[SourceFrame, ...]] = {}
     searched_absent: list[str] = []
     wanted: list[str] = []
     facts: dict[str, str] = {}
@@ -122,6 +127,13 @@ def get_type(bundle: Bundle, key: str) -> Typed | None:
 def put_type(bundle: Bundle, key: str, typed: Typed) -> None:
     """Add a type to a bundle."""
     bundle.types[key] = msgspec.Raw(_encoder.encode(typed))
+
+
+def put_lines(bundle: Bundle, key: str, frames: tuple[SourceFrame, ...]) -> None:
+    """Add the source lines of an address, in place of the oldest if there are too many."""
+    while len(bundle.lines) >= MAX_LINES:
+        del bundle.lines[next(iter(bundle.lines))]
+    bundle.lines[key] = frames
 
 
 def key_of(definition: Definition) -> str:

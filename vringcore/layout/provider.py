@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vringcore.errors import LayoutMissingError, VringcoreError
 from vringcore.layout import access
-from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
+from vringcore.layout.bundle import Bundle, Typed, get_type, put_lines, put_type
 from vringcore.layout.cache import LayoutCache
-from vringcore.layout.types import Enum, Named, Record
+from vringcore.layout.types import Enum, Named, Record, SourceFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -72,6 +72,10 @@ class Provider(Protocol):
 
     def symbol_at(self, address: int) -> Symbol | None:
         """Return the ELF symbol whose bytes hold a link-time address."""
+        ...
+
+    def source_of(self, address: int) -> tuple[SourceFrame, ...] | None:
+        """Return the functions, files and lines of a link-time address of code."""
         ...
 
 
@@ -304,6 +308,31 @@ class Layouts:
             if address < symbol.address + symbol.size:
                 return symbol
         return None
+
+    # Source lines
+
+    def source_of(self, link_address: int) -> tuple[SourceFrame, ...]:
+        """Return the functions that a link-time address of code lies in, with file and line.
+
+        The innermost inlined function comes first, the last is the one that has the code; the line
+        of each but the first is that of the call in it. Where only ELF symbols are at hand there is
+        the symbol's name alone; the tuple is empty if nothing is known.
+
+        A return address belongs to the call before it: ask for the address less one.
+        """
+        key = format(link_address, "x")
+        known = self._bundle.lines.get(key)
+        if known is not None:
+            return known
+        with self._lock:
+            if self._providers:
+                frames, certain = self._ask(f"source of {key}", lambda p: p.source_of(link_address))
+                if frames:
+                    put_lines(self._bundle, key, frames)
+                if frames or certain:
+                    return frames or ()
+            symbol = self.symbol_at(link_address)
+            return () if symbol is None else (SourceFrame(symbol.name),)
 
     def _look(
         self, known: dict[str, T], key: str, kind: str, ask: Callable[[Provider], T | None]

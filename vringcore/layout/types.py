@@ -172,3 +172,23 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
     type: Type | None = None
     unit: str = ""
     external: bool = False
+
+
+class SourceFrame(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """A function that an address lies in, and where in its source: one level of inlining.
+
+    ``file`` is as the compiler was given it; one that does not start at the root counts from
+    ``directory``, where the compiler ran. "" and line 0 are for what is not known.
+    """
+
+    function: str
+    file: str = ""
+    line: int = 0
+    directory: str = ""
+
+    @property
+    def path(self) -> str:
+        """The file with the directory it counts from."""
+        if not self.directory or self.file.startswith("/") or not self.file:
+            return self.file
+        return f"{self.directory}/{self.file}"
