@@ -21,6 +21,11 @@ _STRX = frozenset({
     dw.FORM_STRX, dw.FORM_STRX1, dw.FORM_STRX2, dw.FORM_STRX3, dw.FORM_STRX4, dw.FORM_GNU_STR_INDEX,
 })  # fmt: skip
 
+_ADDRX = frozenset({
+    dw.FORM_ADDRX, dw.FORM_ADDRX1, dw.FORM_ADDRX2, dw.FORM_ADDRX3, dw.FORM_ADDRX4,
+    dw.FORM_GNU_ADDR_INDEX,
+})  # fmt: skip
+
 UNIT_REFERENCES = frozenset({
     dw.FORM_REF1, dw.FORM_REF2, dw.FORM_REF4, dw.FORM_REF8, dw.FORM_REF_UDATA,
 })  # fmt: skip
@@ -106,6 +111,15 @@ class Entry:
     def integer(self, at: int) -> int | None:
         """Return an attribute that is a number; None if it is missing or an expression."""
         value = self.get(at)
+        return value if isinstance(value, int) else None
+
+    def address(self, at: int) -> int | None:
+        """Return an attribute that is an address, given or by its index; else the number it is."""
+        value = self.get(at)
+        if value is not None and self.abbrev.forms[at] in _ADDRX:
+            if isinstance(value, bytes):
+                value = int.from_bytes(value, self.unit.dwarf.byteorder)
+            return self.unit.address(value)
         return value if isinstance(value, int) else None
 
     def reference(self, at: int) -> Entry | None:

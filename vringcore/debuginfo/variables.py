@@ -142,7 +142,7 @@ def read_function(types: TypeReader, entry: Entry) -> FoundFunction | None:
 
 def _code(entry: Entry) -> tuple[int, int] | None:
     """Return start and size of a function's code, of its first piece if there are more."""
-    low = _address(entry, dw.AT_LOW_PC)
+    low = entry.address(dw.AT_LOW_PC)
     if low is None:
         ranges = entry.get(dw.AT_RANGES)
         if not isinstance(ranges, int):
@@ -157,20 +157,3 @@ def _code(entry: Entry) -> tuple[int, int] | None:
         form = entry.abbrev.forms[dw.AT_HIGH_PC]
         size = high - low if form == dw.FORM_ADDR else high
     return low, size
-
-
-_INDEXED = frozenset({
-    dw.FORM_ADDRX, dw.FORM_ADDRX1, dw.FORM_ADDRX2, dw.FORM_ADDRX3, dw.FORM_ADDRX4,
-    dw.FORM_GNU_ADDR_INDEX,
-})  # fmt: skip
-
-
-def _address(entry: Entry, at: int) -> int | None:
-    value = entry.get(at)
-    if value is None:
-        return None
-    if entry.abbrev.forms[at] in _INDEXED:
-        if isinstance(value, bytes):
-            value = int.from_bytes(value, entry.unit.dwarf.byteorder)
-        return entry.unit.address(value)
-    return value if isinstance(value, int) else None
