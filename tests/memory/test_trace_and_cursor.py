@@ -46,7 +46,7 @@ def test_a_long_trace_is_compacted(memory: SegmentSpace, monkeypatch: pytest.Mon
     space = TracingSpace(memory)
     for turn in range(1000):
         space.read(HostAddress(turn % 90), 2)
-        assert len(space._read) <= 16
+        assert len(space.trace._extents) <= 16
     assert space.touched() == [(0, 91)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-
 from vringcore.memory.gaps import Gap, GapKind
 from vringcore.memory.segments import HINTS, SegmentSpace
 from vringcore.memory.space import Piece
