@@ -24,6 +24,7 @@ class CoroutineUContext(View):
 
     stack = pointer()
     stack_size = integer()
+    env = place()
 
 
 class CoMutex(View):

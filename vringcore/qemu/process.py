@@ -23,11 +23,14 @@ from vringcore.view.views import Views
 
 if TYPE_CHECKING:
     from vringcore.elfcore.core import ElfCore
+    from vringcore.layout.provider import Layouts
+    from vringcore.memory.space import HostSpace
     from vringcore.model.requests import InFlight
     from vringcore.options import Options
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.flat_space import GuestSpace
     from vringcore.qemu.libraries import ProcessSymbols
+    from vringcore.view.views import Symbols
 
 QEMU_VARIABLES = ("main_system_bus", "vm_change_state_head")
 """What only a program with virtio devices has; qemu-img and qemu-storage-daemon do not."""
@@ -60,13 +63,17 @@ class Process:
         layouts = files.layouts(store)
         layouts.hint(VARIABLES)
         space = core.with_files(files.mapped, files.executable)
-        self.views = Views(space, layouts, files.bias, ModuleSymbols())
+        self.views = self.make_views(space, layouts, files.bias, ModuleSymbols())
         self.views.thread_block = lambda: files.thread_block
         space.explain = RamGaps(self.views)
         self._check_program()
         self._add_symbols()
         self.objects = ObjectModel(self.views)
         self.block = BlockLayer(self.views)
+
+    def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
+        """Return the views through which all structures are read; a subclass may watch them."""
+        return Views(space, layouts, bias, symbols)
 
     def _check_program(self) -> None:
         layouts = self.views.layouts
