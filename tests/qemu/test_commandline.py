@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -83,7 +84,7 @@ def test_garbage_is_bounded(words: list[int]) -> None:
 
 @pytest.mark.lab
 def test_the_arguments_are_those_of_the_process(lab_core: CoreCase, process: Process) -> None:
-    argv = commandline.arguments(process.views, process.core.auxv)
+    argv = commandline.arguments(process.views, process.core)
     assert list(argv) == lab_core.case.manifest["argv"]
 
 
@@ -174,4 +175,5 @@ def test_words_are_read_in_the_builds_byte_order(order: str) -> None:
     data = struct.pack(f"{order}{len(words)}Q", *words)
     image = Image({(ANCHOR & -8) - len(data): data, place: strings.ljust(512, b"\0")})
     views = views_of(image, big_endian=order == ">")
-    assert commandline.arguments(views, auxv) == ("qemu", "-m", "256")
+    core = cast("ElfCore", SimpleNamespace(auxv=auxv, slim=None))
+    assert commandline.arguments(views, core) == ("qemu", "-m", "256")

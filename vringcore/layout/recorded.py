@@ -11,7 +11,7 @@ from vringcore.layout.provider import Layouts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.layout.types import Code, Definition, Symbol, Type, Variable
+    from vringcore.layout.types import Code, Definition, SourceFrame, Symbol, Type, Variable
     from vringcore.layout.wanted import Wanted
 
 
@@ -23,7 +23,7 @@ class RecordedLayouts(Layouts):
 
     def __init__(self, layouts: Layouts) -> None:
         super().__init__(layouts.bundle, layouts.providers)
-        self._hints = layouts._hints  # noqa: SLF001 - the same class
+        self._hints = layouts._hints
         self._asked: dict[str, None] = {}
 
     def find_definition(self, key: str, units: tuple[str, ...] = ()) -> Definition | None:
@@ -56,6 +56,11 @@ class RecordedLayouts(Layouts):
         """Return the symbol around an address; see :meth:`Layouts.symbol_at`."""
         self._asked[f"at {address:x}"] = None
         return super().symbol_at(address)
+
+    def source_of(self, address: int) -> tuple[SourceFrame, ...]:
+        """Return source lines; see :meth:`Layouts.source_of`."""
+        self._asked[f"lines {address:x}"] = None
+        return super().source_of(address)
 
     def find_fact(self, name: str) -> str | None:
         """Return a fact; see :meth:`Layouts.find_fact`."""
@@ -96,6 +101,9 @@ class RecordedLayouts(Layouts):
             elif kind == "at":
                 if name in known.symbols_at:
                     names.symbols_at[name] = known.symbols_at[name]
+            elif kind == "lines":
+                if name in known.lines:
+                    names.lines[name] = known.lines[name]
             elif kind in _TABLES:
                 table = getattr(known, _TABLES[kind])
                 if name in table:

@@ -38,13 +38,17 @@ MAX_ARGUMENT = 128 * 1024
 UUID_SIZE = 16
 
 
-def arguments(views: Views, auxv: dict[int, int]) -> tuple[str, ...]:
+def arguments(views: Views, core: ElfCore) -> tuple[str, ...]:
     """Return argv as it was given, secrets included: never to be shown (see :func:`command_line`).
+
+    A slim core has it without secrets, in its own note.
 
     :raises CorruptDataError: if the stack does not have the form that Linux gives it
     :raises MemoryFault: if a part of it is not in the core
     """
-    return tuple(views.string(pointer, MAX_ARGUMENT) for pointer in _argv(views, auxv))
+    if core.slim is not None and core.slim.arguments is not None:
+        return core.slim.arguments
+    return tuple(views.string(p, MAX_ARGUMENT) for p in argument_places(views, core.auxv))
 
 
 def command_line(views: Views, core: ElfCore) -> tuple[str, ...] | Absent:
@@ -54,7 +58,7 @@ def command_line(views: Views, core: ElfCore) -> tuple[str, ...] | Absent:
     redacted too; gdb's gcore often writes no more than the program's name into it.
     """
     try:
-        return redact(arguments(views, core.auxv))
+        return redact(arguments(views, core))
     except VringcoreError as error:
         absent = absence_of(error)
         beginning = core.prpsinfo.psargs.strip() if core.prpsinfo is not None else ""
@@ -101,7 +105,7 @@ def option(views: Views, core: ElfCore, name: str, key: str = "") -> str | Absen
 
     :param key: return only this part of the value; at its beginning ``key=`` may be left out
     """
-    argv = attempt(lambda: arguments(views, core.auxv))
+    argv = attempt(lambda: arguments(views, core))
     if isinstance(argv, Absent):
         return argv
     found = next((v for n, v in reversed([*pairwise(argv)]) if n in (name, f"-{name}")), None)
@@ -114,8 +118,8 @@ def option(views: Views, core: ElfCore, name: str, key: str = "") -> str | Absen
     return None
 
 
-def _argv(views: Views, auxv: dict[int, int]) -> Sequence[int]:
-    """Return the pointers of argv."""
+def argument_places(views: Views, auxv: dict[int, int]) -> Sequence[int]:
+    """Return the pointers of argv; the errors are those of :func:`arguments`."""
     anchor = auxv.get(AT_RANDOM)
     if anchor is None:
         raise CorruptDataError(

@@ -11,13 +11,14 @@ from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
 from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
 from vringcore.layout.bundle import Bundle, from_json
+from vringcore.layout.provider import Layouts
 from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
     from vringcore.elfcore.core import ElfCore
     from vringcore.elfcore.headers import ProgramHeader
     from vringcore.elfcore.modules import Module
-    from vringcore.layout.provider import Layouts, LayoutStore
+    from vringcore.layout.provider import LayoutStore
     from vringcore.options import Options
 
 
@@ -118,6 +119,10 @@ class ProgramFiles:
         """
         if self._options.layout is not None:
             return store.add(self._given_bundle(self._options.layout))
+        if self._core.slim is not None:
+            brought = self._brought_bundle()
+            if brought is not None:
+                return Layouts(brought, [self._debug])
         header = self._core.header
         return store.layouts(
             self.build_id,
@@ -146,6 +151,19 @@ class ProgramFiles:
         self._debug.close()
         if self.executable is not None:
             self.executable.source.close()
+
+    def _brought_bundle(self) -> Bundle | None:
+        """Return what a slim core brings along, None if it brings none.
+
+        It serves this core alone and is never cached: whoever made the core made it, too.
+        """
+        parts = [from_json(part, where=self._core.path) for part in self._core.slim_layouts()]
+        if not parts:
+            return None
+        for part in parts[1:]:
+            parts[0].symbols_at.update(part.symbols_at)
+            parts[0].lines.update(part.lines)
+        return parts[0]
 
     def _given_bundle(self, path: str) -> Bundle:
         with FileSource.open(path, what="layout bundle") as source:

@@ -133,9 +133,11 @@ class Process:
             kind=core.kind,
             machine=core.machine,
             build_id=self.files.build_id,
-            captured_at=Absent("not-recorded", None, "neither gdb nor the kernel writes the time"),
-            complete=not core.truncated,
-            guest_ram=machine.guest_ram_state(self.views),
+            captured_at=self._captured_at,
+            complete=not core.truncated if core.slim is None else core.slim.complete,
+            guest_ram=machine.guest_ram_state(self.views)
+            if core.slim is None
+            else core.slim.guest_ram,
             threads=self._threads,
             modules=tuple(
                 ModuleInfo(
@@ -148,6 +150,16 @@ class Process:
                 if module.build_id
             ),
         )
+
+    @property
+    def _captured_at(self) -> str | Absent:
+        slim = self.core.slim
+        if slim is None or slim.captured_at is None:
+            return Absent("not-recorded", None, "neither gdb nor the kernel writes the time")
+        from datetime import UTC, datetime
+
+        taken = datetime.fromtimestamp(slim.captured_at, UTC)
+        return taken.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     @property
     def _threads(self) -> int | Absent:

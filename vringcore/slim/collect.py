@@ -1,0 +1,198 @@
+"""Everything that an analysis reads of a process, found by making the analysis and watching it.
+
+Nothing here lists what a verb needs: every question is asked once of a process whose memory and
+layouts take note of what they are asked. To that come the things a person goes on to with an
+expression or with gdb: each structure whole, the stacks, the list of loaded libraries.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vringcore.addresses import HostAddress
+from vringcore.layout.recorded import RecordedLayouts
+from vringcore.memory.trace import Trace
+from vringcore.qemu.absence import attempt
+from vringcore.qemu.block_structs import Coroutine
+from vringcore.qemu.process import Process
+from vringcore.qemu.survey import Survey
+from vringcore.slim.linkmap import read_link_map
+from vringcore.slim.stacks import coroutine_stack, thread_stacks
+from vringcore.view.declare import View
+from vringcore.view.views import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from vringcore.elfcore.core import ElfCore
+    from vringcore.layout.provider import Layouts, LayoutStore
+    from vringcore.memory.space import HostSpace
+    from vringcore.options import Options
+    from vringcore.qemu.files import ProgramFiles
+    from vringcore.view.views import Symbols
+
+V = TypeVar("V", bound=View)
+
+ALL_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
+
+MAX_WHOLE = 64 * 1024
+"""Structures above this size are kept only as far as they were read."""
+
+
+class TracedViews(Views):
+    """Views of which every structure is recorded whole, and of a string nothing but the string."""
+
+    trace: Trace
+
+    def __init__(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> None:
+        super().__init__(space, layouts, bias, symbols)
+        self.coroutines: dict[int, None] = {}
+
+    def at(self, view: type[V], address: int) -> V:
+        """Return the view of a structure; see :meth:`Views.at`."""
+        found = super().at(view, address)
+        size = self.binding(view).type.size
+        if size <= MAX_WHOLE:
+            self.trace.add(address, size)
+        if view is Coroutine:
+            self.coroutines[address] = None
+        return found
+
+    def bytes_to_nul(self, address: int, limit: int = 4096) -> bytes:
+        """Read a string; see :meth:`Views.bytes_to_nul`."""
+        trace, muted = self.trace, self.trace.muted
+        trace.muted = True
+        try:
+            found = super().bytes_to_nul(address, limit)
+        finally:
+            trace.muted = muted
+        trace.add(address, len(found) + 1)
+        return found
+
+
+class TracedProcess(Process):
+    """A process that records what is asked of it.
+
+    :ivar trace: what the analysis reads
+    :ivar stacks: the stacks, whether or not anything reads them
+    """
+
+    def __init__(
+        self,
+        core: ElfCore,
+        files: ProgramFiles,
+        store: LayoutStore,
+        options: Options,
+        trace: Trace,
+    ) -> None:
+        self.trace = trace
+        self.stacks = Trace()
+        super().__init__(core, files, store, options)
+
+    def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
+        """Return the views; see :meth:`Process.make_views`."""
+        self.recorded = RecordedLayouts(layouts)
+        self.traced = TracedViews(space, self.recorded, bias, symbols)
+        self.traced.trace = self.trace
+        return self.traced
+
+
+def watch(core: ElfCore) -> Trace:
+    """Begin to record what is read of a core's memory, from the first look at its modules on."""
+    trace = core.memory.trace = Trace()
+    for module in core.modules:
+        module.build_id  # noqa: B018 - read from its first page, then remembered
+    return trace
+
+
+def open_traced(
+    core: ElfCore, files: ProgramFiles, store: LayoutStore, options: Options
+) -> TracedProcess:
+    """Return a process over an open core that is watched.
+
+    What is the same in every core of a build, and takes a search to find, is learned first, so that
+    the search is not what a small core must hold.
+
+    :raises VringcoreError: as :func:`vringcore.open_core` does
+    """
+    trace = core.memory.trace
+    assert trace is not None
+    trace.muted = True
+    first = Process(core, files, store, options)
+    first.qemu_info  # noqa: B018
+    trace.muted = False
+    return TracedProcess(core, files, store, options, trace)
+
+
+def ask_everything(process: TracedProcess) -> None:
+    """Ask every question there is, and record what it takes."""
+    process.core_info  # noqa: B018
+    process.qemu_info  # noqa: B018
+    survey = Survey(process)
+    devices = survey.models(ALL_PARTS, [])
+    for device in devices:
+        queues: Any = device.queues
+        for queue in queues if isinstance(queues, tuple) else ():
+            attempt(lambda d=device, q=queue: survey.ring(d.index, q.index, []))  # type: ignore[misc]
+    stacks = process.stacks
+    for start, end in thread_stacks(process):
+        stacks.add(start, end - start)
+    for address in list(process.traced.coroutines):
+        found = attempt(lambda a=address: coroutine_stack(process, a))  # type: ignore[misc]
+        if isinstance(found, tuple):
+            stacks.add(found[0], found[1] - found[0])
+    attempt(lambda: read_link_map(process))
+    process.recorded.complete()
+
+
+def include(process: TracedProcess, wanted: Iterable[str]) -> None:
+    """Record what a user names beside: ``START-END``, ``START+SIZE`` or a C expression.
+
+    Of an expression its object is kept, and, where it is a pointer, what it points to.
+
+    :raises VringcoreError: if one of them cannot be had
+    """
+    for text in wanted:
+        start, size = _range_of(text) or (0, 0)
+        if size:
+            process.views.space.read(HostAddress(start), 1)
+            process.trace.add(start, size)
+        else:
+            _include_expression(process, text)
+    process.recorded.complete()
+
+
+def _range_of(text: str) -> tuple[int, int] | None:
+    for sign, size_of in _RANGE_SIGNS.items():
+        start, found, end = text.partition(sign)
+        if found:
+            try:
+                first, second = int(start, 0), int(end, 0)
+            except ValueError:
+                continue
+            size = size_of(first, second)
+            return (first, size) if size > 0 else None
+    return None
+
+
+_RANGE_SIGNS: dict[str, Callable[[int, int], int]] = {
+    "+": lambda _start, size: size,
+    "-": lambda start, end: end - start,
+}
+
+
+def _include_expression(process: TracedProcess, text: str) -> None:
+    from vringcore.expr.answer import answer
+    from vringcore.expr.evaluate import evaluate
+    from vringcore.layout.types import Pointer
+
+    views = process.views
+    value = evaluate(views, text)
+    if value.address is not None:
+        process.trace.add(int(value.address), value.size)
+    type_ = views.layouts.resolve(value.type)
+    if isinstance(type_, Pointer):
+        target = evaluate(views, f"*({text})")
+        if target.address is not None:
+            process.trace.add(int(target.address), target.size)
+    answer(views, text, symbols=process.symbols)

@@ -1,0 +1,58 @@
+"""A small core from a core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.elfcore.core import open_elf_core
+from vringcore.layout.provider import LayoutStore
+from vringcore.options import Options
+from vringcore.qemu.files import ProgramFiles
+from vringcore.slim.collect import ask_everything, include, open_traced, watch
+from vringcore.slim.output import whole_file
+from vringcore.slim.write import SlimResult, write_slim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def slim(
+    path: str,
+    out: str,
+    *,
+    options: Options | None = None,
+    store: LayoutStore | None = None,
+    wanted: Iterable[str] = (),
+    redact_stacks: bool = False,
+) -> SlimResult:
+    """Write a small core of a core: all that an analysis reads, and none of the guest's data.
+
+    It is an ordinary ELF core, and holds what the debug information answered: it opens where
+    neither the executable nor its debug information is. The same core gives the same bytes.
+
+    :param out: the file to write; packed if it ends in ``.zst``
+    :param options: how the core is opened, as for :func:`vringcore.open_core`
+    :param wanted: what to keep beside: ``START-END``, ``START+SIZE``, or C expressions
+    :param redact_stacks: of what only the stacks hold, keep no word but pointers and small numbers
+    :raises VringcoreError: as :func:`vringcore.open_core` does, if something of ``wanted`` cannot
+        be had, or if the output cannot be written
+    """
+    options = options or Options()
+    core = open_elf_core(
+        path, tmpdir=options.tmpdir, max_unpacked=options.max_unpacked, progress=options.progress
+    )
+    with core:
+        watch(core)
+        files = ProgramFiles(core, options)
+        try:
+            process = open_traced(core, files, store or LayoutStore.default(), options)
+            ask_everything(process)
+            include(process, wanted)
+            with whole_file(out) as file:
+                result = write_slim(process, file, redact_stacks=redact_stacks)
+            process.store.save()
+        finally:
+            files.close()
+    return msgspec.structs.replace(result, path=out)

@@ -1,0 +1,250 @@
+"""Writes a small core: what was collected, cleaned, with notes that say what it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.addresses import HostAddress
+from vringcore.elfcore import slimnote
+from vringcore.elfcore.notes import AT_RANDOM, SLIM_OWNER
+from vringcore.elfcore.slimnote import Lost, SlimNote
+from vringcore.elfcore.slimspace import joined, lost_of
+from vringcore.elfcore.writer import write_core
+from vringcore.errors import VringcoreError
+from vringcore.layout.bundle import to_json
+from vringcore.memory.trace import merge
+from vringcore.qemu.commandline import argument_places, arguments
+from vringcore.qemu.redact import redact
+from vringcore.slim.kept import KeptSpace, segments_of, without
+from vringcore.slim.notes import built_notes, kept_notes
+from vringcore.slim.scrub import Scrubber, environment_values, secrets_of
+from vringcore.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import BinaryIO
+
+    from vringcore.slim.collect import TracedProcess
+    from vringcore.slim.notes import RawNote
+
+DEFACED = 0x0DEFACED0DEFACED
+"""What stands for a word of a stack that is neither a pointer nor a small number."""
+
+SMALL = 4096
+
+MAX_ENVIRONMENT = 1 << 20
+MAX_VARIABLES = 4096
+
+LEFT_OUT = (
+    "guest memory but for rings, descriptor tables and request headers",
+    "data buffers",
+    "vector registers",
+    "the environment",
+)
+
+
+class SlimResult(msgspec.Struct, frozen=True):
+    """What was written.
+
+    :param path: the file
+    :param size: bytes of the core, before it was packed
+    :param kept: bytes of memory in it, in ``ranges`` pieces
+    :param masked: places where a secret was overwritten
+    :param left_out: what was left out on purpose, in words
+    """
+
+    size: int
+    kept: int
+    ranges: int
+    masked: int
+    left_out: tuple[str, ...]
+    path: str = ""
+
+
+def write_slim(process: TracedProcess, out: BinaryIO, *, redact_stacks: bool = False) -> SlimResult:
+    """Write what a process was asked, as a core.
+
+    :param out: a file open for writing, at its start
+    :param redact_stacks: of what only the stacks hold, keep no word but pointers and small numbers
+    """
+    process.trace.muted = True
+    argv = _argv(process)
+    kept, scrubber = _memory(process, argv or (), redact_stacks=redact_stacks)
+    notes = [*_original_notes(process), *_own_notes(process, argv, scrubber, redact_stacks)]
+    extents = list(kept.extents())
+    segments = list(segments_of(process.views.space.ranges(), extents))
+    size = write_core(out, kept, segments, notes, process.core.header)
+    return SlimResult(
+        size=size,
+        kept=kept.size,
+        ranges=len(extents),
+        masked=scrubber.masked,
+        left_out=_left_out(scrubber, redact_stacks),
+    )
+
+
+def extents_of(process: TracedProcess) -> list[tuple[int, int]]:
+    """Return what would be kept, as far as it is there, before anything is copied."""
+    secret = _secret_places(process, _argv(process) or ())
+    touched = merge([*process.trace.touched(), *process.stacks.touched()])
+    return list(without(touched, secret))
+
+
+# Memory
+
+
+def _memory(
+    process: TracedProcess, argv: Sequence[str], *, redact_stacks: bool
+) -> tuple[KeptSpace, Scrubber]:
+    kept = KeptSpace()
+    kept.copy(process.views.space, extents_of(process))
+    scrubber = Scrubber(secrets_of(argv))
+    writable = [(r.address, r.address + r.size) for r in process.core.memory.ranges() if r.writable]
+    # The program's constants hold no secrets, but words that a weak password may be.
+    kept.change(lambda start, data: scrubber(data) if _meets(writable, start) else data)
+    only_stacks = list(without(process.stacks.touched(), process.trace.touched()))
+    hide = Scrubber(environment_values(_environment(process), argv))
+    deface = _Defacer(process) if redact_stacks else None
+
+    def clean(start: int, data: bytes) -> bytes:
+        changed = bytearray(data)
+        for low, high in _overlaps(only_stacks, start, start + len(data)):
+            part = hide(data[low - start : high - start])
+            changed[low - start : high - start] = part if deface is None else deface(low, part)
+        return bytes(changed)
+
+    kept.change(clean)
+    scrubber.masked += hide.masked
+    return kept, scrubber
+
+
+def _meets(extents: Sequence[tuple[int, int]], address: int) -> bool:
+    return any(start <= address < end for start, end in extents)
+
+
+def _overlaps(
+    extents: Iterable[tuple[int, int]], start: int, end: int
+) -> Iterator[tuple[int, int]]:
+    for low, high in extents:
+        if low < end and start < high:
+            yield max(low, start), min(high, end)
+
+
+class _Defacer:
+    """Takes from a stack every word that is neither a pointer nor a small number."""
+
+    def __init__(self, process: TracedProcess) -> None:
+        self._size = process.views.pointer_size
+        self._order = "big" if process.views.layouts.big_endian else "little"
+        self._space = process.core.memory
+        self._mask = DEFACED.to_bytes(8, "little")[: self._size]
+
+    def __call__(self, start: int, data: bytes) -> bytes:
+        size, parts = self._size, []
+        at = -start % size
+        parts.append(bytes(at))
+        while at + size <= len(data):
+            word = data[at : at + size]
+            parts.append(word if self._stays(word) else self._mask)
+            at += size
+        return b"".join(parts).ljust(len(data), b"\0")[: len(data)]
+
+    def _stays(self, word: bytes) -> bool:
+        value = int.from_bytes(word, self._order)  # type: ignore[arg-type]
+        top = 1 << 8 * self._size
+        if value < SMALL or value >= top - SMALL:
+            return True
+        return self._space.segment_at(value) is not None
+
+
+# Secrets
+
+
+def _argv(process: TracedProcess) -> tuple[str, ...] | None:
+    try:
+        return arguments(process.views, process.core)
+    except VringcoreError:
+        return None
+
+
+def _secret_places(process: TracedProcess, argv: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where the arguments lie that hold a secret: they are not kept at all."""
+    try:
+        places = argument_places(process.views, process.core.auxv)
+    except VringcoreError:
+        return []
+    return merge(
+        [
+            (place, place + len(argument.encode("utf-8", "surrogateescape")))
+            for place, argument, shown in zip(places, argv, redact(argv), strict=False)
+            if argument != shown
+        ]
+    )
+
+
+def _environment(process: TracedProcess) -> list[bytes]:
+    """Return the strings of the environment: looked at only to keep them out."""
+    anchor = process.core.auxv.get(AT_RANDOM)
+    segment = process.core.memory.segment_at(anchor) if anchor else None
+    if anchor is None or segment is None:
+        return []
+    size = min(segment.end - anchor, MAX_ENVIRONMENT)
+    found = b"".join(p.data or b"" for p in process.core.memory.scan(HostAddress(anchor), size))
+    return [s for s in found.split(b"\0")[:MAX_VARIABLES] if b"=" in s]
+
+
+# Notes
+
+
+def _original_notes(process: TracedProcess) -> Iterator[RawNote]:
+    notes = process.core.notes()
+    return kept_notes(notes) if notes is not None else built_notes(process.core)
+
+
+def _own_notes(
+    process: TracedProcess,
+    argv: tuple[str, ...] | None,
+    scrubber: Scrubber,
+    redact_stacks: bool,
+) -> Iterator[RawNote]:
+    core = process.core
+    before = core.slim or SlimNote(
+        of=core.kind,
+        complete=not core.truncated,
+        problems=tuple(str(problem) for problem in core.problems),
+    )
+    note = msgspec.structs.replace(
+        before,
+        writer=f"vringcore {VERSION}",
+        guest_ram=process.core_info.guest_ram,
+        arguments=None if argv is None else redact(argv),
+        lost=_lost(process),
+        left_out=_left_out(scrubber, redact_stacks, before.left_out),
+    )
+    build, names = process.recorded.excerpt()
+    yield SLIM_OWNER, slimnote.NT_SLIM, slimnote.encode(note)
+    yield SLIM_OWNER, slimnote.NT_SLIM_LAYOUTS, slimnote.pack(to_json(build))
+    yield SLIM_OWNER, slimnote.NT_SLIM_NAMES, slimnote.pack(to_json(names))
+
+
+def _left_out(
+    scrubber: Scrubber, redact_stacks: bool, before: Sequence[str] = ()
+) -> tuple[str, ...]:
+    more = list(LEFT_OUT)
+    if scrubber.masked:
+        more.append("secrets of the command line, wherever they stood")
+    if redact_stacks:
+        more.append("numbers on stacks")
+    return tuple(dict.fromkeys([*before, *more]))
+
+
+def _lost(process: TracedProcess) -> tuple[Lost, ...]:
+    memory = process.core.memory
+    rows: list[tuple[int, int, str]] = []
+    for part in memory.ranges():
+        if part.readable < part.size:
+            tail = HostAddress(part.address + part.readable)
+            rows += lost_of(memory.scan(tail, part.size - part.readable))
+    return tuple(Lost(*row) for row in joined(rows))
