@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qemu": {"elfcore", "debuginfo", "view", "unwind", "virtio", "model", "options"},
     "diagnose": {"model"},
     "report": {"model"},
-    "slim": {"qemu", "diagnose", "report", "expr"},
+    "slim": {"qemu", "diagnose", "report", "expr", "options", "version"},
     "api": {"qemu", "diagnose", "report", "expr", "options", "version"},
     "scan": {"slim", "api"},
     "cli": {"scan", "vringcore"},

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vringcore.addresses import HostAddress
 from vringcore.elfcore.headers import (
     ELF_MAGIC,
     ET_CORE,
@@ -20,32 +18,24 @@ from vringcore.elfcore.headers import (
     read_header,
     read_program_headers,
 )
-from vringcore.elfcore.modules import Module, group_by_file
+from vringcore.elfcore.image import ProcessImage
 from vringcore.elfcore.notes import (
-    AT_ENTRY,
-    AT_EXECFN,
-    AT_PHDR,
     GDB_OWNER,
     NT_PRPSINFO,
     NT_PRSTATUS,
     NT_SIGINFO,
     SLIM_OWNER,
-    FileMapping,
     NoteSegment,
     parse_notes,
 )
 from vringcore.elfcore.registers import machine_name
 from vringcore.errors import CoreFormatError, ElfFormatError
 from vringcore.memory.files import FileSource
-from vringcore.memory.overlay import FilePages, OverlaySpace
 from vringcore.memory.segments import Segment, SegmentSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Callable, Iterable, Iterator
 
-    from vringcore.elfcore.executable import Executable
     from vringcore.elfcore.headers import ElfHeader, Note, ProgramHeader
     from vringcore.elfcore.notes import CoreNotes
     from vringcore.elfcore.slimnote import SlimNote
@@ -54,7 +44,6 @@ if TYPE_CHECKING:
 
 _MAX_NOTES = 256 << 20
 _PLACE_REGISTERS = ("rsp", "rip", "sp", "pc")
-_MAX_STRING = 4096
 
 
 class ElfCore(ProcessImage):
