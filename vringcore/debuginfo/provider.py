@@ -11,12 +11,13 @@ from vringcore.debuginfo.find import find_alternate_file
 from vringcore.errors import DebugInfoMissingError, DwarfError, VringcoreError
 from vringcore.layout.bundle import Typed
 from vringcore.layout.provider import NotSearched
-from vringcore.layout.types import Code, Variable
+from vringcore.layout.types import Code, SourceFrame, Variable
 
 if TYPE_CHECKING:
     from vringcore.debuginfo.dwarf import Dwarf
     from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.search import Search
+    from vringcore.debuginfo.sources import Sources
     from vringcore.debuginfo.symbols import SymbolTable
     from vringcore.layout.types import Symbol, Type
 
@@ -31,7 +32,9 @@ class DebugInfo:
         self.log: list[str] = []
         self._lock = RLock()
         self._opened: dict[str, ElfFile] = {}
+        self._opened_dwarf: Dwarf | None = None
         self._search: Search | None = None
+        self._sources: Sources | None = None
         self._tables: list[SymbolTable] | None = None
 
     @ours
@@ -125,13 +128,53 @@ class DebugInfo:
             tables = self._symbols()
             return next((s for t in tables if (s := t.at(address)) is not None), None)
 
+    @ours
+    def source_of(self, address: int) -> tuple[SourceFrame, ...] | None:
+        """Return the functions, files and lines of a link-time address of code.
+
+        The symbols tell the function where the debug information does not.
+        """
+        with self._lock:
+            frames = self._source_frames(address)
+            if frames and frames[-1].function:
+                return tuple(frames)
+            try:
+                symbol = self.symbol_at(address)
+            except NotSearched:
+                if not frames:
+                    raise
+                return tuple(frames)
+            if not frames:
+                return None if symbol is None else (SourceFrame(symbol.name),)
+            if symbol is not None:
+                last = frames[-1]
+                frames[-1] = SourceFrame(symbol.name, last.file, last.line, last.directory)
+            return tuple(frames)
+
+    def _source_frames(self, address: int) -> list[SourceFrame]:
+        if self._sources is None:
+            try:
+                dwarf = self._dwarf()
+            except NotSearched:
+                return []
+            from vringcore.debuginfo.sources import Sources
+
+            self._sources = Sources(dwarf, self.log)
+        try:
+            return self._sources.source_of(address)
+        except DwarfError as error:
+            self.log.append(str(error))
+            return []
+
     def close(self) -> None:
         """Close the files."""
         with self._lock:
             for elf in self._opened.values():
                 elf.close()
             self._opened.clear()
+            self._opened_dwarf = None
             self._search = None
+            self._sources = None
             self._tables = None
 
     def _open(self, path: str) -> ElfFile:
@@ -146,15 +189,22 @@ class DebugInfo:
         :raises NotSearched: if there is none
         """
         if self._search is None:
+            dwarf = self._dwarf()
+            from vringcore.debuginfo.search import Search
+
+            self._search = Search(dwarf, self.log)
+        return self._search
+
+    def _dwarf(self) -> Dwarf:
+        if self._opened_dwarf is None:
             try:
                 path = self._files.debug_file()
             except DebugInfoMissingError as error:
                 raise NotSearched(str(error)) from error
             from vringcore.debuginfo.dwarf import Dwarf
-            from vringcore.debuginfo.search import Search
 
-            self._search = Search(Dwarf(self._open(path), self._alternate), self.log)
-        return self._search
+            self._opened_dwarf = Dwarf(self._open(path), self._alternate)
+        return self._opened_dwarf
 
     def _alternate(self, elf: ElfFile) -> Dwarf:
         from vringcore.debuginfo.dwarf import Dwarf

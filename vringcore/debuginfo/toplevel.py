@@ -38,7 +38,7 @@ _KIND_OF_TAG = {
 _MAX_DEPTH = 4096
 
 
-class _Step:
+class Step:
     """How the walk handles entries of one abbreviation.
 
     ``skip`` is the size of an entry that has no children and no name to note, else -1.
@@ -90,7 +90,7 @@ class _Step:
         return after, False
 
 
-class _Plan(dict[int, _Step]):
+class Plan(dict[int, Step]):
     __slots__ = ("_mask", "_unit")
 
     def __init__(self, unit: Unit, mask: int) -> None:
@@ -98,11 +98,11 @@ class _Plan(dict[int, _Step]):
         self._unit = unit
         self._mask = mask
 
-    def __missing__(self, code: int) -> _Step:
+    def __missing__(self, code: int) -> Step:
         abbrev = self._unit.abbrevs[code]
         step = abbrev.steps.get(self._mask)
         if step is None:
-            step = abbrev.steps[self._mask] = _Step(
+            step = abbrev.steps[self._mask] = Step(
                 abbrev, self._mask, self._unit.header.offset_size
             )
         self[code] = step
@@ -140,7 +140,7 @@ class TopLevel:
         if not root.abbrev.children:
             return
         data, end = unit.data, len(unit.data)
-        plan = _Plan(unit, self.mask)
+        plan = Plan(unit, self.mask)
         number = struct.Struct(unit.encoding.order + "I").unpack_from
         strings = unit.dwarf.strings
         found = self.found
@@ -191,13 +191,13 @@ def name_of(entry: Entry) -> bytes | None:
     return None
 
 
-def skip_children(unit: Unit, plan: _Plan | None, pos: int) -> int:  # noqa: C901 - as above
+def skip_children(unit: Unit, plan: Plan | None, pos: int) -> int:  # noqa: C901 - as above
     """Return where the entry after a list of children starts; ``pos`` is at the first child.
 
     :raises DwarfError: if entries are nested beyond reason
     """
     if plan is None:
-        plan = _Plan(unit, 0)
+        plan = Plan(unit, 0)
     data, end = unit.data, len(unit.data)
     number = struct.Struct(unit.encoding.order + "I").unpack_from
     depth = 1
