@@ -7,7 +7,6 @@ discriminators are passed over, and a row that repeats the one before it is left
 from __future__ import annotations
 
 from array import array
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from vringcore.debuginfo.leb import sleb, uleb
@@ -40,7 +39,7 @@ class Sequence:
     __slots__ = ("addresses", "end", "places", "start")
 
     def __init__(self, addresses: list[int], places: list[int], end: int) -> None:
-        if any(after < before for before, after in pairwise(addresses)):
+        if addresses != sorted(addresses):
             rows = sorted(zip(addresses, places, strict=True), key=lambda row: row[0])
             addresses, places = [a for a, _ in rows], [p for _, p in rows]
         self.addresses = array("Q", addresses)
@@ -122,7 +121,10 @@ class Machine:
                     number, pos = sleb(data, pos)
                 place += number
             elif opcode == 0:
-                size, pos = uleb(data, pos)
+                size = data[pos]
+                pos += 1
+                if size >= 0x80:
+                    size, pos = uleb(data, pos - 1)
                 extended = data[pos] if size else 0
                 if extended == _SET_ADDRESS:
                     address = int.from_bytes(data[pos + 1 : pos + size], self._byteorder)
@@ -135,10 +137,16 @@ class Machine:
                     files.add(data[pos + 1 : pos + size])
                 pos += size
             elif opcode == _SET_FILE:
-                number, pos = uleb(data, pos)
+                number = data[pos]
+                pos += 1
+                if number >= 0x80:
+                    number, pos = uleb(data, pos - 1)
                 place = (place & LINE_MASK) | number << FILE_SHIFT
             elif opcode == _ADVANCE_PC:
-                number, pos = uleb(data, pos)
+                number = data[pos]
+                pos += 1
+                if number >= 0x80:
+                    number, pos = uleb(data, pos - 1)
                 position += number * instruction
             elif opcode == _CONST_ADD_PC:
                 position += advances[255]

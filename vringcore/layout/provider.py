@@ -315,10 +315,8 @@ class Layouts:
         """Return the functions that a link-time address of code lies in, with file and line.
 
         The innermost inlined function comes first, the last is the one that has the code; the line
-        of each but the first is that of the call in it. Where only ELF symbols are at hand there is
-        the symbol's name alone; the tuple is empty if nothing is known.
-
-        A return address belongs to the call before it: ask for the address less one.
+        of each but the first is that of the call in it. Where only symbols are at hand there is the
+        name alone; empty: nothing is known. Of a return address ask for the byte before it.
         """
         key = format(link_address, "x")
         known = self._bundle.lines.get(key)
