@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vringcore.errors import UsageError
 
 if TYPE_CHECKING:
     from vringcore.api import Core
+    from vringcore.layout.provider import LayoutStore
 
 MAX_HELP_WIDTH = 100
 
@@ -195,19 +196,31 @@ def byte_count(text: str) -> int:
 def open_core(arguments: argparse.Namespace) -> Core:
     """Open the core as the options say."""
     from vringcore.api import open_core as open_with
-    from vringcore.cli.progress import progress_line
+
+    return open_with(arguments.core, **core_options(arguments), store=store_of(arguments))
+
+
+def store_of(arguments: argparse.Namespace) -> LayoutStore | None:
+    """Return the store of layouts that the options ask for; None is the user's cache."""
+    if not arguments.no_cache:
+        return None
     from vringcore.layout.provider import LayoutStore
 
-    return open_with(
-        arguments.core,
-        executable=arguments.executable,
-        debug_files=tuple(arguments.debug_file),
-        debug_dirs=tuple(arguments.debug_dir),
-        sysroot=arguments.sysroot,
-        layout=arguments.layout,
-        tmpdir=arguments.tmpdir,
-        max_unpacked=arguments.max_unpacked,
-        progress=progress_line(),
-        deep=arguments.deep,
-        store=LayoutStore() if arguments.no_cache else None,
-    )
+    return LayoutStore()
+
+
+def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of :class:`vringcore.options.Options` that the options give."""
+    from vringcore.cli.progress import progress_line
+
+    return {
+        "executable": arguments.executable,
+        "debug_files": tuple(arguments.debug_file),
+        "debug_dirs": tuple(arguments.debug_dir),
+        "sysroot": arguments.sysroot,
+        "layout": arguments.layout,
+        "tmpdir": arguments.tmpdir,
+        "max_unpacked": arguments.max_unpacked,
+        "progress": progress_line(),
+        "deep": arguments.deep,
+    }

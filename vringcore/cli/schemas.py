@@ -13,6 +13,7 @@ from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_name, document_schema
+from vringcore.model.slim import SlimDocument
 from vringcore.model.value import ValueDocument
 
 DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
@@ -21,6 +22,7 @@ DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     LayoutCheck,
     Report,
     RingDocument,
+    SlimDocument,
     ValueDocument,
 )
 """Every document that a verb prints or reads."""

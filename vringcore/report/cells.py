@@ -142,6 +142,18 @@ def seconds(nanoseconds: int) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def about(count: int) -> str:
+    """Return a number of bytes for people, rounded: ``512 B``, ``254.7 KiB``, ``1.2 GiB``."""
+    if count < 1024:
+        return f"{count} B"
+    scaled = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        scaled /= 1024
+        if scaled < 1000 or unit == "TiB":
+            break
+    return f"{scaled:.1f} {unit}"
+
+
 def size(count: int) -> str:
     """Return a number of bytes for people, exactly: ``512 B``, ``64 KiB``, ``4112 B``."""
     units = iter(("B", "KiB", "MiB", "GiB", "TiB"))

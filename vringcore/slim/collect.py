@@ -75,6 +75,7 @@ class TracedProcess(Process):
 
     :ivar trace: what the analysis reads
     :ivar stacks: the stacks, whether or not anything reads them
+    :ivar included: what a user asked for beside
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class TracedProcess(Process):
     ) -> None:
         self.trace = trace
         self.stacks = Trace()
+        self.included = Trace()
         super().__init__(core, files, store, options)
 
     def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
@@ -156,7 +158,7 @@ def include(process: TracedProcess, wanted: Iterable[str]) -> None:
         start, size = _range_of(text) or (0, 0)
         if size:
             process.views.space.read(HostAddress(start), 1)
-            process.trace.add(start, size)
+            process.included.add(start, size)
         else:
             _include_expression(process, text)
     process.recorded.complete()
@@ -189,10 +191,10 @@ def _include_expression(process: TracedProcess, text: str) -> None:
     views = process.views
     value = evaluate(views, text)
     if value.address is not None:
-        process.trace.add(int(value.address), value.size)
+        process.included.add(int(value.address), value.size)
     type_ = views.layouts.resolve(value.type)
     if isinstance(type_, Pointer):
         target = evaluate(views, f"*({text})")
         if target.address is not None:
-            process.trace.add(int(target.address), target.size)
+            process.included.add(int(target.address), target.size)
     answer(views, text, symbols=process.symbols)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from vringcore.elfcore.core import open_elf_core
 from vringcore.layout.provider import LayoutStore
+from vringcore.model.report import Tool
+from vringcore.model.slim import SlimDocument
 from vringcore.options import Options
 from vringcore.qemu.files import ProgramFiles
 from vringcore.slim.collect import ask_everything, include, open_traced, watch
 from vringcore.slim.output import whole_file
-from vringcore.slim.write import SlimResult, write_slim
+from vringcore.slim.write import write_slim
+from vringcore.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +28,7 @@ def slim(
     store: LayoutStore | None = None,
     wanted: Iterable[str] = (),
     redact_stacks: bool = False,
-) -> SlimResult:
+) -> SlimDocument:
     """Write a small core of a core: all that an analysis reads, and none of the guest's data.
 
     It is an ordinary ELF core, and holds what the debug information answered: it opens where
@@ -40,6 +42,7 @@ def slim(
         be had, or if the output cannot be written
     """
     options = options or Options()
+    began = perf_counter()
     core = open_elf_core(
         path, tmpdir=options.tmpdir, max_unpacked=options.max_unpacked, progress=options.progress
     )
@@ -51,8 +54,19 @@ def slim(
             ask_everything(process)
             include(process, wanted)
             with whole_file(out) as file:
-                result = write_slim(process, file, redact_stacks=redact_stacks)
+                written = write_slim(process, file, redact_stacks=redact_stacks)
             process.store.save()
         finally:
             files.close()
-    return msgspec.structs.replace(result, path=out)
+        return SlimDocument(
+            tool=Tool("vringcore", VERSION),
+            path=out,
+            original=path,
+            original_size=core.size,
+            size=written.size,
+            parts=written.parts,
+            masked=written.masked,
+            left_out=written.left_out,
+            seconds=round(perf_counter() - began, 3),
+            limits=tuple(process.limits),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,12 +16,15 @@ from vringcore.elfcore.writer import write_core
 from vringcore.errors import VringcoreError
 from vringcore.layout.bundle import to_json
 from vringcore.memory.trace import merge
+from vringcore.model.slim import SlimPart
 from vringcore.qemu.commandline import argument_places, arguments
+from vringcore.qemu.memory import ram_blocks
 from vringcore.qemu.redact import redact
 from vringcore.slim.kept import KeptSpace, segments_of, without
 from vringcore.slim.notes import built_notes, kept_notes
 from vringcore.slim.scrub import Scrubber, environment_values, secrets_of
 from vringcore.version import VERSION
+from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,25 +49,22 @@ LEFT_OUT = (
 )
 
 
-class SlimResult(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True):
     """What was written.
 
-    :param path: the file
-    :param size: bytes of the core, before it was packed
-    :param kept: bytes of memory in it, in ``ranges`` pieces
+    :param size: bytes of the core
+    :param parts: what it holds, by kind of memory
     :param masked: places where a secret was overwritten
     :param left_out: what was left out on purpose, in words
     """
 
     size: int
-    kept: int
-    ranges: int
+    parts: tuple[SlimPart, ...]
     masked: int
     left_out: tuple[str, ...]
-    path: str = ""
 
 
-def write_slim(process: TracedProcess, out: BinaryIO, *, redact_stacks: bool = False) -> SlimResult:
+def write_slim(process: TracedProcess, out: BinaryIO, *, redact_stacks: bool = False) -> Written:
     """Write what a process was asked, as a core.
 
     :param out: a file open for writing, at its start
@@ -76,10 +77,9 @@ def write_slim(process: TracedProcess, out: BinaryIO, *, redact_stacks: bool = F
     extents = list(kept.extents())
     segments = list(segments_of(process.views.space.ranges(), extents))
     size = write_core(out, kept, segments, notes, process.core.header)
-    return SlimResult(
+    return Written(
         size=size,
-        kept=kept.size,
-        ranges=len(extents),
+        parts=parts_of(process, extents),
         masked=scrubber.masked,
         left_out=_left_out(scrubber, redact_stacks),
     )
@@ -88,8 +88,32 @@ def write_slim(process: TracedProcess, out: BinaryIO, *, redact_stacks: bool = F
 def extents_of(process: TracedProcess) -> list[tuple[int, int]]:
     """Return what would be kept, as far as it is there, before anything is copied."""
     secret = _secret_places(process, _argv(process) or ())
-    touched = merge([*process.trace.touched(), *process.stacks.touched()])
-    return list(without(touched, secret))
+    touched = [trace.touched() for trace in (process.trace, process.stacks, process.included)]
+    return list(without(merge([*chain.from_iterable(touched)]), secret))
+
+
+def parts_of(process: TracedProcess, extents: Sequence[tuple[int, int]]) -> tuple[SlimPart, ...]:
+    """Return how much of each kind of memory some extents are."""
+    blocks, _ = collect(ram_blocks(process.views))
+    guest = merge([(int(b.host), int(b.host + b.max_length)) for b in blocks])
+    files = merge([(m.start, m.end) for module in process.core.modules for m in module.mappings])
+    found = []
+    for what, kind in (
+        ("guest memory", guest),
+        ("as asked", process.included.touched()),
+        ("stacks", process.stacks.touched()),
+        ("program files", files),
+    ):
+        outside = list(without(extents, kind))
+        found.append(SlimPart(what, *_measure(without(extents, outside))))
+        extents = outside
+    found.append(SlimPart("structures", *_measure(extents)))
+    return tuple(part for part in found if part.bytes)
+
+
+def _measure(extents: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    sizes = [end - start for start, end in extents]
+    return len(sizes), sum(sizes)
 
 
 # Memory
@@ -104,7 +128,8 @@ def _memory(
     writable = [(r.address, r.address + r.size) for r in process.core.memory.ranges() if r.writable]
     # The program's constants hold no secrets, but words that a weak password may be.
     kept.change(lambda start, data: scrubber(data) if _meets(writable, start) else data)
-    only_stacks = list(without(process.stacks.touched(), process.trace.touched()))
+    read = merge([*process.trace.touched(), *process.included.touched()])
+    only_stacks = list(without(process.stacks.touched(), read))
     hide = Scrubber(environment_values(_environment(process), argv))
     deface = _Defacer(process) if redact_stacks else None
 
