@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "vringcore/slim/1"
 
-NT_SLIM = 1
-NT_SLIM_LAYOUTS = 2
-NT_SLIM_NAMES = 3
+NT_SLIM = 0x56520001
+NT_SLIM_LAYOUTS = 0x56520002
+NT_SLIM_NAMES = 0x56520003
 
 MAX_BUNDLE = 64 << 20
 """Bytes that a packed bundle may unpack to."""
