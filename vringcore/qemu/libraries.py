@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.errors import VringcoreError
+from vringcore.qemu.symbols import ModuleSymbols
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vringcore.debuginfo.provider import DebugInfo
     from vringcore.elfcore.modules import Module
+    from vringcore.layout.types import SourceFrame
     from vringcore.qemu.process import Process
 
 
@@ -64,6 +66,23 @@ class ProcessSymbols:
         except VringcoreError:
             return None  # A library without symbols has no names to give.
         return None if symbol is None else (symbol.name, address - bias - symbol.address)
+
+    def source_of(self, address: int) -> tuple[SourceFrame, ...]:
+        """Return the functions of a run-time address of code, with file and line.
+
+        The innermost inlined function comes first; see
+        :meth:`~vringcore.layout.provider.Layouts.source_of`. Of a return address ask for the byte
+        before it. Empty if nothing is known.
+        """
+        library = self._library_at(address)
+        if library is None:
+            symbols = self._process.views.symbols
+            return symbols.source_of(address) if isinstance(symbols, ModuleSymbols) else ()
+        debug, bias, _path = library
+        try:
+            return debug.source_of(address - bias) or ()
+        except VringcoreError:
+            return ()  # A library without symbols has no names to give.
 
     def place(self, address: int) -> Place | None:
         """Return what gdb's ``info symbol`` tells of an address, None if it lies in no symbol."""

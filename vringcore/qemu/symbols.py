@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vringcore.layout.provider import Layouts
+    from vringcore.layout.types import SourceFrame
 
 
 class ModuleSymbols:
@@ -25,6 +26,14 @@ class ModuleSymbols:
         self._ranges.append((start, end, bias, layouts))
         self._ranges.sort(key=lambda row: row[0])
         self._starts = [row[0] for row in self._ranges]
+
+    def source_of(self, address: int) -> tuple[SourceFrame, ...]:
+        """Return functions, files and lines of an address; see :meth:`Layouts.source_of`."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._ranges[index][1]:
+            return ()
+        _start, _end, bias, layouts = self._ranges[index]
+        return layouts.source_of(address - bias)
 
     def lookup(self, address: int) -> tuple[str, int] | None:
         """Return the symbol whose ``st_size`` covers the address, and the offset into it."""
