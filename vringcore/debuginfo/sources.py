@@ -9,7 +9,6 @@ from vringcore.debuginfo.damage import DAMAGE, damaged
 from vringcore.debuginfo.elf import SHF_ALLOC
 from vringcore.debuginfo.inlines import UnitCode
 from vringcore.debuginfo.lines import LineTable
-from vringcore.debuginfo.toplevel import name_of
 from vringcore.debuginfo.unitmap import UnitMap
 from vringcore.errors import VringcoreError
 from vringcore.layout.types import SourceFrame
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=UnitCode | LineTable)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+MAX_ORIGINS = 4
+"""Entries that are followed to a function's name: inlined, its origin, its declaration."""
+
+_MANGLED = (b"_Z", b"_R")
 
 KEPT_LINES = 1 << 20
 """Rows of line programs that are kept, of 16 bytes each."""
@@ -107,7 +111,20 @@ class Sources:
 
 
 def _name(entry: Entry) -> str:
-    return (name_of(entry) or b"").decode("utf-8", "backslashreplace")
+    """Return a function's name: the one it is linked by, as ``openat64`` for glibc's ``openat``.
+
+    Mangled names of C++ and Rust are not for reading; they have one that is.
+    """
+    origin: Entry | None = entry
+    for _ in range(MAX_ORIGINS):
+        if origin is None:
+            break
+        linked = origin.unit.string(origin.abbrev, origin.values, dw.AT_LINKAGE_NAME)
+        name = linked if linked and not linked.startswith(_MANGLED) else origin.name()
+        if name is not None:
+            return name.decode("utf-8", "backslashreplace")
+        origin = origin.reference(dw.AT_SPECIFICATION) or origin.reference(dw.AT_ABSTRACT_ORIGIN)
+    return ""
 
 
 def _frame(function: str, lines: LineTable | None, file: int, line: int) -> SourceFrame:
