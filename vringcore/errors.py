@@ -7,6 +7,11 @@
     │   ├── NoSuchQueueError
     │   └── ExpressionError        a C expression that cannot be understood
     ├── FileError                  a file could not be opened or read
+    ├── ProcessError               a running process could not be read
+    │   ├── NoSuchProcessError
+    │   ├── ProcessAccessError     the system does not permit it
+    │   ├── ProcessEndedError      it ended while it was read
+    │   └── ProcessKindError       a zombie, a kernel thread, a 32-bit process, not Linux
     ├── CoreFormatError            the file is no core, or its headers are damaged (exit 3)
     │   └── NotQemuError           a core of a program that has no virtio devices
     ├── ExecutableMismatchError    the executable given is not the core's
@@ -141,6 +146,36 @@ class FileError(VringcoreError):
     """A file could not be opened, is not a regular file, or could not be read."""
 
     code = "file"
+
+
+class ProcessError(VringcoreError):
+    """A running process could not be read."""
+
+    code = "process"
+
+
+class NoSuchProcessError(ProcessError):
+    """No process has this number."""
+
+    code = "no-such-process"
+
+
+class ProcessAccessError(ProcessError):
+    """The system does not let us read or stop the process; the message says what would."""
+
+    code = "process-access"
+
+
+class ProcessEndedError(ProcessError):
+    """The process ended while it was read."""
+
+    code = "process-ended"
+
+
+class ProcessKindError(ProcessError):
+    """A process without memory that could be read here: a zombie, a kernel thread, 32 bits."""
+
+    code = "process-kind"
 
 
 class CoreFormatError(VringcoreError):

@@ -1,4 +1,7 @@
-"""An address space of segments that lie in one file, as a core's PT_LOAD headers describe them."""
+"""An address space of segments that lie in one file, as a core's PT_LOAD headers describe them.
+
+The file may also be one that stands for a running process, where a byte's offset is its address.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,18 @@ from vringcore.memory.space import AddressSpace, Piece, Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Protocol
 
-    from vringcore.memory.files import FileSource
     from vringcore.memory.trace import Trace
+
+    class Source(Protocol):
+        """Where the bytes are read from."""
+
+        @property
+        def size(self) -> int: ...
+        def read(self, offset: int, size: int) -> bytes:
+            """Return bytes, fewer only at the end; a FileError where they cannot be read."""
+
 
 CHUNK = 1 << 20
 """The largest piece of data that ``pieces`` yields, in bytes."""
@@ -33,7 +45,7 @@ HINTS = {
 class Segment(msgspec.Struct, frozen=True, gc=False):
     """Addresses ``[address, end)``, of which ``[address, file_end)`` should lie in the file.
 
-    ``offset`` is the file offset of ``address``.
+    ``offset`` is the file offset of ``address``. ``hint`` says why bytes are not in the file.
     """
 
     address: int
@@ -42,6 +54,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     offset: int
     writable: bool = False
     executable: bool = False
+    hint: str = ""
 
 
 class SegmentSpace(AddressSpace[HostAddress]):
@@ -55,7 +68,7 @@ class SegmentSpace(AddressSpace[HostAddress]):
     """
 
     def __init__(
-        self, source: FileSource, segments: Iterable[Segment], *, name: str = "memory"
+        self, source: Source, segments: Iterable[Segment], *, name: str = "memory"
     ) -> None:
         self.name = name
         self.trace: Trace | None = None
@@ -121,7 +134,8 @@ class SegmentSpace(AddressSpace[HostAddress]):
             else:
                 lost = place < segment.file_end
                 until = min(segment.file_end if lost else segment.end, end)
-                yield _gap(GapKind.TRUNCATED if lost else GapKind.NOT_DUMPED, place, until)
+                kind, hint = (GapKind.TRUNCATED, "") if lost else (GapKind.NOT_DUMPED, segment.hint)
+                yield _gap(kind, place, until, hint)
                 place = until
 
     def ranges(self) -> Sequence[Range]:
