@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.debuginfo.line_program import build_program
 from tests.debuginfo.oracles import GDB
 from tests.synth.programs import Variant, compile_program
 
@@ -24,6 +25,22 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             pytest.skip(f"needs {missing}")
         if variant.name not in built:
             built[variant.name] = compile_program(variant, tmp_path_factory.mktemp(variant.name))
+        return built[variant.name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def lined(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Compile the program of inlined functions, once for each variant."""
+    built: dict[str, Path] = {}
+
+    def get(variant: Variant) -> Path:
+        missing = variant.missing_tool()
+        if missing:
+            pytest.skip(f"needs {missing}")
+        if variant.name not in built:
+            built[variant.name] = build_program(variant, tmp_path_factory.mktemp(variant.name))
         return built[variant.name]
 
     return get

@@ -55,6 +55,22 @@ def symbol_at(address):
     return text.split(" in section ")[0].split(" + ")[0] if " in section " in text else None
 
 
+def source_of(address):
+    """Return [function, file, line] of every level of inlining, the innermost first."""
+    sal = gdb.find_pc_line(address)
+    place = [sal.symtab.filename, sal.line] if sal.symtab and sal.line else ["", 0]
+    block = gdb.block_for_pc(address)
+    frames = []
+    while block is not None:
+        function = block.function
+        if function is not None:
+            frames.append([function.name, *place])
+            # Of an inlined function gdb keeps the place of the call as that of the function.
+            place = [function.symtab.filename, function.line]
+        block = block.superblock
+    return frames or ([["", *place]] if place[0] else [])
+
+
 gdb.execute("set confirm off")
 gdb.execute("set max-value-size unlimited")
 with open(request) as file:  # noqa: F821 - set on gdb's command line
@@ -62,6 +78,7 @@ with open(request) as file:  # noqa: F821 - set on gdb's command line
 result = {
     "types": {key: attempt(shape, key) for key in asked.get("types", [])},
     "variables": {name: attempt(address_of, name) for name in asked.get("variables", [])},
+    "sources": [source_of(address) for address in asked.get("sources", [])],
     "symbols": {str(address): symbol_at(address) for address in asked.get("symbols", [])},
 }
 with open(answer, "w") as file:  # noqa: F821

@@ -22,11 +22,13 @@ def ask_gdb(
     types: list[str] | None = None,
     variables: list[str] | None = None,
     symbols: list[int] | None = None,
+    sources: list[int] | None = None,
 ) -> dict[str, Any]:
     """Return gdb's answers; a string in place of a shape or address is its error message."""
     assert GDB is not None
     request, answer = scratch / "gdb-request.json", scratch / "gdb-answer.json"
     asked = {"types": types or [], "variables": variables or [], "symbols": symbols or []}
+    asked["sources"] = sources or []
     request.write_text(json.dumps(asked))
     places = f"python request = {str(request)!r}; answer = {str(answer)!r}"
     done = subprocess.run(

@@ -1,0 +1,82 @@
+"""Functions, files and lines of the lab's QEMUs against addr2line, gdb and LLVM, and their time."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.debuginfo.line_oracles import ADDR2LINE, Comparison, code_addresses
+from tests.lab.paths import lab_root
+from vringcore.debuginfo.elf import ElfFile
+from vringcore.debuginfo.find import find_files
+from vringcore.debuginfo.provider import DebugInfo
+from vringcore.debuginfo.symbols import SymbolTable
+
+pytestmark = pytest.mark.lab
+
+BINARIES = sorted((lab_root() / "qemu").glob("*/qemu-system-*"))
+
+ASKED = 3000
+
+IN_BACKTRACES = """
+    main_loop_wait qemu_main_loop aio_poll aio_dispatch fdmon_poll_wait virtio_queue_notify_vq
+    virtio_blk_handle_output virtio_net_flush_tx kvm_cpu_exec kvm_vcpu_thread_fn qemu_thread_start
+    qemu_cond_wait_impl worker_thread coroutine_trampoline bdrv_co_preadv_part bdrv_driver_preadv
+    blk_co_do_preadv blk_aio_read_entry raw_co_prw qcow2_co_preadv_part memory_region_dispatch_write
+    flatview_write address_space_write iothread_run call_rcu_thread virtio_pci_config_write
+    bdrv_aligned_preadv migration_thread qemu_sem_wait monitor_qmp_dispatcher_co qmp_dispatch
+    virtio_scsi_handle_cmd_vq scsi_req_enqueue vnc_worker_thread aio_ctx_dispatch
+    timerlist_run_timers thread_pool_submit_co object_property_set qdev_realize nvme_process_sq
+    pci_default_write_config tcg_exec_loop rcu_init qemu_laio_process_completions visit_type_str
+    error_setg_internal cpu_physical_memory_write main qemu_init
+"""
+
+PATIENCE = 0.4
+"""Seconds of processor time for the lines of all that, from nothing opened."""
+
+
+@pytest.fixture(params=BINARIES or [None], ids=lambda p: p.parent.name if p else "none")
+def qemu(request: pytest.FixtureRequest) -> Path:
+    """Return one QEMU with debug information."""
+    if request.param is None:
+        pytest.skip(f"no QEMU under {lab_root()}: run `python -m tests.lab`")
+    program: Path = request.param
+    return program
+
+
+@pytest.mark.skipif(ADDR2LINE is None, reason="needs addr2line")
+def test_random_addresses_are_where_others_have_them(qemu: Path, tmp_path: Path) -> None:
+    code = code_addresses(qemu)
+    addresses = sorted(random.Random(qemu.parent.name).sample(code, ASKED))
+    compared = Comparison(qemu, addresses, tmp_path)
+    print(f"{qemu.parent.name}: {compared}")
+    assert compared.named > 0.9 * ASKED
+    assert compared.levels > 1.2 * ASKED
+    assert compared.unconfirmed == []
+    assert compared.equal["addr2line"] > 0.99 * ASKED
+
+
+def test_the_lines_of_all_backtraces_of_a_core_take_a_fraction_of_a_second(qemu: Path) -> None:
+    choice = random.Random(1)
+    addresses: list[int] = []
+    with ElfFile.open(str(qemu)) as elf:
+        table = SymbolTable.of(elf)
+        assert table is not None
+        for name in IN_BACKTRACES.split():
+            symbol = table.find(name)
+            if symbol is not None and symbol.size:
+                addresses += (symbol.address + choice.randrange(symbol.size) for _ in range(3))
+    assert len(addresses) > 100
+    times = []
+    for _ in range(3):
+        debug = DebugInfo(find_files("", str(qemu), executable=str(qemu)))
+        start = time.process_time()
+        found = [debug.source_of(address) for address in addresses]
+        times.append(time.process_time() - start)
+        debug.close()
+        assert all(found)
+    print(f"{qemu.parent.name}: {len(addresses)} addresses in {min(times) * 1000:.0f} ms")
+    assert min(times) < PATIENCE
