@@ -177,6 +177,7 @@ class ThreadPoolElement(View):
     unit = ("util/thread-pool.c",)
 
     opaque = pointer("common.opaque")
+    argument = pointer("arg")
     state = integer()
 
 
@@ -189,3 +190,20 @@ class ThreadPoolCo(View):
     unit = ("util/thread-pool.c",)
 
     co = pointer()
+
+
+# Requests on host files (block/file-posix.c)
+
+
+class RawPosixAIOData(View):
+    """What a worker thread is to do with a host file."""
+
+    c_type = "typedef RawPosixAIOData"
+    unit = ("block/file-posix.c",)
+
+    bs = pointer()
+    fildes = integer("aio_fildes")
+    type_ = integer("aio_type")
+    offset = integer("aio_offset")
+    nbytes = integer("aio_nbytes")
+    iov = pointer("io.iov")
