@@ -32,14 +32,14 @@ def access_error(pid: int, where: str, error: OSError, tracer: int = 0) -> Proce
         "the system does not permit to read the process",
         where=where,
         seen=", ".join(seen),
-        hint=_hint(us, owner, scope, tracer, able=able),
+        hint=way_out(us, owner, scope, tracer, able=able),
     )
 
 
 YAMA_NAME = "kernel.yama.ptrace_scope"
 
 
-def _hint(us: int, owner: int | None, scope: int | None, tracer: int, *, able: bool) -> str:
+def way_out(us: int, owner: int | None, scope: int | None, tracer: int, *, able: bool) -> str:
     if tracer:
         return "end the debugger that is attached to it"
     if scope == 3:
@@ -51,7 +51,7 @@ def _hint(us: int, owner: int | None, scope: int | None, tracer: int, *, able: b
     if owner == us and scope:
         return f"run as root, or let root set {YAMA_NAME} to 0"
     if owner == us:
-        return "run as root: a process that changed its user or its capabilities is root's to read"
+        return "run as root: only root reads one of another group, or that changed its user"
     return "run as root" if owner in (None, 0) else f"run as root or as user {owner}"
 
 
