@@ -202,7 +202,7 @@ def _open_memory(
         return SegmentSpace(source, segments, name=name)
     from vringcore.elfcore.slimspace import SlimSpace
 
-    return SlimSpace(source, segments, slim.lost, name=name)
+    return SlimSpace(source, segments, slim.mapped, slim.lost, name=name)
 
 
 def _slim_note(notes: CoreNotes, path: str) -> SlimNote | None:

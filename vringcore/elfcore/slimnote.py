@@ -60,6 +60,14 @@ class ThreadFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     wchan: str = ""
 
 
+class Mapped(msgspec.Struct, frozen=True, array_like=True):
+    """Addresses ``[start, end)`` that the process had mapped; ``rights`` as /proc writes them."""
+
+    start: int
+    end: int
+    rights: str
+
+
 class Lost(msgspec.Struct, frozen=True, array_like=True):
     """Addresses ``[start, end)`` that the original did not have either; ``kind`` is its gap's."""
 
@@ -85,7 +93,8 @@ class SlimNote(msgspec.Struct, frozen=True, omit_defaults=True):
     :param captured_at: seconds since 1970 when a live process was read
     :param guest_ram: whether the original held the guest's memory, as reports say it
     :param arguments: the command line, secrets redacted: argv itself is not in the memory
-    :param lost: what the original did not hold
+    :param mapped: what was mapped in the original; the segments are only what was kept of it
+    :param lost: what of that the original did not hold
     :param threads: what /proc said, of a live process
     :param files: its open files: path by descriptor
     :param moved: what changed while it was read
@@ -100,6 +109,7 @@ class SlimNote(msgspec.Struct, frozen=True, omit_defaults=True):
     captured_at: float | None = None
     guest_ram: str = ""
     arguments: tuple[str, ...] | None = None
+    mapped: tuple[Mapped, ...] = ()
     lost: tuple[Lost, ...] = ()
     threads: tuple[ThreadFacts, ...] = ()
     files: dict[str, str] = {}

@@ -6,16 +6,15 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from vringcore.memory.gaps import Gap, GapKind
-from vringcore.memory.segments import HINTS, SegmentSpace
+from vringcore.memory.segments import HINTS, Segment, SegmentSpace
 from vringcore.memory.space import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from vringcore.addresses import HostAddress
-    from vringcore.elfcore.slimnote import Lost
+    from vringcore.elfcore.slimnote import Lost, Mapped
     from vringcore.memory.files import FileSource
-    from vringcore.memory.segments import Segment
 
 OMITTED_HINT = "ask the full core; `vringcore slim --include` keeps what it names"
 
@@ -23,21 +22,25 @@ _KINDS = {kind.value: kind for kind in (GapKind.NOT_DUMPED, GapKind.TRUNCATED, G
 
 
 class SlimSpace(SegmentSpace):
-    """Segments of a slim core.
+    """Segments of a slim core, and what the process had mapped around them.
 
-    A byte that the core does not hold was OMITTED when the core was made small, unless ``lost``
-    says that the original did not have it either.
+    A mapped byte that the core does not hold was OMITTED when the core was made small, unless
+    ``lost`` says that the original did not have it either.
     """
 
     def __init__(
         self,
         source: FileSource,
         segments: Iterable[Segment],
+        mapped: Iterable[Mapped],
         lost: Sequence[Lost],
         *,
         name: str = "memory",
     ) -> None:
-        super().__init__(source, segments, name=name)
+        around = (
+            Segment(m.start, m.end, m.start, 0, "w" in m.rights, "x" in m.rights) for m in mapped
+        )
+        super().__init__(source, [*segments, *around], name=name)
         self._lost = sorted(lost, key=lambda each: each.start)
         self._lost_starts = [each.start for each in self._lost]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.layout import types
-from vringcore.layout.bundle import Bundle
+from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
 from vringcore.layout.provider import Layouts
 
 if TYPE_CHECKING:
@@ -108,8 +108,11 @@ class RecordedLayouts(Layouts):
                 table = getattr(known, _TABLES[kind])
                 if name in table:
                     getattr(build, _TABLES[kind])[name] = table[name]
-            elif key in known.types:
-                build.types[key] = known.types[key]
+            else:
+                typed = get_type(known, key)
+                if typed is not None:
+                    # Which file was found first depends on what was looked up before.
+                    put_type(build, key, Typed(typed.definition))
         return build, names
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NEAR_WORDS = 512
 """The vector's end lies this near below AT_RANDOM's bytes: only an alignment is between them."""
 
-FIRST_WINDOW = 16 * 1024
+FIRST_WINDOW = 4 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
 """Bytes of stack in which argc is looked for; Linux allows argv and envp 6 MiB (_STK_LIM)."""
 

@@ -43,6 +43,7 @@ class TypeImpl(View):
     unit = ("qom/object.c",)
 
     name = pointer()
+    instance_size = integer()
     parent = pointer()
     parent_type = pointer()
     class_ = pointer("class")

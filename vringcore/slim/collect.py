@@ -12,9 +12,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vringcore.addresses import HostAddress
 from vringcore.layout.recorded import RecordedLayouts
 from vringcore.memory.trace import Trace
+from vringcore.qemu import machine
 from vringcore.qemu.absence import attempt
+from vringcore.qemu.aio_structs import AioContext
 from vringcore.qemu.block_structs import Coroutine
+from vringcore.qemu.heapscan import MAX_SEGMENTS
+from vringcore.qemu.memory import flat_rows
 from vringcore.qemu.process import Process
+from vringcore.qemu.structs import (
+    BusState,
+    DeviceState,
+    MemoryRegion,
+    Object,
+    ObjectClass,
+    TypeImpl,
+    VirtIOBlockReq,
+    VirtQueueElement,
+)
 from vringcore.qemu.survey import Survey
 from vringcore.slim.linkmap import read_link_map
 from vringcore.slim.stacks import coroutine_stack, thread_stacks
@@ -27,6 +41,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.core import ElfCore
     from vringcore.layout.provider import Layouts, LayoutStore
     from vringcore.memory.space import HostSpace
+    from vringcore.model.requests import BlockRequest
     from vringcore.options import Options
     from vringcore.qemu.files import ProgramFiles
     from vringcore.view.views import Symbols
@@ -130,12 +145,21 @@ def ask_everything(process: TracedProcess) -> None:
     """Ask every question there is, and record what it takes."""
     process.core_info  # noqa: B018
     process.qemu_info  # noqa: B018
+    machine.guest_ram_state(process.views)
     survey = Survey(process)
     devices = survey.models(ALL_PARTS, [])
     for device in devices:
         queues: Any = device.queues
         for queue in queues if isinstance(queues, tuple) else ():
             attempt(lambda d=device, q=queue: survey.ring(d.index, q.index, []))  # type: ignore[misc]
+            for each in queue.in_flight or ():
+                attempt(lambda r=each.request: _ask_element(process, r))  # type: ignore[misc]
+        attempt(lambda d=device: _ask_object(process, d.address))  # type: ignore[misc]
+        attempt(lambda d=device: _ask_proxy(process, d.address))  # type: ignore[misc]
+    attempt(lambda: _ask_machine(process))
+    attempt(lambda: _ask_io_threads(process))
+    attempt(lambda: _ask_memory_map(process))
+    _ask_block_layer(process)
     stacks = process.stacks
     for start, end in thread_stacks(process):
         stacks.add(start, end - start)
@@ -145,6 +169,68 @@ def ask_everything(process: TracedProcess) -> None:
             stacks.add(found[0], found[1] - found[0])
     attempt(lambda: read_link_map(process))
     process.recorded.complete()
+
+
+def _ask_element(process: TracedProcess, request: BlockRequest | None) -> None:
+    """Read a request's lists of buffers, of which the analysis needs but a part."""
+    if request is None:
+        return
+    views = process.views
+    element = views.at(VirtQueueElement, views.at(VirtIOBlockReq, int(request.address)).elem)
+    word = views.pointer_size
+    for place, count, size in (
+        (element.in_addr, element.in_num, 8),
+        (element.out_addr, element.out_num, 8),
+        (element.in_sg, element.in_num, 2 * word),
+        (element.out_sg, element.out_num, 2 * word),
+    ):
+        if count <= MAX_SEGMENTS:
+            process.trace.add(place, count * size)
+
+
+def _ask_object(process: TracedProcess, address: int) -> None:
+    """Record a QOM object whole, as large as its own type makes it."""
+    views = process.views
+    type_ = views.at(ObjectClass, views.at(Object, address).class_).type_
+    size = views.at(TypeImpl, type_).instance_size
+    if size <= MAX_WHOLE:
+        process.trace.add(address, size)
+
+
+def _ask_machine(process: TracedProcess) -> None:
+    views = process.views
+    _ask_object(process, views.pointer(views.address_of("current_machine")))
+
+
+def _ask_io_threads(process: TracedProcess) -> None:
+    for thread in process.objects.instances("iothread", "/objects"):
+        _ask_object(process, thread)
+
+
+def _ask_memory_map(process: TracedProcess) -> None:
+    """Read the guest's memory map with every region of it, of which rings need but a few."""
+    views = process.views
+    for row in flat_rows(views, views.address_of("address_space_memory")):
+        views.at(MemoryRegion, row.region)
+
+
+def _ask_proxy(process: TracedProcess, address: int) -> None:
+    """Record the device whose bus a virtio device is on: virtio-blk-pci, virtio-mmio."""
+    views = process.views
+    bus = views.at(DeviceState, address).parent_bus
+    _ask_object(process, views.at(BusState, bus).parent)
+
+
+def _ask_block_layer(process: TracedProcess) -> None:
+    """Go through all back-ends and nodes, those without a virtio device too."""
+    layer, views = process.block, process.views
+    attempt(layer.backends)
+    contexts = set()
+    for node in attempt(layer.nodes) or []:
+        attempt(lambda n=node: list(layer.children(n)))  # type: ignore[misc]
+        contexts.add(attempt(lambda n=node: n.view.aio_context))  # type: ignore[misc]
+    for context in contexts:
+        attempt(lambda c=context: views.at(AioContext, c))  # type: ignore[misc]
 
 
 def include(process: TracedProcess, wanted: Iterable[str]) -> None:

@@ -88,34 +88,29 @@ class KeptSpace(AddressSpace[HostAddress]):
 
 
 def segments_of(known: Iterable[Range], kept: Iterable[tuple[int, int]]) -> Iterator[Range]:
-    """Yield every address of the original once: kept bytes, each with the hole after it.
+    """Yield the kept bytes as segments, with the rights they had; none is across two mappings.
+
+    Holes have no segment: gdb shows what a segment does not hold as zeros.
 
     :param known: the original's ranges, sorted, disjoint
     :param kept: extents of the bytes to write, sorted, disjoint
     """
-    extents = list(kept)
-    index = 0
-    for part in known:
-        place, end = part.address, part.address + part.size
-        while index < len(extents) and extents[index][1] <= place:
-            index += 1
-        at = index
-        if at >= len(extents) or extents[at][0] > place:
-            first = min(extents[at][0], end) if at < len(extents) else end
-            yield _segment(part, place, first, 0)
-            place = first
-        while place < end:
-            high = min(extents[at][1], end)
-            at += 1
-            after = min(extents[at][0], end) if at < len(extents) else end
-            yield _segment(part, place, max(after, high), high - place)
-            place = max(after, high)
-
-
-def _segment(part: Range, start: int, end: int, readable: int) -> Range:
-    return msgspec.structs.replace(
-        part, address=start, size=end - start, readable=readable, file_offset=-1
-    )
+    parts = iter(known)
+    part = next(parts, None)
+    for start, end in kept:
+        place = start
+        while place < end and part is not None:
+            reach = part.address + part.size
+            if reach <= place:
+                part = next(parts, None)
+                continue
+            place = max(place, part.address)
+            until = min(end, reach)
+            if place < until:
+                yield msgspec.structs.replace(
+                    part, address=place, size=until - place, readable=until - place, file_offset=-1
+                )
+            place = until
 
 
 def without(

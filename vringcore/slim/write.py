@@ -10,7 +10,7 @@ import msgspec
 from vringcore.addresses import HostAddress
 from vringcore.elfcore import slimnote
 from vringcore.elfcore.notes import AT_RANDOM, SLIM_OWNER
-from vringcore.elfcore.slimnote import Lost, SlimNote
+from vringcore.elfcore.slimnote import Lost, Mapped, SlimNote
 from vringcore.elfcore.slimspace import joined, lost_of
 from vringcore.elfcore.writer import write_core
 from vringcore.errors import VringcoreError
@@ -245,7 +245,8 @@ def _own_notes(
         writer=f"vringcore {VERSION}",
         guest_ram=process.core_info.guest_ram,
         arguments=None if argv is None else redact(argv),
-        lost=_lost(process),
+        mapped=before.mapped or _mapped(process),
+        lost=before.lost or _lost(process),
         left_out=_left_out(scrubber, redact_stacks, before.left_out),
     )
     build, names = process.recorded.excerpt()
@@ -263,6 +264,17 @@ def _left_out(
     if redact_stacks:
         more.append("numbers on stacks")
     return tuple(dict.fromkeys([*before, *more]))
+
+
+def _mapped(process: TracedProcess) -> tuple[Mapped, ...]:
+    rows: list[Mapped] = []
+    for part in process.core.memory.ranges():
+        rights = "r" + "-w"[part.writable] + "-x"[part.executable]
+        if rows and rows[-1].end == part.address and rows[-1].rights == rights:
+            rows[-1] = Mapped(rows[-1].start, part.address + part.size, rights)
+        else:
+            rows.append(Mapped(part.address, part.address + part.size, rights))
+    return tuple(rows)
 
 
 def _lost(process: TracedProcess) -> tuple[Lost, ...]:
