@@ -17,7 +17,7 @@ from vringcore.debuginfo.symbols import SymbolTable
 
 pytestmark = pytest.mark.lab
 
-BINARIES = sorted((lab_root() / "qemu").glob("*/qemu-system-*"))
+BINARIES: list[Path | None] = [*sorted((lab_root() / "qemu").glob("*/qemu-system-*"))]
 
 ASKED = 3000
 
