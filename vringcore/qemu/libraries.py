@@ -96,6 +96,11 @@ class ProcessSymbols:
             _debug, bias, path = library
         return Place(*found, _section_at(path, address - bias), path)
 
+    def file_of(self, module: Module) -> str:
+        """Return the file of a shared library on this machine, of the very build; "" if none is."""
+        library = self._library(module)
+        return "" if library is None else library[2]
+
     def close(self) -> None:
         """Close the libraries' files."""
         for library in self._libraries.values():
@@ -111,8 +116,9 @@ class ProcessSymbols:
 
     def _library_at(self, address: int) -> tuple[DebugInfo, int, str] | None:
         module = self._process.core.module_at(address)
-        if module is None or module.is_executable:
-            return None
+        return None if module is None or module.is_executable else self._library(module)
+
+    def _library(self, module: Module) -> tuple[DebugInfo, int, str] | None:
         if module.path not in self._libraries:
             self._libraries[module.path] = self._open(module)
         return self._libraries[module.path]

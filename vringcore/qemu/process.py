@@ -22,14 +22,16 @@ from vringcore.qemu.symbols import ModuleSymbols
 from vringcore.view.views import Views
 
 if TYPE_CHECKING:
-    from vringcore.elfcore.core import ElfCore
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.layout.provider import Layouts
     from vringcore.memory.space import HostSpace
     from vringcore.model.requests import InFlight
     from vringcore.options import Options
+    from vringcore.qemu.backtraces import Backtraces
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.flat_space import GuestSpace
     from vringcore.qemu.libraries import ProcessSymbols
+    from vringcore.qemu.syscalls import Caller
     from vringcore.view.views import Symbols
 
 QEMU_VARIABLES = ("main_system_bus", "vm_change_state_head")
@@ -44,7 +46,7 @@ class Process:
     """
 
     def __init__(
-        self, core: ElfCore, files: ProgramFiles, store: LayoutStore, options: Options
+        self, core: ProcessImage, files: ProgramFiles, store: LayoutStore, options: Options
     ) -> None:
         self.core = core
         self.files = files
@@ -70,6 +72,7 @@ class Process:
         self._add_symbols()
         self.objects = ObjectModel(self.views)
         self.block = BlockLayer(self.views)
+        self.block.callers = lambda: self._callers
 
     def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
         """Return the views through which all structures are read; a subclass may watch them."""
@@ -98,11 +101,25 @@ class Process:
         symbols.add(start, end, self.files.bias, self.views.layouts)
 
     @cached_property
+    def _callers(self) -> list[Caller]:
+        """The threads that are in system calls."""
+        from vringcore.qemu.syscalls import callers
+
+        return list(callers(self.core, self.views.space))
+
+    @cached_property
     def symbols(self) -> ProcessSymbols:
         """Names for addresses in the program and in its shared libraries."""
         from vringcore.qemu.libraries import ProcessSymbols
 
         return ProcessSymbols(self, debug_dirs=self._debug_dirs, sysroot=self._sysroot)
+
+    @cached_property
+    def backtraces(self) -> Backtraces:
+        """The frames of stacks; libraries are opened as stacks lead into them."""
+        from vringcore.qemu.backtraces import Backtraces
+
+        return Backtraces(self)
 
     @cached_property
     def guest_memory(self) -> GuestSpace:
@@ -135,9 +152,7 @@ class Process:
             build_id=self.files.build_id,
             captured_at=self._captured_at,
             complete=not core.truncated if core.slim is None else core.slim.complete,
-            guest_ram=machine.guest_ram_state(self.views)
-            if core.slim is None
-            else core.slim.guest_ram,
+            guest_ram=(core.slim and core.slim.guest_ram) or machine.guest_ram_state(self.views),
             threads=self._threads,
             modules=tuple(
                 ModuleInfo(
@@ -189,6 +204,8 @@ class Process:
         self.store.save()
         if "symbols" in self.__dict__:
             self.symbols.close()
+        if "backtraces" in self.__dict__:
+            self.backtraces.close()
         self.files.close()
         self.core.close()
 

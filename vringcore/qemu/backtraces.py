@@ -1,0 +1,46 @@
+"""Backtraces of a process's stacks: its memory, its files and its modules, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.qemu.libspace import LibrarySpace
+from vringcore.unwind.frames import Unwinder
+from vringcore.unwind.images import vdso
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vringcore.elfcore.modules import Module
+    from vringcore.qemu.process import Process
+    from vringcore.unwind.frames import Backtrace
+
+
+class Backtraces:
+    """Unwinds stacks of one process. Libraries are opened when a stack leads into them. Close it.
+
+    :ivar space: the process's memory, the files of the libraries beneath it
+    """
+
+    def __init__(self, process: Process) -> None:
+        core, files = process.core, process.files
+        self._core = core
+        self.space = LibrarySpace(core, files.mapped, files.executable, process.symbols.file_of)
+        self._kernel_image = vdso(core.auxv, core.memory)
+        modules = [*core.modules, *([self._kernel_image] if self._kernel_image else [])]
+        self._unwinder = Unwinder(self.space, modules, core.machine)
+
+    def of(self, registers: Mapping[str, int]) -> Backtrace:
+        """Return the frames of a stack from registers by name: at least ``sp`` and ``pc``."""
+        return self._unwinder.backtrace(registers)
+
+    def module_at(self, address: int) -> Module | None:
+        """Return the module that an address lies in, the vDSO too."""
+        kernel = self._kernel_image
+        if kernel is not None and kernel.start <= address < kernel.end:
+            return kernel
+        return self._core.module_at(address)
+
+    def close(self) -> None:
+        """Close the libraries' files."""
+        self.space.close()

@@ -1,0 +1,129 @@
+"""What a thread is: by the function that it began with, and by QEMU's own list of vCPUs and
+I/O threads, joined by ``pthread_t``, which is the thread pointer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vringcore.errors import VringcoreError
+from vringcore.qemu.thread_structs import CPUS, CPUS_UNITS, CPUState, IOThread, QemuThread
+from vringcore.view.lists import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vringcore.qemu.process import Process
+
+MAIN_LOOP = "main-loop"
+VCPU = "vcpu"
+IOTHREAD = "iothread"
+
+_START_ROUTINES = {
+    MAIN_LOOP: "main qemu_main_loop main_loop_wait qemu_default_main",
+    VCPU: "kvm_vcpu_thread_fn mttcg_cpu_thread_fn rr_cpu_thread_fn dummy_cpu_thread_fn"
+    " hvf_cpu_thread_fn qemu_kvm_cpu_thread_fn qemu_tcg_cpu_thread_fn qemu_tcg_rr_cpu_thread_fn"
+    " qemu_dummy_cpu_thread_fn",
+    IOTHREAD: "iothread_run",
+    "migration": "migration_thread bg_migration_thread",
+    "migration-return-path": "source_return_path_thread",
+    "multifd": "multifd_send_thread multifd_recv_thread multifd_send_fill_packet_thread",
+    "postcopy": "postcopy_ram_listen_thread postcopy_listen_thread postcopy_ram_fault_thread"
+    " postcopy_preempt_thread",
+    "dirty-rate": "get_dirtyrate_thread",
+    "rcu": "call_rcu_thread",
+    "worker": "worker_thread",
+    "signals": "sigwait_compat",
+    "vnc": "vnc_worker_thread",
+    "preallocation": "do_touch_pages do_madv_populate_write_pages touch_all_pages",
+}
+
+ROLES = {name: role for role, names in _START_ROUTINES.items() for name in names.split()}
+"""What a thread is by the name of a function near the beginning of its stack (QEMU 2 to 10)."""
+
+Role = tuple[str | None, str | None]
+"""The role, and which one of its kind."""
+
+
+class Roles:
+    """Tells what threads are."""
+
+    def __init__(self, process: Process) -> None:
+        self._views = process.views
+        self._objects = process.objects
+        core = process.core
+        self._main = core.prpsinfo.pid if core.prpsinfo is not None else None
+
+    def of(self, lwp: int, pthread: int | None, functions: Iterable[str | None]) -> Role:
+        """Return what a thread is.
+
+        :param functions: of its stack, outermost first
+        """
+        role = next((ROLES[f] for name in functions if (f := _plain(name)) in ROLES), None)
+        if pthread is not None and role in (None, VCPU) and pthread in self._vcpus:
+            return VCPU, self._vcpus[pthread]
+        if pthread is not None and role in (None, IOTHREAD) and pthread in self._iothreads:
+            return IOTHREAD, self._iothreads[pthread]
+        if role is None and lwp == self._main:
+            # Its stack is a coroutine's, or could not be followed.
+            return MAIN_LOOP, None
+        return role, None
+
+    @cached_property
+    def _vcpus(self) -> dict[int, str]:
+        """The vCPUs' indices by their threads; what can be read of them."""
+        views = self._views
+        found: dict[int, str] = {}
+        try:
+            places = (views.find_address_of(n, u) for n in CPUS for u in CPUS_UNITS)
+            head = next((place for place in places if place is not None), None)
+            if head is None:
+                return found
+            cpus, _ = collect(views.elements(head, CPUState, "node"))
+        except VringcoreError:
+            return found
+        for cpu in cpus:
+            try:
+                found[views.at(QemuThread, cpu.thread).thread] = str(cpu.cpu_index)
+            except VringcoreError:
+                continue
+        return found
+
+    @cached_property
+    def _iothreads(self) -> dict[int, str]:
+        """The I/O threads' ids by their threads: the user's, and those that QEMU makes itself."""
+        found: dict[int, str] = {}
+        for name, address in [*self._below_objects(), *self._internal()]:
+            try:
+                if self._objects.is_a(address, "iothread"):
+                    found[self._views.at(IOThread, address).thread] = name
+            except VringcoreError:
+                continue
+        return found
+
+    def _below_objects(self) -> Iterator[tuple[str, int]]:
+        try:
+            objects = self._objects.find("/objects")
+        except VringcoreError:
+            return
+        yield from [] if objects is None else collect(self._objects.children(objects))[0]
+
+    def _internal(self) -> Iterator[tuple[str, int]]:
+        """Yield the children of the tree that users do not see, such as the monitor's I/O thread.
+
+        It is made when first used (qom/object.c, object_get_internal_root()).
+        """
+        try:
+            place = self._views.find_address_of(
+                "internal_root", "qom/object.c", "object_get_internal_root"
+            )
+            root = self._views.pointer(place) if place is not None else 0
+        except VringcoreError:
+            return
+        yield from collect(self._objects.children(root))[0] if root else []
+
+
+def _plain(name: str | None) -> str:
+    """Return a function's name without what compilers add: ``.isra.0``, ``.lto_priv.1``."""
+    return (name or "").partition(".")[0]

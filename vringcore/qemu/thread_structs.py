@@ -1,0 +1,39 @@
+"""The structures that tell what a thread is; as :mod:`vringcore.qemu.structs`."""
+
+from __future__ import annotations
+
+from vringcore.view.declare import View, integer, pointer
+
+
+class QemuThread(View):
+    """include/qemu/thread-posix.h."""
+
+    c_type = "struct QemuThread"
+    unit = ("util/qemu-thread-posix.c",)
+
+    thread = integer()
+
+
+class CPUState(View):
+    """include/hw/core/cpu.h."""
+
+    c_type = "struct CPUState"
+    unit = ("hw/core/cpu-common.c", "system/cpus.c", "softmmu/cpus.c", "cpus.c")
+
+    thread = pointer()
+    cpu_index = integer()
+
+
+class IOThread(View):
+    """include/system/iothread.h, its QemuThread."""
+
+    c_type = "struct IOThread"
+    unit = ("iothread.c",)
+
+    thread = integer("thread.thread")
+
+
+CPUS = ("cpus_queue", "cpus")
+"""The list of CPUStates; its first name since QEMU 8.2."""
+
+CPUS_UNITS = ("cpu-common.c", "cpus-common.c")

@@ -1,0 +1,129 @@
+"""The threads of the process as reports show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.errors import UsageError
+from vringcore.model.report import Limitation
+from vringcore.model.threads import Frame, Thread
+from vringcore.model.values import Absent, Address
+from vringcore.qemu.blocked import blocked_call
+from vringcore.qemu.roles import Roles
+from vringcore.unwind.frames import HEURISTIC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.elfcore.notes import Thread as CoreThread
+    from vringcore.elfcore.slimnote import ThreadFacts
+    from vringcore.qemu.process import Process
+    from vringcore.unwind.frames import Backtrace
+    from vringcore.unwind.frames import Frame as StackFrame
+
+PLACE_REGISTERS = ("rsp", "rip", "sp", "pc")
+
+_ONLY_LIVE = Absent(
+    "not-recorded",
+    None,
+    "no core holds it; `vringcore capture` notes it of a running process",
+)
+
+
+def thread_models(
+    process: Process, limits: list[Limitation], *, only: int | None = None
+) -> tuple[Thread, ...]:
+    """Return the threads in the core's order, each with its frames.
+
+    :param only: the number of the one thread to return
+    :raises UsageError: if there is no such thread
+    """
+    threads = process.core.threads
+    if only is not None:
+        threads = [thread for thread in threads if thread.lwp == only]
+        if not threads:
+            there = ", ".join(str(thread.lwp) for thread in process.core.threads)
+            raise UsageError(
+                f"the core has no thread {only}", expected=f"one of {there}" if there else ""
+            )
+    slim = process.core.slim
+    facts = {} if slim is None else {each.lwp: each for each in slim.threads}
+    roles = Roles(process)
+    models = tuple(_model(process, roles, thread, facts.get(thread.lwp)) for thread in threads)
+    guessed = sum(any(f.how == HEURISTIC for f in model.frames) for model in models)
+    if guessed:
+        limits.append(
+            Limitation(
+                "frames were guessed",
+                f"in {guessed} of {len(models)} threads, where nothing describes the stack",
+                "files of the very libraries below --sysroot make them certain",
+            )
+        )
+    return models
+
+
+def _model(process: Process, roles: Roles, thread: CoreThread, facts: ThreadFacts | None) -> Thread:
+    backtraces = process.backtraces
+    found = backtraces.of(_registers(thread, facts))
+    frames = tuple(frames_of(process, found))
+    # A caller is never known by less than its own name: inlined functions tell roles too.
+    role, role_name = roles.of(
+        thread.lwp, thread.fs_base, (frame.function for frame in reversed(frames))
+    )
+    return Thread(
+        lwp=thread.lwp,
+        pthread=None if thread.fs_base is None else Address(thread.fs_base),
+        name=_ONLY_LIVE if facts is None else facts.name,
+        state=_ONLY_LIVE if facts is None else facts.state,
+        role=role,
+        role_name=role_name,
+        signal=thread.signal,
+        system_call=blocked_call(process, thread, facts, backtraces.space),
+        kernel_stack=_kernel_stack(facts),
+        frames=frames,
+        frames_end=found.end,
+        frames_end_detail=found.detail,
+    )
+
+
+def _registers(thread: CoreThread, facts: ThreadFacts | None) -> dict[str, int]:
+    """Return the registers that are known: of a thread that was not stopped, only its place."""
+    if facts is None or facts.registers == "all":
+        return thread.registers
+    if facts.registers == "none":
+        return {}
+    known = thread.registers
+    return {name: known[name] for name in PLACE_REGISTERS if name in known}
+
+
+def _kernel_stack(facts: ThreadFacts | None) -> tuple[str, ...] | Absent:
+    if facts is None:
+        return _ONLY_LIVE
+    if isinstance(facts.kernel_stack, str):
+        return Absent("not-readable", None, facts.kernel_stack)
+    return facts.kernel_stack
+
+
+def frames_of(process: Process, backtrace: Backtrace) -> Iterator[Frame]:
+    """Yield the functions of a backtrace, those that were inlined before the one they lie in."""
+    for frame in backtrace.frames:
+        yield from _functions(process, frame)
+
+
+def _functions(process: Process, frame: StackFrame) -> Iterator[Frame]:
+    module = process.backtraces.module_at(frame.pc)
+    path = "" if module is None else module.path
+    pc, place = Address(frame.pc), frame.code_address
+    cfa = None if frame.cfa is None else Address(frame.cfa)
+    sources = process.symbols.source_of(place)
+    if not sources:
+        symbol = process.symbols.lookup(place)
+        name = None if symbol is None else symbol[0]
+        yield Frame(pc, name, None, None, False, path, frame.how, cfa)
+        return
+    *inlined, last = sources
+    for each in inlined:
+        yield Frame(pc, each.function, each.path or None, each.line or None, True, path, frame.how)
+    yield Frame(
+        pc, last.function, last.path or None, last.line or None, False, path, frame.how, cfa
+    )
