@@ -41,6 +41,7 @@ VERBS = {
     "ring": "one queue's descriptors and rings, pointers marked",
     "requests": "the requests in flight, and where each one waits",
     "print": "any variable or C expression, as gdb's print shows it",
+    "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
     "layout": "QEMU's types in a small file, for use without debug information",
 }
@@ -151,6 +152,10 @@ def _module(verb: str) -> ModuleType:
         from vringcore.cli import print as print_verb
 
         return print_verb
+    if verb == "capture":
+        from vringcore.cli import capture
+
+        return capture
     if verb == "slim":
         from vringcore.cli import slim
 

@@ -83,7 +83,7 @@ def add_core_options(parser: argparse.ArgumentParser) -> None:
         metavar="CORE",
         help="core dump of the QEMU process, by gcore or by the kernel; .zst .lz4 .xz .gz .bz2 too",
     )
-    _add_file_options(parser)
+    add_file_options(parser)
     add_output_options(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -102,7 +102,8 @@ def add_core_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_file_options(parser: argparse.ArgumentParser) -> None:
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the program and its debug information are."""
     files = parser.add_argument_group("where QEMU's types come from")
     files.add_argument(
         "-e",
@@ -214,13 +215,20 @@ def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
     from vringcore.cli.progress import progress_line
 
     return {
+        **file_options(arguments),
+        "tmpdir": arguments.tmpdir,
+        "max_unpacked": arguments.max_unpacked,
+        "progress": progress_line(),
+        "deep": arguments.deep,
+    }
+
+
+def file_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return those that :func:`add_file_options` is about."""
+    return {
         "executable": arguments.executable,
         "debug_files": tuple(arguments.debug_file),
         "debug_dirs": tuple(arguments.debug_dir),
         "sysroot": arguments.sysroot,
         "layout": arguments.layout,
-        "tmpdir": arguments.tmpdir,
-        "max_unpacked": arguments.max_unpacked,
-        "progress": progress_line(),
-        "deep": arguments.deep,
     }

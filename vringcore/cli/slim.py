@@ -39,14 +39,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_slim_options(parser)
 
 
-def add_slim_options(parser: argparse.ArgumentParser) -> None:
+def add_slim_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add what decides of the small core itself."""
     group = parser.add_argument_group("the small core")
     group.add_argument(
         "-o",
         "--output",
         metavar="OUT",
-        required=True,
+        required=required,
         help="where to write; packed if it ends in .zst; it appears when it is whole",
     )
     group.add_argument(

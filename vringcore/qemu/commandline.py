@@ -22,7 +22,7 @@ from vringcore.qemu.redact import redact, redact_words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vringcore.elfcore.core import ElfCore
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.view.views import Views
 
 NEAR_WORDS = 512
@@ -38,7 +38,7 @@ MAX_ARGUMENT = 128 * 1024
 UUID_SIZE = 16
 
 
-def arguments(views: Views, core: ElfCore) -> tuple[str, ...]:
+def arguments(views: Views, core: ProcessImage) -> tuple[str, ...]:
     """Return argv as it was given, secrets included: never to be shown (see :func:`command_line`).
 
     A slim core has it without secrets, in its own note.
@@ -51,7 +51,7 @@ def arguments(views: Views, core: ElfCore) -> tuple[str, ...]:
     return tuple(views.string(p, MAX_ARGUMENT) for p in argument_places(views, core.auxv))
 
 
-def command_line(views: Views, core: ElfCore) -> tuple[str, ...] | Absent:
+def command_line(views: Views, core: ProcessImage) -> tuple[str, ...] | Absent:
     """Return argv with its secrets replaced by ``<redacted>``.
 
     If the stack is not there, the absent value's hint holds the 79 bytes that NT_PRPSINFO keeps,
@@ -68,14 +68,14 @@ def command_line(views: Views, core: ElfCore) -> tuple[str, ...] | Absent:
         return Absent(absent.reason, absent.address, "; ".join(filter(None, (said, absent.hint))))
 
 
-def pid(core: ElfCore) -> int | Absent:
+def pid(core: ProcessImage) -> int | Absent:
     """Return the process's id, as the core's writer saw it (NT_PRPSINFO)."""
     if core.prpsinfo is None:
         return Absent("not-in-core", None, "the core has no NT_PRPSINFO note")
     return core.prpsinfo.pid
 
 
-def vm_name(views: Views, core: ElfCore) -> str | Absent | None:
+def vm_name(views: Views, core: ProcessImage) -> str | Absent | None:
     """Return the VM's name, None if it has none: ``qemu_name`` (system/globals.c), else -name."""
     place = views.find_address_of("qemu_name")
     if place is not None:
@@ -83,7 +83,7 @@ def vm_name(views: Views, core: ElfCore) -> str | Absent | None:
     return option(views, core, "-name", "guest")
 
 
-def vm_uuid(views: Views, core: ElfCore) -> str | Absent | None:
+def vm_uuid(views: Views, core: ProcessImage) -> str | Absent | None:
     """Return the VM's UUID, None if it has none: ``qemu_uuid`` (system/globals.c), else -uuid.
 
     A VM without a UUID has one of zeros there, which is what QMP's ``query-uuid`` then returns.
@@ -100,7 +100,7 @@ def vm_uuid(views: Views, core: ElfCore) -> str | Absent | None:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def option(views: Views, core: ElfCore, name: str, key: str = "") -> str | Absent | None:
+def option(views: Views, core: ProcessImage, name: str, key: str = "") -> str | Absent | None:
     """Return the last value of an option, None if it was not given.
 
     :param key: return only this part of the value; at its beginning ``key=`` may be left out

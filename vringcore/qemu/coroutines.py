@@ -19,7 +19,7 @@ from vringcore.errors import CorruptDataError
 from vringcore.qemu.aio_structs import CoroutineUContext
 
 if TYPE_CHECKING:
-    from vringcore.elfcore.core import ElfCore
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.view.views import Views
 
 MASK = (1 << 64) - 1
@@ -53,7 +53,7 @@ _LAYOUTS = {
 }
 
 
-def saved_context(views: Views, core: ElfCore, address: int) -> SavedContext:
+def saved_context(views: Views, core: ProcessImage, address: int) -> SavedContext:
     """Return where a coroutine that is not running goes on; of one that runs it is out of date.
 
     :param address: of the Coroutine

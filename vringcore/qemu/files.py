@@ -15,8 +15,8 @@ from vringcore.layout.provider import Layouts
 from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
-    from vringcore.elfcore.core import ElfCore
     from vringcore.elfcore.headers import ProgramHeader
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.modules import Module
     from vringcore.layout.provider import LayoutStore
     from vringcore.options import Options
@@ -34,7 +34,7 @@ class ProgramFiles:
     :raises ExecutableMismatchError: if it is another build than the one that ran
     """
 
-    def __init__(self, core: ElfCore, options: Options) -> None:
+    def __init__(self, core: ProcessImage, options: Options) -> None:
         self._core = core
         self._options = options
         module = core.executable

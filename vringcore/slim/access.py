@@ -11,13 +11,16 @@ CAP_SYS_PTRACE = 19
 YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 
-def access_error(pid: int, where: str, error: OSError, tracer: int = 0) -> ProcessAccessError:
+def access_error(
+    pid: int, where: str, error: OSError, *, doing: str = "read", tracer: int = 0
+) -> ProcessAccessError:
     """Return the error for a process that the system does not let us read or stop.
 
     ptrace(2), "Ptrace access mode checking": the same user, or CAP_SYS_PTRACE in the user namespace
     of the process; then the security modules, of which Yama says by number how strict it is.
 
-    :param tracer: who traces the process already, 0 if nobody does
+    :param doing: what is not permitted: ``read``, ``stop``
+    :param tracer: the thread that traces the process already, 0 if none does
     """
     us, owner = os.geteuid(), _owner_of(pid)
     scope, able = yama_scope(), has_ptrace_capability()
@@ -27,9 +30,9 @@ def access_error(pid: int, where: str, error: OSError, tracer: int = 0) -> Proce
     seen.append("we have CAP_SYS_PTRACE" if able else "we have no CAP_SYS_PTRACE")
     seen.append("no kernel.yama.ptrace_scope" if scope is None else f"{YAMA_NAME} is {scope}")
     if tracer:
-        seen.append(f"process {tracer} traces it")
+        seen.append(f"thread {tracer} traces it")
     return ProcessAccessError(
-        "the system does not permit to read the process",
+        f"the system does not permit to {doing} the process",
         where=where,
         seen=", ".join(seen),
         hint=way_out(us, owner, scope, tracer, able=able),

@@ -38,7 +38,7 @@ from vringcore.view.views import Views
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from vringcore.elfcore.core import ElfCore
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.layout.provider import Layouts, LayoutStore
     from vringcore.memory.space import HostSpace
     from vringcore.model.requests import BlockRequest
@@ -55,13 +55,18 @@ MAX_WHOLE = 64 * 1024
 
 
 class TracedViews(Views):
-    """Views of which every structure is recorded whole, and of a string nothing but the string."""
+    """Views of which every structure is recorded whole, and of a string nothing but the string.
+
+    :ivar coroutines: the coroutines that were met
+    :ivar places: size and C type of the structures that were read, by address
+    """
 
     trace: Trace
 
     def __init__(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> None:
         super().__init__(space, layouts, bias, symbols)
         self.coroutines: dict[int, None] = {}
+        self.places: dict[int, tuple[int, str]] = {}
 
     def at(self, view: type[V], address: int) -> V:
         """Return the view of a structure; see :meth:`Views.at`."""
@@ -69,6 +74,7 @@ class TracedViews(Views):
         size = self.binding(view).type.size
         if size <= MAX_WHOLE:
             self.trace.add(address, size)
+            self.places.setdefault(address, (size, view.c_type))
         if view is Coroutine:
             self.coroutines[address] = None
         return found
@@ -95,7 +101,7 @@ class TracedProcess(Process):
 
     def __init__(
         self,
-        core: ElfCore,
+        core: ProcessImage,
         files: ProgramFiles,
         store: LayoutStore,
         options: Options,
@@ -114,7 +120,7 @@ class TracedProcess(Process):
         return self.traced
 
 
-def watch(core: ElfCore) -> Trace:
+def watch(core: ProcessImage) -> Trace:
     """Begin to record what is read of a core's memory, from the first look at its modules on."""
     trace = core.memory.trace = Trace()
     for module in core.modules:
@@ -123,7 +129,7 @@ def watch(core: ElfCore) -> Trace:
 
 
 def open_traced(
-    core: ElfCore, files: ProgramFiles, store: LayoutStore, options: Options
+    core: ProcessImage, files: ProgramFiles, store: LayoutStore, options: Options
 ) -> TracedProcess:
     """Return a process over an open core that is watched.
 

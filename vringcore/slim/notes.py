@@ -20,8 +20,8 @@ from vringcore.qemu.redact import redact_words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vringcore.elfcore.core import ElfCore
     from vringcore.elfcore.headers import Note
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.notes import ProcessInfo, Thread
 
 RawNote = tuple[bytes, int, bytes]
@@ -61,7 +61,7 @@ _TIMES = 64
 """Bytes of the four times in elf_prstatus."""
 
 
-def built_notes(image: ElfCore) -> Iterator[RawNote]:
+def built_notes(image: ProcessImage) -> Iterator[RawNote]:
     """Yield the notes of a process that no core was written of, as the kernel would order them.
 
     Registers that are not known are 0 in them: the slim core's own note tells which are.
@@ -79,7 +79,7 @@ def built_notes(image: ElfCore) -> Iterator[RawNote]:
         yield _OWNER, NT_PRSTATUS, _status(image, thread)
 
 
-def _status(image: ElfCore, thread: Thread) -> bytes:
+def _status(image: ProcessImage, thread: Thread) -> bytes:
     order, names = image.header.byteorder, NAMES.get(image.machine, ())
     parent = image.prpsinfo.ppid if image.prpsinfo is not None else 0
     head = Struct(order + "iiih2xQQiiii").pack(
@@ -90,7 +90,7 @@ def _status(image: ElfCore, thread: Thread) -> bytes:
     return head + bytes(_TIMES) + registers + bytes(8)
 
 
-def _process_info(image: ElfCore, info: ProcessInfo) -> bytes:
+def _process_info(image: ProcessImage, info: ProcessInfo) -> bytes:
     name = info.fname.encode("utf-8", "surrogateescape")[:15]
     return Struct(image.header.byteorder + "4x4xQIIiiii16s80s").pack(
         0, info.uid, info.gid, info.pid, info.ppid, 0, 0, name,
@@ -98,7 +98,7 @@ def _process_info(image: ElfCore, info: ProcessInfo) -> bytes:
     )  # fmt: skip
 
 
-def _files(image: ElfCore) -> bytes:
+def _files(image: ProcessImage) -> bytes:
     order = image.header.byteorder
     rows = sorted(
         ((m.start, m.end, m.file_offset, module.path + " (deleted)" * module.deleted))

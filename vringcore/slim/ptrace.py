@@ -170,7 +170,8 @@ class Stopped:
         # A thread that is just ending is refused, too; of a process, its main thread decides.
         if lwp == self._directory.pid:
             tracer = procfs.read_status(self._directory).tracer
-            raise access_error(lwp, f"thread {lwp} of {self._directory.path}", error, tracer)
+            where = f"thread {lwp} of {self._directory.path}"
+            raise access_error(lwp, where, error, doing="stop", tracer=tracer)
         if self._state_of(lwp):
             self.running[lwp] = f"it cannot be stopped: {error.strerror}"
         return False

@@ -13,7 +13,7 @@ from vringcore.options import Options
 from vringcore.qemu.files import ProgramFiles
 from vringcore.slim.collect import ask_everything, include, open_traced, watch
 from vringcore.slim.output import whole_file
-from vringcore.slim.write import write_slim
+from vringcore.slim.write import gather, write_slim
 from vringcore.version import VERSION
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def slim(
             process = open_traced(core, files, store or LayoutStore.default(), options)
             ask_everything(process)
             include(process, wanted)
+            gathered = gather(process, redact_stacks=redact_stacks)
             with whole_file(out) as file:
-                written = write_slim(process, file, redact_stacks=redact_stacks)
+                written = write_slim(process, gathered, file)
             process.store.save()
         finally:
             files.close()

@@ -10,7 +10,7 @@ import msgspec
 from vringcore.addresses import HostAddress
 from vringcore.elfcore import slimnote
 from vringcore.elfcore.notes import AT_RANDOM, SLIM_OWNER
-from vringcore.elfcore.slimnote import Lost, Mapped, SlimNote
+from vringcore.elfcore.slimnote import Lost, Mapped, Moved, SlimNote
 from vringcore.elfcore.slimspace import joined, lost_of
 from vringcore.elfcore.writer import write_core
 from vringcore.errors import VringcoreError
@@ -64,24 +64,48 @@ class Written(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
 
 
-def write_slim(process: TracedProcess, out: BinaryIO, *, redact_stacks: bool = False) -> Written:
-    """Write what a process was asked, as a core.
+class Gathered(msgspec.Struct, frozen=True):
+    """The bytes to write, cleaned; the process is not read any more.
 
-    :param out: a file open for writing, at its start
+    :param extents: where they lie
+    :param argv: the command line as it was given, None if it is not known
+    """
+
+    kept: KeptSpace
+    extents: tuple[tuple[int, int], ...]
+    argv: tuple[str, ...] | None
+    masked: int
+    redact_stacks: bool
+
+
+def gather(process: TracedProcess, *, redact_stacks: bool = False) -> Gathered:
+    """Copy what a process was asked, without what is nobody's business.
+
     :param redact_stacks: of what only the stacks hold, keep no word but pointers and small numbers
     """
     process.trace.muted = True
     argv = _argv(process)
-    kept, scrubber = _memory(process, argv or (), redact_stacks=redact_stacks)
-    notes = [*_original_notes(process), *_own_notes(process, argv, scrubber, redact_stacks)]
-    extents = list(kept.extents())
-    segments = list(segments_of(process.views.space.ranges(), extents))
-    size = write_core(out, kept, segments, notes, process.core.header)
+    kept, masked = _memory(process, argv or (), redact_stacks=redact_stacks)
+    return Gathered(kept, tuple(kept.extents()), argv, masked, redact_stacks)
+
+
+def write_slim(
+    process: TracedProcess, gathered: Gathered, out: BinaryIO, moved: Sequence[Moved] = ()
+) -> Written:
+    """Write a core.
+
+    :param out: a file open for writing, at its start
+    :param moved: what changed while a live process was read
+    """
+    left_out = _left_out(gathered, process.core.slim)
+    notes = [*_original_notes(process), *_own_notes(process, gathered, left_out, moved)]
+    segments = list(segments_of(process.views.space.ranges(), gathered.extents))
+    size = write_core(out, gathered.kept, segments, notes, process.core.header)
     return Written(
         size=size,
-        parts=parts_of(process, extents),
-        masked=scrubber.masked,
-        left_out=_left_out(scrubber, redact_stacks),
+        parts=parts_of(process, gathered.extents),
+        masked=gathered.masked,
+        left_out=left_out,
     )
 
 
@@ -121,7 +145,7 @@ def _measure(extents: Iterable[tuple[int, int]]) -> tuple[int, int]:
 
 def _memory(
     process: TracedProcess, argv: Sequence[str], *, redact_stacks: bool
-) -> tuple[KeptSpace, Scrubber]:
+) -> tuple[KeptSpace, int]:
     kept = KeptSpace()
     kept.copy(process.views.space, extents_of(process))
     scrubber = Scrubber(secrets_of(argv))
@@ -141,8 +165,7 @@ def _memory(
         return bytes(changed)
 
     kept.change(clean)
-    scrubber.masked += hide.masked
-    return kept, scrubber
+    return kept, scrubber.masked + hide.masked
 
 
 def _meets(extents: Sequence[tuple[int, int]], address: int) -> bool:
@@ -229,10 +252,7 @@ def _original_notes(process: TracedProcess) -> Iterator[RawNote]:
 
 
 def _own_notes(
-    process: TracedProcess,
-    argv: tuple[str, ...] | None,
-    scrubber: Scrubber,
-    redact_stacks: bool,
+    process: TracedProcess, gathered: Gathered, left_out: tuple[str, ...], moved: Sequence[Moved]
 ) -> Iterator[RawNote]:
     core = process.core
     before = core.slim or SlimNote(
@@ -244,10 +264,11 @@ def _own_notes(
         before,
         writer=f"vringcore {VERSION}",
         guest_ram=process.core_info.guest_ram,
-        arguments=None if argv is None else redact(argv),
+        arguments=None if gathered.argv is None else redact(gathered.argv),
         mapped=before.mapped or _mapped(process),
         lost=before.lost or _lost(process),
-        left_out=_left_out(scrubber, redact_stacks, before.left_out),
+        moved=(*before.moved, *moved),
+        left_out=left_out,
     )
     build, names = process.recorded.excerpt()
     yield SLIM_OWNER, slimnote.NT_SLIM, slimnote.encode(note)
@@ -255,15 +276,13 @@ def _own_notes(
     yield SLIM_OWNER, slimnote.NT_SLIM_NAMES, slimnote.pack(to_json(names))
 
 
-def _left_out(
-    scrubber: Scrubber, redact_stacks: bool, before: Sequence[str] = ()
-) -> tuple[str, ...]:
-    more = list(LEFT_OUT)
-    if scrubber.masked:
-        more.append("secrets of the command line, wherever they stood")
-    if redact_stacks:
-        more.append("numbers on stacks")
-    return tuple(dict.fromkeys([*before, *more]))
+def _left_out(gathered: Gathered, before: SlimNote | None) -> tuple[str, ...]:
+    found = [*(before.left_out if before is not None else ()), *LEFT_OUT]
+    if gathered.masked:
+        found.append("secrets of the command line, wherever they stood")
+    if gathered.redact_stacks:
+        found.append("numbers on stacks")
+    return tuple(dict.fromkeys(found))
 
 
 def _mapped(process: TracedProcess) -> tuple[Mapped, ...]:
