@@ -13,6 +13,7 @@ from tests.debuginfo.line_oracles import ADDR2LINE, Comparison, code_addresses, 
 from tests.debuginfo.line_program import VARIANTS, build_program
 from tests.debuginfo.reading import layouts_of
 from tests.synth.programs import SPLIT, Variant
+from vringcore.debuginfo import inlines
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.symbols import SymbolTable
 from vringcore.layout.bundle import MAX_LINES, Bundle, from_json, to_json
@@ -129,6 +130,23 @@ def test_cplusplus_is_named_for_reading(tmp_path: Path) -> None:
     found = {f.function for a in range(far, far + 8) for f in layouts_of(program).source_of(a)}
     assert found <= {"far", "more"}
     assert "far" in found
+
+
+@needs_gcc
+def test_more_ranges_than_a_program_has_leave_the_line(
+    lined: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = lined(PLAIN)
+    start = address_of(program, "parted")
+    [whole] = our_frames(program, [start + 60])
+    assert len(whole) > 1
+    monkeypatch.setattr(inlines, "MAX_RANGES", 3)
+    layouts = layouts_of(program)
+    line = whole[0].line
+    assert layouts.source_of(start + 60) == (
+        SourceFrame("parted", whole[0].file, line, whole[0].directory),
+    )
+    assert any("more ranges of code" in text for text in layouts.log)
 
 
 # Layouts and their bundles

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_DEPTH = 200
 """Blocks and inlined functions inside each other."""
 
+MAX_RANGES = 1 << 18
+"""Ranges that are read to find the functions of a unit, or what is inlined at an address."""
+
 _FUNCTIONS = frozenset({dw.TAG_SUBPROGRAM, dw.TAG_INLINED_SUBROUTINE})
 _SCOPES = frozenset({
     dw.TAG_LEXICAL_BLOCK, dw.TAG_TRY_BLOCK, dw.TAG_CATCH_BLOCK, dw.TAG_NAMESPACE,
@@ -75,6 +78,7 @@ class UnitCode:
         self._skipping = Plan(unit, 0)
         self._base = base_of(unit)
         root = unit.root()
+        self._read = 0
         self._first = root.end if root.abbrev.children else len(unit.data)
         self._functions = RangeMap(list(self._pieces(self._at_file_scope(self._first, 0))))
         self._all: RangeMap | None = None
@@ -84,6 +88,7 @@ class UnitCode:
 
         Empty if no function of the unit has the address.
         """
+        self._read = 0
         offset = self._functions.at(address)
         if offset < 0:
             # Functions inside others, which GNU C has, have code beside that of the outer one.
@@ -105,7 +110,7 @@ class UnitCode:
             tag = entry.tag
             if tag == dw.TAG_SUBPROGRAM:
                 continue
-            if any(start <= address < start + size for start, size in code_of(entry, self._base)):
+            if any(start <= address < start + size for start, size in self._code_of(entry)):
                 inner = self._inlined(entry, address, depth + 1)
                 return [entry, *inner] if tag == dw.TAG_INLINED_SUBROUTINE else inner
             if tag in _SCOPES and entry.get(dw.AT_LOW_PC) is entry.get(dw.AT_RANGES) is None:
@@ -114,10 +119,21 @@ class UnitCode:
                     return inner
         return []
 
+    def _code_of(self, entry: Entry) -> Iterator[tuple[int, int]]:
+        for piece in code_of(entry, self._base):
+            self._read += 1
+            if self._read > MAX_RANGES:
+                raise DwarfError(
+                    "a unit has more ranges of code than any program",
+                    where=self.unit.where(entry.offset),
+                    expected=f"at most {MAX_RANGES}",
+                )
+            yield piece
+
     def _pieces(self, offsets: Iterator[int]) -> Iterator[tuple[int, int, int]]:
         for offset in offsets:
-            for start, size in code_of(Entry(self.unit, offset), self._base):
-                if start >= self._lowest:
+            for start, size in self._code_of(Entry(self.unit, offset)):
+                if start >= self._lowest and size > 0:
                     yield start, start + size, offset
 
     def _at_file_scope(self, pos: int, depth: int) -> Iterator[int]:

@@ -29,13 +29,14 @@ def first_range(unit: Unit, form: int, value: int) -> tuple[int, int] | None:
 
     :raises DwarfError: if the list cannot be read
     """
-    return next(list_ranges(unit, form, value), None)
+    return next((r for r in list_ranges(unit, form, value) if r[1] > 0), None)
 
 
 def code_of(entry: Entry, base: int | None = None) -> Iterator[tuple[int, int]]:
     """Yield start and size of each piece of an entry's code; none if it has no code of its own.
 
-    :param base: see :func:`list_ranges`
+    Empty pieces are among them, with a size of 0 or less: see :func:`list_ranges`.
+
     :raises DwarfError: if a list of ranges cannot be read
     """
     ranges = entry.get(dw.AT_RANGES)
@@ -46,9 +47,7 @@ def code_of(entry: Entry, base: int | None = None) -> Iterator[tuple[int, int]]:
     if low is None or high is None:
         return
     # From DWARF 4 on a constant is the size, an address the end.
-    size = high if entry.abbrev.forms[dw.AT_HIGH_PC] in _CONSTANTS else high - low
-    if size > 0:
-        yield low, size
+    yield low, high if entry.abbrev.forms[dw.AT_HIGH_PC] in _CONSTANTS else high - low
 
 
 _CONSTANTS = frozenset({
@@ -65,7 +64,9 @@ def base_of(unit: Unit) -> int:
 def list_ranges(
     unit: Unit, form: int, value: int, base: int | None = None
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and size of every range of a DW_AT_ranges that is not empty.
+    """Yield start and size of every range of a DW_AT_ranges.
+
+    What is no range, or an empty one, has a size of 0 or less: who counts what comes counts steps.
 
     :param base: :func:`base_of` the unit, if that is at hand
     :raises DwarfError: if the list cannot be read
@@ -107,7 +108,8 @@ def _pairs(unit: Unit, pos: int, base: int) -> Iterator[tuple[int, int]]:
             return
         if start == (1 << (8 * size)) - 1:
             base = end
-        elif start < end:
+            yield base, 0
+        else:
             yield base + start, end - start
         pos += 2 * size
 
@@ -121,6 +123,7 @@ def _entries(unit: Unit, data: bytes, pos: int, base: int) -> Iterator[tuple[int
         first, pos = _start(unit, data, pos, kind)
         if kind in (_BASE, _BASE_X):
             base = first
+            yield base, 0
             continue
         if kind == _START_END:
             second, pos = _address(unit, data, pos), pos + unit.encoding.address_size
@@ -132,8 +135,7 @@ def _entries(unit: Unit, data: bytes, pos: int, base: int) -> Iterator[tuple[int
             length = unit.address(second) - first
         else:
             length = second - first
-        if length > 0:
-            yield (base + first if kind == _OFFSET_PAIR else first), length
+        yield (base + first if kind == _OFFSET_PAIR else first), length
 
 
 def _start(unit: Unit, data: bytes, pos: int, kind: int) -> tuple[int, int]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LOOK_BACK = 8
 """Ranges before an address that are tried: they do not overlap unless something is wrong."""
 
+MAX_RANGES = 1 << 20
+"""Ranges of root entries that are read."""
+
 
 class RangeMap:
     """Ranges of addresses, each with a number; of those around an address the last counts."""
@@ -97,6 +100,7 @@ class UnitMap:
                 yield start, start + size, number
 
     def _from_roots(self) -> Iterator[tuple[int, int, int]]:
+        read = 0
         for number in range(len(self._dwarf.chain)):
             if number in self._told:
                 continue
@@ -104,7 +108,10 @@ class UnitMap:
                 root = self._dwarf.unit(number, keep=False).root()
                 if root.tag == dw.TAG_COMPILE_UNIT or root.tag == dw.TAG_SKELETON_UNIT:
                     for start, size in code_of(root):
-                        if start >= self._lowest:
+                        read += 1
+                        if read > MAX_RANGES:
+                            return
+                        if start >= self._lowest and size > 0:
                             yield start, start + size, number
             except (VringcoreError, *DAMAGE):
                 continue  # Its addresses stay unknown; those of the others do not.
