@@ -49,7 +49,8 @@ HEAVY = {
     "shutil", "subprocess", "tempfile", "zlib", "zstandard",
 }  # fmt: skip
 LATER = {
-    "vringcore.debuginfo.dwarf", "vringcore.debuginfo.units", "vringcore.elfcore.compressed",
+    "vringcore.debuginfo.dwarf", "vringcore.debuginfo.inlines", "vringcore.debuginfo.lines",
+    "vringcore.debuginfo.sources", "vringcore.debuginfo.units", "vringcore.elfcore.compressed",
     "vringcore.qemu.requests", "vringcore.report.queues", "vringcore.virtio.chain",
 }  # fmt: skip
 
