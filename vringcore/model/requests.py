@@ -49,18 +49,40 @@ class Buffer(msgspec.Struct, frozen=True):
     length: int
 
 
+class WorkerThread(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The worker thread that serves a request, and the system call that it makes for it.
+
+    ``call`` is the call's name (``preadv`` …), ``offset`` where in the file it reads or writes, in
+    bytes; null where the call does not say. ``result`` is what the call had just returned; without
+    it the kernel has not returned the call. Of a captured process alone are known: ``name``,
+    ``state`` (the letter of /proc/PID/task/TID/stat: ``D`` sleeps uninterruptibly) and ``file``,
+    the path of the file that ``fd`` is.
+    """
+
+    lwp: int
+    call: str
+    fd: int
+    name: str = ""
+    state: str = ""
+    file: str = ""
+    offset: int | None = None
+    result: int | None = None
+
+
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a request waits, from the outermost place to the innermost that could be found.
 
     ``place`` is one of ``tracked-request``, ``throttle``, ``drain-queue``, ``retry-list``,
     ``nbd``, ``linux-aio``, ``io-uring``, ``thread-pool``; an open set. ``node`` is the block
-    node's name, ``address`` the structure that says so, ``detail`` the rest in words.
+    node's name, ``address`` the structure that says so, ``detail`` the rest in words. ``thread``
+    is the thread that serves it, where one was found.
     """
 
     place: str
     address: Hex
     node: str = ""
     detail: str = ""
+    thread: WorkerThread | None = None
 
 
 class Age(msgspec.Struct, frozen=True):

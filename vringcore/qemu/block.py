@@ -18,9 +18,10 @@ from vringcore.qemu.upstream import unknown_members
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeVar
 
+    from vringcore.qemu.syscalls import Caller
     from vringcore.view.views import Views
 
     T = TypeVar("T")
@@ -81,11 +82,15 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class BlockLayer:
-    """QEMU's block layer in one core. Read when asked for; what failed is in :attr:`limits`."""
+    """QEMU's block layer in one core. Read when asked for; what failed is in :attr:`limits`.
+
+    :ivar callers: gives the threads that are in system calls, as far as they are known
+    """
 
     def __init__(self, views: Views) -> None:
         self.views = views
         self.limits: list[Limitation] = []
+        self.callers: Callable[[], Sequence[Caller]] = tuple
         self._drivers: dict[int, str | Absent] = {}
         self._backends: Noted[list[BlockBackend]] | None = None
         self._graphs: dict[int, Noted[list[Node]]] = {}

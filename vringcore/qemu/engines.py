@@ -29,10 +29,13 @@ from vringcore.qemu.aio_structs import (
 )
 from vringcore.qemu.block_structs import Coroutine
 from vringcore.qemu.enums import enumerator
+from vringcore.qemu.workers import node_of, workers_of
+from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from vringcore.qemu.syscalls import Caller
     from vringcore.view.declare import View
     from vringcore.view.views import Views
 
@@ -51,9 +54,13 @@ _WORKER_STATES = {
 """``enum ThreadState`` (util/thread-pool.c) in words."""
 
 
-def in_worker_threads(views: Views, context: int) -> Iterator[tuple[int, Waiting]]:
+def in_worker_threads(
+    views: Views, context: int, nodes: Mapping[int, str], callers: Callable[[], Sequence[Caller]]
+) -> Iterator[tuple[int, Waiting]]:
     """Yield the coroutines that wait for a worker thread of an AioContext, each with its place.
 
+    :param nodes: names of block nodes by address
+    :param callers: gives the threads that are in system calls
     :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
     """
     pool = views.at(AioContext, context).thread_pool
@@ -61,12 +68,26 @@ def in_worker_threads(views: Views, context: int) -> Iterator[tuple[int, Waiting
         return
     pool_view, element_view = _thread_pool_types(views)
     head = views.at(pool_view, pool).head
-    for element in views.elements(head, element_view, "all", limit=MAX_ELEMENTS):
-        if element.opaque:
-            state = enumerator(views, element_view, "state", element.state, "THREAD_")
-            detail = _WORKER_STATES.get(state, state)
-            waiting = Waiting("thread-pool", Address(element.address_), detail=detail)
-            yield views.at(ThreadPoolCo, element.opaque).co, waiting
+    walk = views.elements(head, element_view, "all", limit=MAX_ELEMENTS)
+    found, error = collect(element for element in walk if element.opaque)
+    states = [_state(views, element) for element in found]
+    active = [element for element, state in zip(found, states, strict=True) if state == "active"]
+    threads = workers_of(views, active, callers()) if active else {}
+    for element, state in zip(found, states, strict=True):
+        waiting = Waiting(
+            "thread-pool",
+            Address(element.address_),
+            node_of(views, element, nodes),
+            _WORKER_STATES.get(state, state),
+            threads.get(element.address_),
+        )
+        yield views.at(ThreadPoolCo, element.opaque).co, waiting
+    if error is not None:
+        raise error
+
+
+def _state(views: Views, element: ThreadPoolElement) -> str:
+    return enumerator(views, type(element), "state", element.state, "THREAD_")
 
 
 class KernelEngines:

@@ -105,7 +105,7 @@ class Process:
         """The threads that are in system calls."""
         from vringcore.qemu.syscalls import callers
 
-        return list(callers(self.core, self.views.space))
+        return list(callers(self.core))
 
     @cached_property
     def symbols(self) -> ProcessSymbols:

@@ -132,8 +132,9 @@ def places_in_loops(layer: BlockLayer, backend: int, coroutines: Sequence[int]) 
         found = layer.keep("requests in linux-aio and io_uring", kernel.waiting(co))
         places += [Place(co, _INNERMOST, waiting) for waiting in found]
     loops = set(layer.keep("the event loops of requests", _loops(layer, backend, coroutines)))
+    names = {int(node.address): node.name for node in layer.graph_of(backend)}
     for loop in sorted(loops):
-        workers = engines.in_worker_threads(layer.views, loop)
+        workers = engines.in_worker_threads(layer.views, loop, names, layer.callers)
         pairs = layer.keep("requests in worker threads", workers)
         places += [Place(co, _INNERMOST, waiting) for co, waiting in pairs]
     return places
