@@ -119,8 +119,13 @@ class Stopped:
     def resume(self) -> None:
         """Let the threads run again, at once. Nothing happens if they do already."""
         self._release.set()
-        if self._thread.ident is not None:
-            self._thread.join(self.limit)
+        if self._thread.ident is None:
+            return
+        self._thread.join(self.limit)
+        # For Python it has ended a moment before it has for the kernel.
+        place, until = f"/proc/self/task/{self._thread.native_id}", time.monotonic() + _PATIENCE
+        while os.access(place, os.F_OK) and time.monotonic() < until:
+            time.sleep(_POLL)
 
     def _run(self) -> None:
         restore = list(_ignore_terminal())
