@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
     from vringcore.qemu.process import Process
 
-ALL_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
-"""What a report can hold: the devices, whole C structures, the queues, requests in flight."""
+DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
+"""What a report can hold of devices: them, whole C structures, the queues, requests in flight."""
+
+ALL_PARTS = DEVICE_PARTS | {"threads"}
+"""What a report can hold."""
 
 MAX_DIGITS = 9
 """Of a device's index; Python refuses to read numbers of some thousand digits."""
@@ -59,7 +62,7 @@ class Core:
         """
         with self._lock:
             if self._devices is None:
-                self._devices = self._asked().models(ALL_PARTS, [])
+                self._devices = self._asked().models(DEVICE_PARTS, [])
             return self._devices
 
     def find_device(self, name: str) -> Device:
@@ -71,14 +74,22 @@ class Core:
         with self._lock:
             return choose_device(self._asked().models(frozenset(), []), name)
 
-    def report(self, parts: Iterable[str] = ALL_PARTS, *, device: str | None = None) -> Report:
+    def report(
+        self,
+        parts: Iterable[str] = ALL_PARTS,
+        *,
+        device: str | None = None,
+        thread: int | None = None,
+    ) -> Report:
         """Return the document that the verbs print as JSON.
 
         :param parts: of ``devices``, ``device-fields`` (each VirtIODevice whole), ``queues``,
-            ``queue-fields`` (each VirtQueue whole), ``requests``. Each brings what it lies in:
-            queues come with their devices. With none, core and process alone are described.
+            ``queue-fields`` (each VirtQueue whole), ``requests``, ``threads``. Each brings what it
+            lies in: queues come with their devices. With none, core and process alone are
+            described.
         :param device: only this device, named as in :meth:`find_device`
-        :raises UsageError: if there is no such part
+        :param thread: only this thread, by its number (``lwp``)
+        :raises UsageError: if there is no such part or no such thread
         :raises NoSuchDeviceError, AmbiguousDeviceError: if ``device`` does not name one device
         """
         with self._lock:
@@ -92,12 +103,15 @@ class Core:
             survey = self._asked()
             limits: list[Limitation] = []
             only = None if device is None else self.find_device(device).index
-            devices = survey.models(wanted, limits, only=only) if wanted else UNSET
+            of_devices = wanted & DEVICE_PARTS
+            devices = survey.models(of_devices, limits, only=only) if of_devices else UNSET
+            threads = survey.threads(limits, only=thread) if "threads" in wanted else UNSET
             return Report(
                 tool=TOOL,
                 core=self.info,
                 qemu=self.qemu,
                 devices=devices,
+                threads=threads,
                 limits=self._limits(limits),
             )
 

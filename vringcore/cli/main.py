@@ -41,6 +41,7 @@ VERBS = {
     "ring": "one queue's descriptors and rings, pointers marked",
     "requests": "the requests in flight, and where each one waits",
     "print": "any variable or C expression, as gdb's print shows it",
+    "backtrace": "each thread: what it is, its system call, its frames with lines",
     "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
     "layout": "QEMU's types in a small file, for use without debug information",
@@ -152,6 +153,10 @@ def _module(verb: str) -> ModuleType:
         from vringcore.cli import print as print_verb
 
         return print_verb
+    if verb == "backtrace":
+        from vringcore.cli import backtrace
+
+        return backtrace
     if verb == "capture":
         from vringcore.cli import capture
 

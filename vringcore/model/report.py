@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from vringcore.model.devices import Device
 from vringcore.model.queues import Chain, Queue, SplitRing
+from vringcore.model.threads import Thread
 from vringcore.model.values import Absent, Hex
 
 
@@ -75,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     core: CoreInfo
     qemu: QemuInfo
     devices: tuple[Device, ...] | UnsetType = UNSET
+    threads: tuple[Thread, ...] | UnsetType = UNSET
     limits: tuple[Limitation, ...] = ()
 
 

@@ -56,7 +56,7 @@ class Thread(msgspec.Struct, frozen=True):
     :param lwp: its number as the core's writer saw it
     :param pthread: its ``pthread_t``, the thread pointer; None where the core does not hold it
     :param name: the kernel's name of it
-    :param state: the kernel's letter: R runs, S sleeps, D waits and cannot be interrupted, T stopped
+    :param state: the kernel's letter: R runs, S sleeps, D waits uninterruptibly, T stopped
     :param role: ``main-loop``, ``vcpu``, ``iothread``, ``migration``, ``rcu``, ``worker`` … by the
         function that it began with; None where that is not known
     :param role_name: which one: the vCPU's index, the I/O thread's id

@@ -153,4 +153,5 @@ def _length(space: HostSpace, address: int, count: int) -> int | Absent:
         data = space.read(HostAddress(address), _IOVEC.size * min(count, MAX_BUFFERS))
     except VringcoreError as error:
         return absence_of(error)
-    return sum(length for _, length in _IOVEC.iter_unpack(data))
+    lengths: list[int] = [length for _, length in _IOVEC.iter_unpack(data)]
+    return sum(lengths)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vringcore.model.queues import Chain, PackedGuest, Queue, SplitGuest
     from vringcore.model.queues import SplitRing as SplitRingModel
     from vringcore.model.requests import InFlight
+    from vringcore.model.threads import Thread
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
     from vringcore.qemu.virtqueues import RawQueue
@@ -56,6 +57,16 @@ class Survey:
                 model = msgspec.structs.replace(model, queues=self._queues(index, parts, limits))
             models.append(model)
         return tuple(models)
+
+    def threads(self, limits: list[Limitation], *, only: int | None = None) -> tuple[Thread, ...]:
+        """Return the threads with their frames.
+
+        :param only: the number of the one thread to return
+        :raises UsageError: if there is no such thread
+        """
+        from vringcore.qemu.threads import thread_models
+
+        return thread_models(self._process, limits, only=only)
 
     def _queues(
         self, index: int, parts: frozenset[str], limits: list[Limitation]

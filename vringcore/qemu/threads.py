@@ -123,7 +123,7 @@ def _functions(process: Process, frame: StackFrame) -> Iterator[Frame]:
         return
     *inlined, last = sources
     for each in inlined:
-        yield Frame(pc, each.function, each.path or None, each.line or None, True, path, frame.how)
+        yield Frame(pc, each.function, each.file or None, each.line or None, True, path, frame.how)
     yield Frame(
-        pc, last.function, last.path or None, last.line or None, False, path, frame.how, cfa
+        pc, last.function, last.file or None, last.line or None, False, path, frame.how, cfa
     )
