@@ -95,7 +95,9 @@ class ProcessImage:
         return None
 
     def slim_layouts(self) -> list[bytes]:
-        """Return the layout bundles that a slim core brings along, as JSON; types first.
+        """Return the layout bundles that a slim core brings along, as JSON.
+
+        The program's types come first; names of addresses follow, of the program and its libraries.
 
         :raises CoreFormatError: if they are damaged
         """
@@ -103,11 +105,12 @@ class ProcessImage:
             return []
         from vringcore.elfcore import slimnote
 
-        found = (
-            slimnote.find(self.raw_notes, SLIM_OWNER, kind)
+        return [
+            slimnote.unpack(note.desc, self.path)
             for kind in (slimnote.NT_SLIM_LAYOUTS, slimnote.NT_SLIM_NAMES)
-        )
-        return [slimnote.unpack(data, self.path) for data in found if data is not None]
+            for note in self.raw_notes
+            if note.owner == SLIM_OWNER and note.type == kind
+        ]
 
     def module_at(self, address: int) -> Module | None:
         """Return the mapped file that an address lies in."""

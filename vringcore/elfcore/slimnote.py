@@ -2,8 +2,8 @@
 
 Their owner is ``VRINGCORE``. ``NT_SLIM`` is a :class:`SlimNote` as JSON. ``NT_SLIM_LAYOUTS`` and
 ``NT_SLIM_NAMES`` are layout bundles (:mod:`vringcore.layout.bundle`) as zlib-packed JSON: what the
-debug information answered, in two parts, since cores of one build have the first in common: types
-and variables in one, names of single addresses in the other.
+debug information answered. The first has the program's types and variables, which cores of one
+build have in common; the others, one for each module, the names and source lines of addresses.
 """
 
 from __future__ import annotations

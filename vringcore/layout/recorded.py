@@ -116,6 +116,14 @@ class RecordedLayouts(Layouts):
         return build, names
 
 
+def names_in(bundle: Bundle) -> Bundle:
+    """Return the names of addresses in a bundle and nothing else, in the order of their keys."""
+    names = _like(bundle)
+    names.symbols_at = {key: bundle.symbols_at[key] for key in sorted(bundle.symbols_at)}
+    names.lines = {key: bundle.lines[key] for key in sorted(bundle.lines)}
+    return names
+
+
 _TABLES = {
     "variable": "variables",
     "function": "functions",

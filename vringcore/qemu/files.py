@@ -30,6 +30,7 @@ class ProgramFiles:
     :ivar executable: the program's file, None if it was not found
     :ivar build_id: of the program: from the core, else from the file given; "" if unknown
     :ivar mapped: files to lay under the core's memory, by module path
+    :ivar brought: what a slim core brings along of its libraries, by build-id
     :raises FileError, ElfFormatError: if the executable given cannot be read
     :raises ExecutableMismatchError: if it is another build than the one that ran
     """
@@ -47,6 +48,7 @@ class ProgramFiles:
             sysroot=options.sysroot,
         )
         self.executable: Executable | None = None
+        self.brought: dict[str, Bundle] = {}
         self.mapped: dict[str, FileSource] = {}
         if self._found.executable:
             source = FileSource.open(self._found.executable, what="executable")
@@ -153,17 +155,21 @@ class ProgramFiles:
             self.executable.source.close()
 
     def _brought_bundle(self) -> Bundle | None:
-        """Return what a slim core brings along, None if it brings none.
+        """Return what a slim core brings along for the program, None if it brings nothing.
 
         It serves this core alone and is never cached: whoever made the core made it, too.
         """
-        parts = [from_json(part, where=self._core.path) for part in self._core.slim_layouts()]
-        if not parts:
-            return None
-        for part in parts[1:]:
-            parts[0].symbols_at.update(part.symbols_at)
-            parts[0].lines.update(part.lines)
-        return parts[0]
+        own: Bundle | None = None
+        for data in self._core.slim_layouts():
+            bundle = from_json(data, where=self._core.path)
+            if own is None:
+                own = bundle
+            elif bundle.build_id == own.build_id:
+                own.symbols_at.update(bundle.symbols_at)
+                own.lines.update(bundle.lines)
+            else:
+                self.brought[bundle.build_id] = bundle
+        return own
 
     def _given_bundle(self, path: str) -> Bundle:
         with FileSource.open(path, what="layout bundle") as source:

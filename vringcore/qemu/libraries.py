@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.errors import VringcoreError
 from vringcore.qemu.symbols import ModuleSymbols
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from vringcore.debuginfo.provider import DebugInfo
     from vringcore.elfcore.modules import Module
+    from vringcore.layout.bundle import Bundle
+    from vringcore.layout.provider import Layouts
     from vringcore.layout.types import SourceFrame
     from vringcore.qemu.process import Process
 
@@ -35,6 +36,18 @@ class Place(msgspec.Struct, frozen=True):
         return f"{self.symbol}{offset} in section {self.section} of {self.path}"
 
 
+class _Library(msgspec.Struct, frozen=True):
+    """What is known of a library.
+
+    ``path`` is its file on this machine; if only a slim core tells of it "", and ``debug`` None.
+    """
+
+    layouts: Layouts
+    bias: int
+    path: str
+    debug: DebugInfo | None
+
+
 class ProcessSymbols:
     """Symbols of the program and of the shared libraries whose files are at hand.
 
@@ -50,7 +63,7 @@ class ProcessSymbols:
         self._process = process
         self._debug_dirs = tuple(debug_dirs)
         self._sysroot = sysroot
-        self._libraries: dict[str, tuple[DebugInfo, int, str] | None] = {}
+        self._libraries: dict[str, _Library | None] = {}
 
     def lookup(self, address: int) -> tuple[str, int] | None:
         """Return the symbol whose size covers a run-time address, and the offset into it."""
@@ -60,12 +73,8 @@ class ProcessSymbols:
         library = self._library_at(address)
         if library is None:
             return None
-        debug, bias, _path = library
-        try:
-            symbol = debug.symbol_at(address - bias)
-        except VringcoreError:
-            return None  # A library without symbols has no names to give.
-        return None if symbol is None else (symbol.name, address - bias - symbol.address)
+        symbol = library.layouts.symbol_at(address - library.bias)
+        return None if symbol is None else (symbol.name, address - library.bias - symbol.address)
 
     def source_of(self, address: int) -> tuple[SourceFrame, ...]:
         """Return the functions of a run-time address of code, with file and line.
@@ -78,11 +87,7 @@ class ProcessSymbols:
         if library is None:
             symbols = self._process.views.symbols
             return symbols.source_of(address) if isinstance(symbols, ModuleSymbols) else ()
-        debug, bias, _path = library
-        try:
-            return debug.source_of(address - bias) or ()
-        except VringcoreError:
-            return ()  # A library without symbols has no names to give.
+        return library.layouts.source_of(address - library.bias)
 
     def place(self, address: int) -> Place | None:
         """Return what gdb's ``info symbol`` tells of an address, None if it lies in no symbol."""
@@ -93,20 +98,28 @@ class ProcessSymbols:
         if library is None:
             path, bias = self._program()
         else:
-            _debug, bias, path = library
+            bias, path = library.bias, library.path
         return Place(*found, _section_at(path, address - bias), path)
 
     def file_of(self, module: Module) -> str:
         """Return the file of a shared library on this machine, of the very build; "" if none is."""
         library = self._library(module)
-        return "" if library is None else library[2]
+        return "" if library is None else library.path
+
+    def asked(self) -> list[Bundle]:
+        """Return what was asked of each library, and the answers, by build-id."""
+        found = {each.layouts.build_id: each.layouts.bundle for each in self._known()}
+        return [found[build_id] for build_id in sorted(found)]
 
     def close(self) -> None:
         """Close the libraries' files."""
-        for library in self._libraries.values():
-            if library is not None:
-                library[0].close()
+        for library in self._known():
+            if library.debug is not None:
+                library.debug.close()
         self._libraries.clear()
+
+    def _known(self) -> Iterator[_Library]:
+        return (each for each in self._libraries.values() if each is not None)
 
     def _program(self) -> tuple[str, int]:
         files = self._process.files
@@ -114,27 +127,33 @@ class ProcessSymbols:
         path = executable.source.path if executable is not None else ""
         return path, files.bias
 
-    def _library_at(self, address: int) -> tuple[DebugInfo, int, str] | None:
+    def _library_at(self, address: int) -> _Library | None:
         module = self._process.core.module_at(address)
         return None if module is None or module.is_executable else self._library(module)
 
-    def _library(self, module: Module) -> tuple[DebugInfo, int, str] | None:
+    def _library(self, module: Module) -> _Library | None:
         if module.path not in self._libraries:
             self._libraries[module.path] = self._open(module)
         return self._libraries[module.path]
 
-    def _open(self, module: Module) -> tuple[DebugInfo, int, str] | None:
+    def _open(self, module: Module) -> _Library | None:
         from vringcore.debuginfo.find import find_files
         from vringcore.debuginfo.provider import DebugInfo
+        from vringcore.layout.bundle import Bundle
+        from vringcore.layout.provider import Layouts
 
         if not module.build_id or module.load_bias is None:
             return None
         found = find_files(
             module.build_id, module.path, debug_dirs=self._debug_dirs, sysroot=self._sysroot
         )
-        if not found.executable:
+        brought = self._process.files.brought.get(module.build_id)
+        if not found.executable and brought is None:
             return None
-        return DebugInfo(found), module.load_bias, found.executable
+        debug = DebugInfo(found) if found.executable else None
+        bundle = brought or Bundle(build_id=module.build_id, module=module.path)
+        layouts = Layouts(bundle, [debug] if debug is not None else [])
+        return _Library(layouts, module.load_bias, found.executable, debug)
 
 
 def _section_at(path: str, address: int) -> str:

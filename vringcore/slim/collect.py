@@ -153,6 +153,7 @@ def ask_everything(process: TracedProcess) -> None:
     process.qemu_info  # noqa: B018
     machine.guest_ram_state(process.views)
     survey = Survey(process)
+    survey.threads([])
     devices = survey.models(ALL_PARTS, [])
     for device in devices:
         queues: Any = device.queues

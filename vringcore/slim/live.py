@@ -21,7 +21,7 @@ from vringcore.slim import procfs
 from vringcore.slim.snapshot import MAX_SNAPSHOT, LiveSpace, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vringcore.elfcore.headers import ElfHeader
     from vringcore.elfcore.slimnote import ThreadFacts
@@ -33,7 +33,7 @@ PLACE_REGISTERS = {"x86-64": ("rsp", "rip"), "aarch64": ("sp", "pc")}
 
 _KERNEL_PAGES = ("[vvar", "[vsyscall]")
 _DEVICES = ("/dev/", "/sys/", "/proc/", "/dmabuf", "/drm")
-_NO_DEVICES = ("/dev/zero", "/dev/shm/")  # noqa: S108
+_NO_DEVICES = ("/dev/zero (deleted)", "/dev/shm/")  # noqa: S108
 
 
 class LiveProcess(ProcessImage):
@@ -141,7 +141,7 @@ def open_live(
             raise ProcessEndedError("the process ended while it was read", where=directory.path)
         memory = LiveSpace(
             snapshot,
-            map(_Segments(procfs.hugetlb_mounts(directory)), mappings),
+            live_segments(mappings, procfs.hugetlb_mounts(directory)),
             name="the process's memory",
         )
         notes = CoreNotes(
@@ -207,41 +207,42 @@ def _header(directory: ProcessDirectory) -> ElfHeader:
     )
 
 
-class _Segments:
-    """Makes segments of mappings, and tells which of them are not read, and why."""
+def live_segments(mappings: Iterable[Mapping], hugetlb: Sequence[str]) -> Iterator[Segment]:
+    """Yield a segment for each mapping; one that is not read has no bytes, and tells why.
 
-    def __init__(self, hugetlb_mounts: Sequence[str]) -> None:
-        self._memory = ("[", *_NO_DEVICES, *hugetlb_mounts)
-
-    def __call__(self, mapping: Mapping) -> Segment:
-        hint = self._why_not(mapping)
-        return Segment(
-            mapping.start,
-            mapping.end,
-            mapping.start if hint else mapping.end,
-            mapping.start,
-            "w" in mapping.permissions,
-            "x" in mapping.permissions,
+    :param hugetlb: where hugetlbfs is mounted, each ending in a slash
+    """
+    memory = ("[", *_NO_DEVICES, *hugetlb)
+    for each in mappings:
+        hint = _why_not(each, memory)
+        yield Segment(
+            each.start,
+            each.end,
+            each.start if hint else each.end,
+            each.start,
+            "w" in each.permissions,
+            "x" in each.permissions,
             hint,
         )
 
-    def _why_not(self, mapping: Mapping) -> str:
-        """Return why a mapping is left alone, "" if it is read.
 
-        A device's registers may change by being read (clear on read, a FIFO), so every mapping that
-        could be a device's counts as one: the flags that would tell for sure are in ``smaps``,
-        which counts all pages of the guest's memory before it answers.
-        """
-        path = mapping.path
-        if not mapping.permissions.startswith("r"):
-            return "the process itself may not read it: a guard page, or memory kept free"
-        if path.startswith(_KERNEL_PAGES):
-            return "a page of the kernel's"
-        if not path or path.startswith(self._memory):
-            return ""
-        if path.startswith(_DEVICES) or not path.startswith("/"):
-            return f"it may be a device's memory ({path}), which is never read"
+def _why_not(mapping: Mapping, memory: tuple[str, ...]) -> str:
+    """Return why a mapping is left alone, "" if it is read.
+
+    A device's registers may change by being read (clear on read, a FIFO), so every mapping that
+    could be a device's counts as one: the flags that would tell for sure are in ``smaps``, which
+    counts all pages of the guest's memory before it answers.
+    """
+    path = mapping.path
+    if not mapping.permissions.startswith("r"):
+        return "the process itself may not read it: a guard page, or memory kept free"
+    if path.startswith(_KERNEL_PAGES):
+        return "a page of the kernel's"
+    if not path or path.startswith(memory):
         return ""
+    if path.startswith(_DEVICES) or not path.startswith("/"):
+        return f"it may be a device's memory ({path}), which is never read"
+    return ""
 
 
 def _thread(facts: ThreadFacts, header: ElfHeader, stopped: Stopped | None) -> Thread:

@@ -15,6 +15,7 @@ from vringcore.elfcore.slimspace import joined, lost_of
 from vringcore.elfcore.writer import write_core
 from vringcore.errors import VringcoreError
 from vringcore.layout.bundle import to_json
+from vringcore.layout.recorded import names_in
 from vringcore.memory.trace import merge
 from vringcore.model.slim import SlimPart
 from vringcore.qemu.commandline import argument_places, arguments
@@ -99,7 +100,7 @@ def write_slim(
     """
     left_out = _left_out(gathered, process.core.slim)
     notes = [*_original_notes(process), *_own_notes(process, gathered, left_out, moved)]
-    segments = list(segments_of(process.views.space.ranges(), gathered.extents))
+    segments = list(segments_of(process.backtraces.space.ranges(), gathered.extents))
     size = write_core(out, gathered.kept, segments, notes, process.core.header)
     return Written(
         size=size,
@@ -147,7 +148,7 @@ def _memory(
     process: TracedProcess, argv: Sequence[str], *, redact_stacks: bool
 ) -> tuple[KeptSpace, int]:
     kept = KeptSpace()
-    kept.copy(process.views.space, extents_of(process))
+    kept.copy(process.backtraces.space, extents_of(process))
     scrubber = Scrubber(secrets_of(argv))
     writable = [(r.address, r.address + r.size) for r in process.core.memory.ranges() if r.writable]
     # The program's constants hold no secrets, but words that a weak password may be.
@@ -273,7 +274,8 @@ def _own_notes(
     build, names = process.recorded.excerpt()
     yield SLIM_OWNER, slimnote.NT_SLIM, slimnote.encode(note)
     yield SLIM_OWNER, slimnote.NT_SLIM_LAYOUTS, slimnote.pack(to_json(build))
-    yield SLIM_OWNER, slimnote.NT_SLIM_NAMES, slimnote.pack(to_json(names))
+    for each in (names, *map(names_in, process.symbols.asked())):
+        yield SLIM_OWNER, slimnote.NT_SLIM_NAMES, slimnote.pack(to_json(each))
 
 
 def _left_out(gathered: Gathered, before: SlimNote | None) -> tuple[str, ...]:
