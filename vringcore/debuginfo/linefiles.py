@@ -51,7 +51,8 @@ class FileTable:
     def name(self, number: int) -> str:
         """Return a file's name as the compiler was given it, "" if there is no such file.
 
-        Its directory stands before it, unless that is where the compiler ran.
+        Its directory stands before it, unless that is where the compiler ran. A directory that
+        -ffile-prefix-map made relative tells something of the file, and always stands there.
         """
         known = self._names.get(number)
         if known is None:
@@ -66,7 +67,9 @@ class FileTable:
         if name.startswith("/") or not 0 <= directory < len(self._directories):
             return name
         before = _text(self._directories[directory])
-        return f"{before}/{name}" if before not in ("", self.directory) else name
+        if not before or (directory == 0 and before == self.directory and before[0] == "/"):
+            return name
+        return f"{before}/{name}"
 
 
 def _text(raw: bytes) -> str:
