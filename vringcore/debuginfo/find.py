@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
 
 _MAX_NAME = 4096
+_MAX_LINKS = 40
 
 
 class FoundFiles:
@@ -267,9 +268,36 @@ def in_sysroot(path: str, sysroot: str | None) -> str:
     """
     if sysroot is None:
         return path
+    if sysroot.startswith("/proc/"):
+        return _in_root_of_process(path, sysroot)
     root = os.path.realpath(sysroot)
     full = os.path.realpath(root + "/" + path.lstrip("/"))
     return full if full == root or full.startswith(root.rstrip("/") + "/") else ""
+
+
+def _in_root_of_process(path: str, root: str) -> str:
+    """Return a path below ``/proc/PID/root``; "" if its symbolic links go round in a circle.
+
+    The text of that link is a path of the process's own mount namespace, so it cannot be resolved
+    here; the links below it are followed as the process itself would.
+    """
+    waiting, place, links = path.split("/")[::-1], root, 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            place = place.rpartition("/")[0] if place != root else root
+        elif part not in ("", "."):
+            try:
+                link = os.readlink(f"{place}/{part}")  # noqa: PTH115
+            except OSError:
+                place = f"{place}/{part}"
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                return ""
+            place = root if link.startswith("/") else place
+            waiting += link.split("/")[::-1]
+    return place
 
 
 def _crc32(elf: ElfFile) -> int:

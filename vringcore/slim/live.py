@@ -33,7 +33,8 @@ PLACE_REGISTERS = {"x86-64": ("rsp", "rip"), "aarch64": ("sp", "pc")}
 
 _KERNEL_PAGES = ("[vvar", "[vsyscall]")
 _DEVICES = ("/dev/", "/sys/", "/proc/", "/dmabuf", "/drm")
-_NO_DEVICES = ("/dev/zero (deleted)", "/dev/shm/")  # noqa: S108
+_NO_DEVICES = ("/dev/shm/",)  # noqa: S108
+_ZEROES = ("/dev/zero", "/dev/zero (deleted)")
 
 
 class LiveProcess(ProcessImage):
@@ -238,7 +239,7 @@ def _why_not(mapping: Mapping, memory: tuple[str, ...]) -> str:
         return "the process itself may not read it: a guard page, or memory kept free"
     if path.startswith(_KERNEL_PAGES):
         return "a page of the kernel's"
-    if not path or path.startswith(memory):
+    if not path or path in _ZEROES or path.startswith(memory):
         return ""
     if path.startswith(_DEVICES) or not path.startswith("/"):
         return f"it may be a device's memory ({path}), which is never read"
@@ -284,8 +285,9 @@ def _executable_file(directory: ProcessDirectory) -> str:
 
 
 def _sysroot(directory: ProcessDirectory) -> str | None:
+    """Return where its paths are found, if it has a mount namespace of its own."""
     try:
-        if directory.link("root") == "/" and directory.link("ns/mnt") == _own_mounts():
+        if directory.link("ns/mnt") == _own_mounts():
             return None
     except ProcessError:
         return None

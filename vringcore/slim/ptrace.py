@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from vringcore.elfcore.headers import Note
 from vringcore.elfcore.notes import NT_ARM_TLS, NT_PRSTATUS, Thread
 from vringcore.elfcore.registers import NAMES
-from vringcore.errors import ProcessError, UsageError, VringcoreError
+from vringcore.errors import ProcessEndedError, ProcessError, UsageError, VringcoreError
 from vringcore.slim import procfs
 from vringcore.slim.access import access_error
 
@@ -175,6 +175,8 @@ class Stopped:
         # A thread that is just ending is refused, too; of a process, its main thread decides.
         if lwp == self._directory.pid:
             tracer = procfs.read_status(self._directory).tracer
+            if self._directory.ended():
+                raise ProcessEndedError("the process ended", where=self._directory.path)
             where = f"thread {lwp} of {self._directory.path}"
             raise access_error(lwp, where, error, doing="stop", tracer=tracer)
         if self._state_of(lwp):
