@@ -192,7 +192,7 @@ class DebugInfo:
             dwarf = self._dwarf()
             from vringcore.debuginfo.search import Search
 
-            self._search = Search(dwarf, self.log)
+            self._search = Search(dwarf, self.log, self._symbols)
         return self._search
 
     def _dwarf(self) -> Dwarf:

@@ -1,28 +1,31 @@
 """Finding a type, variable or function by name in one file's debug information.
 
 In this order: the units that the caller expects it in; where a type that was read already leads;
-a proof that the name is nowhere in the file; the units whose bytes can hold it; an index of all.
+the units that the symbols lead to; the entries that the bytes of the name are in, whose lack proves
+that there is none; an index of all.
 """
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo import toplevel as top
 from vringcore.debuginfo.damage import DAMAGE, ours
-from vringcore.debuginfo.enumerators import units_naming
 from vringcore.debuginfo.index import UnitIndex
+from vringcore.debuginfo.likely import NOTHING, Likely, likely_units
+from vringcore.debuginfo.mentions import Mentions
 from vringcore.debuginfo.typereader import TypeReader
 from vringcore.debuginfo.units import Entry
 from vringcore.debuginfo.variables import read_function, read_variable, static_variables
-from vringcore.errors import DwarfError
+from vringcore.errors import DwarfError, VringcoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from vringcore.debuginfo.dwarf import Dwarf
+    from vringcore.debuginfo.mentions import Mention
+    from vringcore.debuginfo.symbols import SymbolTable
     from vringcore.debuginfo.units import Unit
     from vringcore.debuginfo.variables import FoundFunction, FoundVariable
     from vringcore.layout.types import Definition, Type
@@ -34,18 +37,28 @@ _TRANSPARENT = frozenset({dw.TAG_TYPEDEF, dw.TAG_CONST_TYPE, dw.TAG_VOLATILE_TYP
 MAX_COMPARED = 64
 """Units whose definitions of one name are compared to see whether the name is unique."""
 
+_TAGS = {
+    top.STRUCT: frozenset({dw.TAG_STRUCTURE_TYPE}),
+    top.UNION: frozenset({dw.TAG_UNION_TYPE}),
+    top.ENUM: frozenset({dw.TAG_ENUMERATION_TYPE}),
+    top.TYPEDEF: frozenset({dw.TAG_TYPEDEF}),
+    top.VARIABLE: frozenset({dw.TAG_VARIABLE}),
+    top.FUNCTION: frozenset({dw.TAG_SUBPROGRAM}),
+}
+
 _TYPES = top.STRUCT | top.UNION | top.ENUM
 _CHEAP = _TYPES | top.VARIABLE
 """What the first walk over a unit notes: a few hundred entries, where typedefs and functions,
 which are seldom looked up by name, are thousands."""
 
-_CHUNK = 1 << 20
-
-MAX_NARROWED = 10
+MAX_ASKED = 32
 """Names that are looked for among the units' bytes before an index of all names pays."""
 
 MAX_NARROW = 96
 """Units that are walked for one name."""
+
+MAX_UNTOLD = 8
+"""The same where their bytes do not tell whether they have the name."""
 
 MAX_ALIKE = 8
 """Definitions of one type that are found without the index, to tell whether they differ."""
@@ -80,16 +93,22 @@ class _Place:
 
 
 class Search:
-    """Look-ups in one file. ``log`` tells what was ambiguous."""
+    """Look-ups in one file. ``log`` tells what was ambiguous.
 
-    def __init__(self, dwarf: Dwarf, log: list[str]) -> None:
+    :param tables: opens the symbol tables, which know in which files variables and functions are
+    """
+
+    def __init__(
+        self, dwarf: Dwarf, log: list[str], tables: Callable[[], Sequence[SymbolTable]] = tuple
+    ) -> None:
         self._dwarf = dwarf
+        self._tables = tables
+        self._mentions = Mentions(dwarf)
         self._met: dict[str, _Place] = {}
         self._types = TypeReader(self._meet)
         self._index: UnitIndex | None = None
         self._common: Search | None = None
-        self._nowhere: dict[bytes, bool] = {}
-        self._narrowed = 0
+        self._asked: set[bytes] = set()
         self.log = log
 
     def _meet(self, key: str, entry: Entry) -> str:
@@ -134,7 +153,7 @@ class Search:
             raise DwarfError(
                 "no such kind of type", seen=key, expected="struct, union, enum, typedef"
             )
-        name = text.encode("utf-8", "surrogateescape")
+        name = raw_name(text)
         for unit, found in self._hinted(units, kind):
             for offset in found[kind].get(name, ()):
                 self._meet(plain, Entry(unit, offset))
@@ -142,9 +161,9 @@ class Search:
         met = self._met.get(key)
         if met is not None:
             return self._types.definition(met.unit, met.offset), met.unit.name
-        if self._is_nowhere(name):
-            return None
-        places = self._type_places(kind, name)
+        places = self._told(kind, name)
+        if places is None:
+            places = self.index.type_places(kind, name)
         if not places:
             return self._in_common_file(key)
         unit = self._dwarf.unit(places[0][0])
@@ -167,10 +186,13 @@ class Search:
 
     def _another(self, definition: Definition, places: list[tuple[int, int]]) -> str:
         """Return a file that defines a type of the same name differently, "" if none is seen."""
+        first = _Place(Entry(self._dwarf.unit(places[0][0]), places[0][1]))
         for number, offset in places[1:MAX_COMPARED]:
             unit = self._dwarf.unit(number, keep=False)
             try:
                 # Incomplete types are named by typedefs in every unit that sees the header.
+                if first.agrees(_Place(Entry(unit, offset))):
+                    continue
                 if self._types.definition(unit, offset) != definition:
                     return unit.name or unit.where(offset)
             except (DwarfError, *DAMAGE):
@@ -210,8 +232,8 @@ class Search:
         :param function: of which it is a static variable, "" for one at file scope
         :raises DwarfError: if debug information on the way cannot be read
         """
-        raw = name.encode("utf-8", "surrogateescape")
-        scope = function.encode("utf-8", "surrogateescape")
+        raw = raw_name(name)
+        scope = raw_name(function)
         mask = top.FUNCTION if function else top.VARIABLE
         best = None
         for unit, found in self._hinted(units, mask):
@@ -228,7 +250,7 @@ class Search:
 
         :raises DwarfError: if debug information on the way cannot be read
         """
-        found = self._everywhere(name, function)
+        found = self._placed_variables(name, function) or self._everywhere(name, function)
         placed = [f for f in found if f.address is not None] or found
         shared = [f for f in placed if f.external]
         if shared:
@@ -254,18 +276,29 @@ class Search:
         return None if any(f.unit != known.unit for f in found) else known
 
     def _everywhere(self, name: str, function: str) -> list[FoundVariable]:
-        raw = name.encode("utf-8", "surrogateescape")
-        scope = function.encode("utf-8", "surrogateescape")
-        mask = top.FUNCTION if function else top.VARIABLE
-        if self._is_nowhere(raw) or (scope and self._is_nowhere(scope)):
-            return []
-        everywhere: list[FoundVariable] = []
-        for number in self._places(mask, scope or raw):
-            found = self._dwarf.top_level(number, mask).found
-            everywhere += self._variables(self._dwarf.unit(number), found[mask], raw, scope)
+        kind = top.FUNCTION if function else top.VARIABLE
+        numbers = self._places(kind, raw_name(function or name))
+        everywhere = list(self._variables_in(numbers, name, function))
         if not everywhere:
             self._all_units_read(f"variable {name}")
         return everywhere
+
+    def _variables_in(
+        self, numbers: Iterable[int], name: str, function: str
+    ) -> Iterator[FoundVariable]:
+        kind = top.FUNCTION if function else top.VARIABLE
+        for number in numbers:
+            found = self._dwarf.top_level(number, kind).found[kind]
+            unit = self._dwarf.unit(number)
+            yield from self._variables(unit, found, raw_name(name), raw_name(function))
+
+    def _placed_variables(self, name: str, function: str) -> list[FoundVariable]:
+        """Return the variables of a name that the symbols lead to, none where they do not."""
+        told = self._likely(name, function=function)
+        units = self._can_hold(told.units, raw_name(function or name))
+        found = list(self._variables_in(units, name, function))
+        placed = {f.address for f in found}
+        return found if told.addresses <= placed and None not in placed else []
 
     def _variables(
         self, unit: Unit, found: dict[bytes, list[int]], name: bytes, function: bytes
@@ -304,8 +337,7 @@ class Search:
         """
         from vringcore.debuginfo.enumerators import find_enumerator
 
-        raw = name.encode("utf-8", "surrogateescape")
-        return find_enumerator(self._dwarf, self._types, raw)
+        return find_enumerator(self._dwarf, self._mentions, self._types, raw_name(name))
 
     # Functions
 
@@ -314,106 +346,135 @@ class Search:
 
         :raises DwarfError: if debug information on the way cannot be read
         """
-        raw = name.encode("utf-8", "surrogateescape")
+        raw = raw_name(name)
         for unit, found in self._hinted(units, top.FUNCTION):
             for offset in found[top.FUNCTION].get(raw, ()):
                 function = read_function(self._types, Entry(unit, offset))
                 if function is not None:
                     return function, unit.name
-        if self._is_nowhere(raw):
-            return None
-        everywhere = list(self._functions(name))
-        if not everywhere:
-            self._all_units_read(f"function {name}")
+        everywhere = self._placed_functions(name) or self._functions(name)
         shared = [f for f in everywhere if f[0].external]
         if len(everywhere) > 1 and not shared:
             self.log.append(f"static in {len(everywhere)} files; which one is not said")
             return None
         return next(iter(shared or everywhere), None)
 
-    def _functions(self, name: str) -> Iterator[tuple[FoundFunction, str]]:
-        raw = name.encode("utf-8", "surrogateescape")
-        for number in self._places(top.FUNCTION, raw):
+    def _functions(self, name: str) -> list[tuple[FoundFunction, str]]:
+        everywhere = list(self._functions_in(self._places(top.FUNCTION, raw_name(name)), name))
+        if not everywhere:
+            self._all_units_read(f"function {name}")
+        return everywhere
+
+    def _functions_in(
+        self, numbers: Iterable[int], name: str
+    ) -> Iterator[tuple[FoundFunction, str]]:
+        for number in numbers:
             unit = self._dwarf.unit(number)
-            for offset in self._found(number, top.FUNCTION).get(raw, ()):
+            for offset in self._found(number, top.FUNCTION).get(raw_name(name), ()):
                 function = read_function(self._types, Entry(unit, offset))
                 if function is not None:
                     yield function, unit.name
 
+    def _placed_functions(self, name: str) -> list[tuple[FoundFunction, str]]:
+        """Return the functions of a name that the symbols lead to, none where they do not."""
+        told = self._likely(name, code=True)
+        found = list(self._functions_in(self._can_hold(told.units, raw_name(name)), name))
+        return found if told.addresses <= {f.address for f, _ in found} else []
+
     # Where a name is defined
 
-    def _places(self, mask: int, name: bytes) -> list[int]:
-        """Return the numbers of the units that define a variable or function."""
-        numbers = list(islice(self._naming(name), MAX_NARROW + 1))
-        if len(numbers) <= MAX_NARROW:
-            try:
-                found = [n for n in numbers if name in self._found(n, mask)]
-            except DwarfError:
-                found = []
-            if found:
-                return found
-        return self.index.places(mask, name)
-
-    def _type_places(self, kind: int, name: bytes) -> list[tuple[int, int]]:
-        """Return the definitions of a type in their units' order; not all if there are many."""
-        places: list[tuple[int, int]] = []
+    def _likely(self, name: str, *, function: str = "", code: bool = False) -> Likely:
+        """Return where the symbols say that a variable or function is, if there are all of them."""
         try:
-            for number in islice(self._naming(name), MAX_NARROW):
-                offsets = self._found(number, kind).get(name)
-                if offsets:
-                    places.append((number, offsets[0]))
-                if len(places) == MAX_ALIKE:
-                    break
-        except DwarfError:
-            places = []
-        return places or self.index.type_places(kind, name)
+            table = next((t for t in self._tables() if t.complete), None)
+        except VringcoreError:
+            table = None
+        if table is None or self._index is not None:
+            return NOTHING
+        return likely_units(self._dwarf.chain, table, name, function=function, code=code)
+
+    def _can_hold(self, numbers: Sequence[int], name: bytes) -> list[int]:
+        """Return those of some units that can have an entry of a name; none if it is not told."""
+        if self._mentions.usable:
+            try:
+                numbers = self._mentions.within(numbers, name)
+            except DwarfError:
+                return []
+        return list(numbers) if len(numbers) <= MAX_UNTOLD else []
+
+    def _places(self, kind: int, name: bytes) -> list[int]:
+        """Return the numbers of the units that define a variable or function."""
+        told = self._told(kind, name)
+        if told is not None:
+            numbers = list(dict.fromkeys(number for number, _offset in told))
+            found = [n for n in numbers if name in self._found(n, kind)]
+            if found or not numbers:
+                return found
+        return self.index.places(kind, name)
+
+    def _told(self, kind: int, name: bytes) -> list[tuple[int, int]] | None:
+        """Return the entries at file scope of a kind and name, in the units' order.
+
+        Of types that are not mere declarations, and not all if there are many. None where the
+        mentions of the name do not tell, or an index is at hand, or has come to be cheaper.
+        """
+        mentions = self._mentions
+        if self._index is not None:
+            return None
+        if not mentions.usable:
+            return [] if mentions.lack(name) else None
+        self._asked.add(name)
+        if len(self._asked) > MAX_ASKED and mentions.anywhere(name):
+            return None
+        try:
+            for way in (mentions.referred, mentions.spelled):
+                told = _at_file_scope(way(name), kind)
+                if told is None or told:
+                    return told
+        except (DwarfError, *DAMAGE):
+            return None
+        return []
 
     def _found(self, number: int, mask: int) -> dict[bytes, list[int]]:
         return self._dwarf.top_level(number, mask | _CHEAP).found[mask]
 
-    def _naming(self, name: bytes) -> Iterator[int]:
-        """Yield the units that can hold a name, as long as that is cheaper than the index."""
-        if self._index is not None or self._narrowed == MAX_NARROWED or self._dwarf.info.packed:
-            return
-        self._narrowed += 1
-        yield from units_naming(self._dwarf, name)
-
     def _all_units_read(self, what: str) -> None:
-        """Refuse to call something absent while there are units that could not be read."""
-        refused = self.index.refused
+        """Refuse to call something absent while there are units that could not be read.
+
+        What has no mention is in no unit, whether that can be read or not.
+        """
+        refused = self._index.refused if self._index is not None else []
         if refused:
             raise DwarfError(
                 f"{what} is in no unit that could be read",
                 seen=f"{len(refused)} units refused, the first because: {refused[0]}",
             )
 
-    def _is_nowhere(self, name: bytes) -> bool:
-        """Prove that no entry has this name: its bytes are in no section that holds names.
 
-        Far cheaper than walking all units, and most of what is asked in vain is of another QEMU.
-        """
-        if self._index is not None:
-            return False  # The index answers faster.
-        known = self._nowhere.get(name)
-        if known is None:
-            known = self._nowhere[name] = self._search_bytes(name)
-        return known
+def _at_file_scope(mentions: Iterator[Mention], kind: int) -> list[tuple[int, int]] | None:
+    """Return units and offsets of the entries of a kind, None if the mentions do not tell."""
+    tags = _TAGS[kind]
+    limit = MAX_NARROW if kind & (top.VARIABLE | top.FUNCTION) else MAX_ALIKE
+    found: list[tuple[int, int]] = []
+    entries = unknown = declared = 0
+    for mention in mentions:
+        entries += bool(mention.entries)
+        unknown += not mention.entries
+        offset = mention.tagged(tags)
+        # The definition of a variable refers to its declaration and has no name of its own.
+        if kind != top.VARIABLE and offset >= 0:
+            declared += 1
+            offset = mention.defined(tags)
+        if offset >= 0 and mention.holder() == offset:
+            found.append((mention.number, offset))
+            if len(found) == limit:
+                break
+    if not found and kind == top.FUNCTION and declared:
+        return None  # It may be as with a variable, though that is rare.
+    # Where no mention is that of an entry, entries must be written in an unusual way.
+    return found if entries or not unknown else None
 
-    def _search_bytes(self, name: bytes) -> bool:
-        dwarf = self._dwarf
-        if dwarf.info.packed or dwarf.elf.section(".gnu_debugaltlink") is not None:
-            return False
-        if next(dwarf.strings.places(name), None) is not None:
-            return False
-        if b".dwo\0" in dwarf.strings.data or b".dwo\0" in dwarf.line_strings.data:
-            return False  # -gsplit-dwarf keeps the names in other files.
-        pattern = name + b"\0"
-        keep = len(pattern) - 1
-        offset, tail = 0, b""
-        while read := dwarf.info.read(offset, _CHUNK):  # Less, where .debug_types starts.
-            chunk = tail + read
-            if pattern in chunk:
-                return False
-            offset += len(read)
-            tail = chunk[-keep:] if keep else b""
-        return True
+
+def raw_name(name: str) -> bytes:
+    """Return a name as it is in the file."""
+    return name.encode("utf-8", "surrogateescape")

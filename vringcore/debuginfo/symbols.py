@@ -19,21 +19,38 @@ if TYPE_CHECKING:
 
 SHF_TLS = 0x400
 
+_STT_FUNC = 2
 _STT_SECTION = 3
 _STT_FILE = 4
 _STT_TLS = 6
+_STT_GNU_IFUNC = 10
 _STB_LOCAL = 0
 _STB_WEAK = 2
 
-_ENDS = (b"\0", b".")
+_CODE = (_STT_FUNC, _STT_GNU_IFUNC)
 
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
 _LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
 
-_MAX_TAILS = 32
-"""Longer names with a name at their end that are looked at to prove that nothing is called so."""
+MAX_SPELLINGS = 64
+"""Names with a name in them that are looked at to tell which symbols are called so."""
+
+
+class Namesake:
+    """A symbol that a thing of some name can have.
+
+    ``exact`` is False where a compiler renamed it; ``code`` tells functions from variables.
+    """
+
+    __slots__ = ("code", "exact", "row", "symbol")
+
+    def __init__(self, symbol: Symbol, row: int, *, exact: bool, code: bool) -> None:
+        self.symbol = symbol
+        self.row = row
+        self.exact = exact
+        self.code = code
 
 
 class SymbolTable:
@@ -60,6 +77,9 @@ class SymbolTable:
         self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
         self._rows: dict[int, list[tuple[int, int]]] = {}
         self._values: list[int] | None = None
+        # All local symbols come first, each file's behind the symbol that names the file.
+        self._infos = self._data[4 if wide else 12 :: self._entry.size]
+        self._locals = min(table.header.info, len(self._infos))
 
     @classmethod
     def of(cls, elf: ElfFile) -> SymbolTable | None:
@@ -106,26 +126,66 @@ class SymbolTable:
             at = strings.find(prefix, at + 1)
         return found
 
-    def may_have(self, name: str) -> bool:
-        """Tell whether any symbol is called so, or as compilers rename a static variable.
+    def namesakes(self, name: str) -> list[Namesake] | None:
+        """Return every symbol that a variable or function of that name can have.
 
-        ``name``, ``name.7`` and ``function.name`` all count: False proves that there is no such
-        variable, if the table is complete.
+        ``name``, what compilers make of it (``name.7``, ``name.isra.0``), and clang's
+        ``function.name``. None where too many symbols have names like it.
         """
-        strings, wanted = self._strings, name.encode("utf-8", "surrogateescape")
-        doubtful = 0
-        at = strings.find(wanted)
-        while at >= 0:
-            end = at + len(wanted)
-            if strings[end : end + 1] in _ENDS:
-                if strings[max(0, at - 1) : at] in _ENDS:
-                    return True
-                # Linkers let a name be the tail of a longer one: `big` lies in `too_big`.
-                doubtful += 1
-                if doubtful > _MAX_TAILS or next(self._at_name(at), None) is not None:
-                    return True
-            at = strings.find(wanted, at + 1)
-        return False
+        import re
+
+        strings = self._strings
+        found: list[Namesake] = []
+        wanted = re.escape(name.encode("utf-8", "surrogateescape"))
+        for number, hit in enumerate(re.finditer(wanted + rb"[.\0]", strings)):
+            if number == MAX_SPELLINGS:
+                return None
+            at = hit.start()
+            whole = strings[hit.end() - 1] == 0
+            # A linker lets a name be the tail of a longer one: `big` lies in `too_big`.
+            found += self._namesakes_at(at, exact=whole)
+            if strings[at - 1 : at] == b".":
+                found += self._namesakes_at(strings.rfind(b"\0", 0, at) + 1, exact=False)
+        return found
+
+    def _namesakes_at(self, offset: int, *, exact: bool) -> Iterator[Namesake]:
+        for row, info, symbol in self._rows_at(offset):
+            yield Namesake(symbol, row, exact=exact, code=info & 15 in _CODE)
+
+    def may_have(self, name: str) -> bool:
+        """Tell whether any variable is called so, or as compilers rename a static one.
+
+        False proves that there is no such variable, if the table is complete.
+        """
+        found = self.namesakes(name)
+        return found is None or not all(n.code for n in found)
+
+    def origin(self, found: Namesake) -> tuple[str, str]:
+        """Return the names of the source files between which a symbol was linked.
+
+        Both are the same for a local symbol, whose file the table names. A global one lies between
+        local ones, since the linker puts the parts of each section in the order of its input. ""
+        where nothing is told.
+        """
+        if found.row < self._locals:
+            file = self._file_before(found.row)
+            return file, file
+        address = found.symbol.address
+        section = self._section_of(address)
+        first = self._infos.find(_STT_FILE)
+        if section is None or first < 0:
+            return "", ""
+        values = self._all_values()[first : self._locals]
+        low, high = section.addr, section.addr + section.size
+        below = max((v for v in values if low <= v <= address), default=None)
+        above = min((v for v in values if address < v < high), default=None)
+        return tuple(  # type: ignore[return-value]
+            "" if v is None else self._file_before(first + values.index(v)) for v in (below, above)
+        )
+
+    def _file_before(self, row: int) -> str:
+        row = self._infos.rfind(_STT_FILE, 0, row)
+        return self._decode(row * self._entry.size)[2].name if row >= 0 else ""
 
     def at(self, address: int) -> Symbol | None:
         """Return the symbol whose bytes hold a link-time address.
@@ -167,14 +227,20 @@ class SymbolTable:
             at = strings.find(pattern, at + 1)
 
     def _at_name(self, offset: int) -> Iterator[tuple[int, Symbol]]:
-        data, size, pattern = self._data, self._entry.size, self._word.pack(offset)
-        at = data.find(pattern)
-        while at >= 0:
+        for _, info, symbol in self._rows_at(offset):
+            yield info >> 4, symbol
+
+    def _rows_at(self, offset: int) -> Iterator[tuple[int, int, Symbol]]:
+        """Yield row, ``st_info`` and symbol of what is defined under the name at an offset."""
+        from re import escape, finditer  # For four bytes three times as fast as bytes.find.
+
+        size = self._entry.size
+        for hit in finditer(escape(self._word.pack(offset)), self._data):
+            at = hit.start()
             if at % size == 0:
                 info, section, symbol = self._decode(at)
                 if section and info & 15 not in (_STT_SECTION, _STT_FILE):
-                    yield info >> 4, symbol
-            at = data.find(pattern, at + 1)
+                    yield at // size, info, symbol
 
     def _starting(self, address: int) -> Iterator[tuple[int, Symbol]]:
         values, at = self._all_values(), -1
