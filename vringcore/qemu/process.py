@@ -13,7 +13,6 @@ from vringcore.model.report import Module as ModuleInfo
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import commandline, machine
 from vringcore.qemu.absence import CORRUPT
-from vringcore.qemu.block import BlockLayer
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.memory import RamGaps, guest_memory
 from vringcore.qemu.qom import ObjectModel
@@ -23,11 +22,13 @@ from vringcore.view.views import Views
 
 if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
+    from vringcore.elfcore.slimnote import SlimNote
     from vringcore.layout.provider import Layouts
     from vringcore.memory.space import HostSpace
     from vringcore.model.requests import InFlight
     from vringcore.options import Options
     from vringcore.qemu.backtraces import Backtraces
+    from vringcore.qemu.block import BlockLayer
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.flat_space import GuestSpace
     from vringcore.qemu.libraries import ProcessSymbols
@@ -62,6 +63,8 @@ class Process:
                     "raise the limit on core size, or check that the copy is complete",
                 )
             )
+        if core.slim is not None and core.slim.moved:
+            self.limits.append(_movement(core.slim))
         layouts = files.layouts(store)
         layouts.hint(VARIABLES)
         space = core.with_files(files.mapped, files.executable)
@@ -71,8 +74,6 @@ class Process:
         self._check_program()
         self._add_symbols()
         self.objects = ObjectModel(self.views)
-        self.block = BlockLayer(self.views)
-        self.block.callers = lambda: self._callers
 
     def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
         """Return the views through which all structures are read; a subclass may watch them."""
@@ -99,6 +100,15 @@ class Process:
         assert isinstance(symbols, ModuleSymbols)
         start, end = self.files.extent
         symbols.add(start, end, self.files.bias, self.views.layouts)
+
+    @cached_property
+    def block(self) -> BlockLayer:
+        """The block layer: back-ends, nodes, and what they are at."""
+        from vringcore.qemu.block import BlockLayer
+
+        layer = BlockLayer(self.views)
+        layer.callers = lambda: self._callers
+        return layer
 
     @cached_property
     def _callers(self) -> list[Caller]:
@@ -208,6 +218,25 @@ class Process:
             self.backtraces.close()
         self.files.close()
         self.core.close()
+
+
+MAX_NAMED = 4
+"""Kinds of structures that a message names."""
+
+
+def _movement(slim: SlimNote) -> Limitation:
+    """Say what had changed in a live process between its first reading and the last look."""
+    counts: dict[str, int] = {}
+    for moved in slim.moved:
+        counts[moved.what] = counts.get(moved.what, 0) + moved.size
+    order = sorted(counts, key=lambda what: (-counts[what], what))
+    named = ", ".join(f"{counts[what]} bytes of {what}" for what in order[:MAX_NAMED])
+    more = f" and of {len(order) - MAX_NAMED} more" if len(order) > MAX_NAMED else ""
+    return Limitation(
+        "the process ran on while it was captured",
+        f"changed meanwhile: {named}{more}",
+        "numbers of a busy queue need not fit together; capture with --stop, or twice and compare",
+    )
 
 
 def open_process(path: str, options: Options, store: LayoutStore | None) -> Process:
