@@ -61,6 +61,22 @@ def test_a_debug_file_of_its_own(lined: Build, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(shutil.which("dwz") is None, reason="needs dwz")
+@needs_gcc
+def test_what_dwz_moved_to_a_common_file_is_found_there(tmp_path: Path) -> None:
+    programs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        programs.append(build_program(PLAIN, tmp_path / name))
+    addresses = code_addresses(programs[0])
+    before = our_frames(programs[0], addresses)
+    common = tmp_path / "common.dwz"
+    subprocess.run(["dwz", "-m", str(common), *map(str, programs)], check=True)
+    with ElfFile.open(str(programs[0])) as elf:
+        assert elf.alternate_link() is not None
+    assert our_frames(programs[0], addresses) == before
+
+
 def names(frames: tuple[SourceFrame, ...]) -> list[tuple[str, str, int]]:
     return [(f.function, f.file, f.line) for f in frames]
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import random
+import re
+import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.debuginfo.line_oracles import ADDR2LINE, Comparison, code_addresses
+from tests.debuginfo.oracles import GDB
+from tests.lab.cases import CoreCase, iter_cores
 from tests.lab.paths import lab_root
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.debuginfo.symbols import SymbolTable
+from vringcore.layout.cache import LayoutCache
+from vringcore.layout.provider import LayoutStore
+from vringcore.layout.types import SourceFrame
+from vringcore.options import Options
+from vringcore.qemu.process import open_process
 
 pytestmark = pytest.mark.lab
 
@@ -80,3 +90,55 @@ def test_the_lines_of_all_backtraces_of_a_core_take_a_fraction_of_a_second(qemu:
         assert all(found)
     print(f"{qemu.parent.name}: {len(addresses)} addresses in {min(times) * 1000:.0f} ms")
     assert min(times) < PATIENCE
+
+
+CORES = [c for c in iter_cores() if c.case.scenario == "stuck" and c.kind == "gcore"]
+
+
+@pytest.mark.parametrize("core", CORES, ids=lambda c: c.name)
+def test_code_of_a_core_has_its_lines_also_without_the_program(
+    core: CoreCase, tmp_path: Path
+) -> None:
+    def ask(options: Options) -> dict[int, tuple[SourceFrame, ...]]:
+        store = LayoutStore(LayoutCache(str(tmp_path)))
+        process = open_process(str(core.path), options, store)
+        try:
+            loop = process.views.layouts.find_symbol("main_loop_wait")
+            assert loop is not None
+            start = loop.address + process.files.bias
+            return {
+                address: process.symbols.source_of(address)
+                for address in range(start, start + loop.size, 5)
+            }
+        finally:
+            process.close()
+
+    cold = ask(Options(executable=str(core.case.executable)))
+    assert {f[-1].function for f in cold.values()} == {"main_loop_wait"}
+    assert {f[-1].file for f in cold.values()} == {"../util/main-loop.c"}
+    assert any(len(frames) > 1 for frames in cold.values())
+    assert ask(Options(sysroot=str(tmp_path))) == cold
+
+
+@pytest.mark.skipif(GDB is None, reason="needs gdb")
+@pytest.mark.parametrize("core", CORES, ids=lambda c: c.name)
+def test_the_innermost_frame_of_every_thread_is_as_gdb_shows_it(core: CoreCase) -> None:
+    """Most threads wait in a library, whose debug information need not be installed."""
+    executable = str(core.case.executable)
+    done = subprocess.run(
+        ["gdb", "-batch", "-nx", executable, str(core.path), "-ex", "thread apply all -q frame 0"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shown = re.findall(r"^#0 .*?(\w+) \(.*\)(?: at (\S+):(\d+)| from \S+)?$", done.stdout, re.M)
+    process = open_process(str(core.path), Options(executable=executable), LayoutStore())
+    try:
+        ours = []
+        for thread in process.core.threads:
+            frame = process.symbols.source_of(thread.registers["rip"])[0]
+            ours.append((frame.function, frame.file, str(frame.line or "")))
+        assert process.symbols.source_of(0x10) == ()
+    finally:
+        process.close()
+    # gdb shows the frame of the chosen thread once more when it opens the core.
+    assert Counter(ours) <= Counter(shown)
+    assert len(ours) == len(shown) - 1
