@@ -199,7 +199,16 @@ def build(directory: Path) -> Path:
     """Compile the program; anybody may run it."""
     source, program = directory / "target.c", directory / "target"
     source.write_text(PROGRAM)
-    command = ["gcc", "-g", "-O1", "-Wl,--build-id", "-pthread", "-o", program, source]
+    command: list[str | Path] = [
+        "gcc",
+        "-g",
+        "-O1",
+        "-Wl,--build-id",
+        "-pthread",
+        "-o",
+        program,
+        source,
+    ]
     subprocess.run(command, check=True)
     os.chmod(directory, 0o755)
     os.chmod(program, 0o755)

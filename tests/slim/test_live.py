@@ -253,7 +253,7 @@ def test_it_ends_while_it_is_read(sleeping: Target) -> None:
         assert not live.ended
         sleeping.process.kill()
         sleeping.process.wait()
-        assert live.ended
+        assert until(lambda: live.ended)
         assert live.memory.read(known, 10) == KNOWN[:10]
         kind, hint = gap_at(live, known + 4096)
         assert kind is GapKind.IO
@@ -313,7 +313,15 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
         "void _start(void) { for (;;) __asm__ volatile("
         '"int $0x80" :: "a"(29) : "memory"); }\n'  # pause
     )
-    command = ["gcc", "-m32", "-nostdlib", "-static", "-o", tmp_path / "small", source]
+    command: list[str | Path] = [
+        "gcc",
+        "-m32",
+        "-nostdlib",
+        "-static",
+        "-o",
+        tmp_path / "small",
+        source,
+    ]
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("this gcc builds no 32-bit programs")
     with subprocess.Popen([tmp_path / "small"]) as process:
@@ -390,8 +398,9 @@ def test_a_container_has_its_own_root(program: Path, tmp_path: Path) -> None:
     for name in ("old", "dev", "bin", "links"):
         (root / name).mkdir(parents=True)
     static = root / "bin" / "static"
-    build = ["gcc", "-static", "-pthread", "-Wl,--build-id", "-o", static]
-    subprocess.run([*build, program.with_name("target.c")], check=True, capture_output=True)
+    build: list[str | Path] = ["gcc", "-static", "-pthread", "-Wl,--build-id", "-o", static]
+    build.append(program.with_name("target.c"))
+    subprocess.run(build, check=True, capture_output=True)
     (root / "dev" / "zero").write_bytes(bytes(4096))
     (root / "links" / "program").symlink_to("/links/again")
     (root / "links" / "again").symlink_to("../../../bin/static")

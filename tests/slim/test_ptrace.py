@@ -38,11 +38,15 @@ def stopped_threads(live: LiveProcess) -> set[int]:
     return set(live.stopped.registers)
 
 
+def is_held(live: LiveProcess) -> bool:
+    return live.stopped is not None and live.stopped.held
+
+
 def test_all_stand_still_and_run_again(program: Path, tmp_path: Path) -> None:
     with started(program, tmp_path, "run") as target:
         with open_live(target.pid, stop=20) as live:
             assert live.stopped is not None
-            assert live.stopped.held
+            assert is_held(live)
             assert stopped_threads(live) == set(target.lwps)
             assert live.stopped.running == {}
             assert target.states() == ["t"] * len(target.lwps)
@@ -54,7 +58,7 @@ def test_all_stand_still_and_run_again(program: Path, tmp_path: Path) -> None:
             states = {facts.lwp: facts.state for facts in live.slim.threads}  # type: ignore[union-attr]
             assert states[target.facts["tids"][RUNNER]] == "R"
             assert "t" not in states.values()
-        assert not live.stopped.held
+        assert not is_held(live)
         assert "t" not in target.states()
         assert target.runs()
         assert target.tracers() == {"0"}
