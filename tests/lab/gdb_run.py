@@ -9,9 +9,9 @@ from pathlib import Path
 _SCRIPT = Path(__file__).with_name("gdb_truth.py")
 
 
-def write_truth(executable: Path, core: Path, target: Path) -> None:
+def write_truth(executable: Path, core: Path, target: Path, script: Path = _SCRIPT) -> None:
     """Lets gdb, and nothing of ours, read the core; writes what it said as JSON."""
-    command = ["gdb", "-batch", "-nx", "-x", str(_SCRIPT), str(executable), str(core)]
+    command = ["gdb", "-batch", "-nx", "-x", str(script), str(executable), str(core)]
     environment = {**os.environ, "VRINGCORE_LAB_TRUTH": str(target)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if not target.exists():

@@ -3,7 +3,7 @@ unwind information. What is found so is a guess.
 
 A return address stands behind a call instruction. Of the words on the stack that do, the first is
 taken from which call frame information leads on to another such word; if there is none, the one
-that the frame pointer leads to; else the first.
+that the frame pointer leads to. Other words behind calls are left-overs as often as not.
 """
 
 from __future__ import annotations
@@ -55,13 +55,11 @@ class Guesser:
 
     def caller_of(self, registers: Registers) -> Registers | None:
         """Return a caller's program counter, stack pointer and perhaps frame pointer."""
-        first: Registers | None = None
         for found in self._candidates(registers):
             further = self._callers(found)
             if further is not None and (not further or self._returns(further[self._machine.pc])):
                 return found
-            first = first or found
-        return self._by_frame_pointer(registers) or first
+        return self._by_frame_pointer(registers)
 
     def _candidates(self, registers: Registers) -> Iterator[Registers]:
         machine = self._machine

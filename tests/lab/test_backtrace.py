@@ -1,0 +1,106 @@
+"""Every frame of every thread of the lab's cores, as gdb has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vringcore
+from tests.lab.cases import CoreCase, iter_cores
+from tests.lab.gdb_run import write_truth
+from vringcore.model.threads import Thread
+
+pytestmark = pytest.mark.lab
+
+SCRIPT = Path(__file__).with_name("gdb_frames.py")
+CORES: list[Any] = [core for core in iter_cores() if core.gdb is not None and "devices" in core.gdb]
+NONE = pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2 all`"))
+
+Case = tuple[CoreCase, tuple[Thread, ...], list[dict[str, Any]]]
+
+
+@pytest.fixture(
+    scope="module", params=[*CORES] or [NONE], ids=lambda core: core.name if core else "none"
+)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    core: CoreCase = request.param
+    target = tmp_path_factory.mktemp("gdb") / "frames.json"
+    write_truth(core.case.executable, core.path, target, SCRIPT)
+    with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
+        threads = opened.report({"threads"}).threads
+    assert isinstance(threads, tuple)
+    return core, threads, json.loads(target.read_text())
+
+
+def pairs(case: Case) -> Iterator[tuple[Thread, list[dict[str, Any]]]]:
+    """Yield our threads with gdb's frames, without those that gdb infers for tail calls."""
+    _, threads, truth = case
+    frames = {each["lwp"]: each["frames"] for each in truth}
+    assert frames.keys() == {thread.lwp for thread in threads}
+    for thread in threads:
+        yield thread, [f for f in frames[thread.lwp] if f["kind"] != "tail-call"]
+
+
+def test_program_counters_are_gdbs(case: Case) -> None:
+    for thread, truth in pairs(case):
+        ours = [int(frame.pc) for frame in thread.frames if not frame.inlined]
+        assert ours == [f["pc"] for f in truth if f["kind"] != "inlined"], thread.lwp
+        assert thread.frames_end == "outermost"
+
+
+def test_frame_addresses_are_gdbs(case: Case) -> None:
+    for thread, truth in pairs(case):
+        ours = [frame.cfa for frame in thread.frames if not frame.inlined]
+        theirs = [f["cfa"] for f in truth if f["kind"] != "inlined"]
+        # The outermost has no caller, and so no rule for its own address.
+        assert list(map(int, filter(None, ours))) == theirs[: -1 if ours[-1] is None else None]
+
+
+def test_functions_are_gdbs(case: Case) -> None:
+    for thread, truth in pairs(case):
+        ours = [(frame.function, frame.inlined) for frame in thread.frames]
+        assert ours == [(f["function"], f["kind"] == "inlined") for f in truth], thread.lwp
+
+
+def test_lines_are_gdbs(case: Case) -> None:
+    for thread, truth in pairs(case):
+        ours = [(frame.file, frame.line) for frame in thread.frames]
+        assert ours == [(f["file"], f["line"]) for f in truth], thread.lwp
+
+
+def test_nothing_is_guessed(case: Case) -> None:
+    for thread, _ in pairs(case):
+        assert {frame.how for frame in thread.frames} <= {"registers", "cfi", "signal"}
+
+
+def test_without_the_libraries_no_frame_of_the_program_is_lost(case: Case, tmp_path: Path) -> None:
+    """The frames in libraries are guessed over; what is shown is part of what gdb has."""
+    core = case[0]
+    executable = str(core.case.executable)
+    with vringcore.open_core(
+        str(core.path), executable=executable, sysroot=str(tmp_path)
+    ) as opened:
+        threads = opened.report({"threads"}).threads
+    for thread, truth in pairs((core, threads, case[2])):
+        theirs = [f["pc"] for f in truth if f["kind"] != "inlined"]
+        ours = [int(frame.pc) for frame in thread.frames if not frame.inlined]
+        rest = iter(theirs)
+        assert all(pc in rest for pc in ours), thread.lwp
+        assert {frame.how for frame in thread.frames} >= {"heuristic"}
+
+
+def test_every_thread_has_a_role(case: Case) -> None:
+    core, threads, _ = case
+    roles = [thread.role for thread in threads]
+    assert roles.count("main-loop") == 1
+    assert roles.count("rcu") == 1
+    argv = core.case.manifest["argv"]
+    [*_, cpus] = [int(n.split(",")[0]) for w, n in pairwise(argv) if w == "-smp"]
+    assert {t.role_name for t in threads if t.role == "vcpu"} == set(map(str, range(cpus)))
+    given = {w.split("id=")[1].split(",")[0] for w in argv if w.startswith("iothread,")}
+    assert given <= {thread.role_name for thread in threads if thread.role == "iothread"}
