@@ -21,17 +21,33 @@ if TYPE_CHECKING:
     from vringcore.errors import VringcoreError
     from vringcore.layout.provider import LayoutStore
     from vringcore.model.values import Absent
+    from vringcore.options import Options
+    from vringcore.slim.capture import capture_process
+    from vringcore.slim.slim import slim_core
 
 __version__ = VERSION
 
-__all__ = ["Absent", "Core", "LayoutStore", "VringcoreError", "__version__", "open_core"]
+__all__ = [
+    "Absent",
+    "Core",
+    "LayoutStore",
+    "Options",
+    "VringcoreError",
+    "__version__",
+    "capture_process",
+    "open_core",
+    "slim_core",
+]
 
 _HOMES = {
     "Absent": "vringcore.model.values",
     "Core": "vringcore.api",
     "LayoutStore": "vringcore.layout.provider",
+    "Options": "vringcore.options",
     "VringcoreError": "vringcore.errors",
+    "capture_process": "vringcore.slim.capture",
     "open_core": "vringcore.api",
+    "slim_core": "vringcore.slim.slim",
 }
 
 

@@ -22,7 +22,7 @@ from vringcore.errors import DebugInfoMissingError, MemoryFault, NotQemuError
 from vringcore.layout.provider import LayoutStore
 from vringcore.memory.gaps import GapKind
 from vringcore.options import Options
-from vringcore.slim.slim import slim
+from vringcore.slim.slim import slim_core
 
 pytestmark = pytest.mark.lab
 
@@ -70,7 +70,7 @@ def slims(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if core.name not in made:
             path = directory / core.name.replace("/", "-")
             options = Options(executable=str(core.case.executable))
-            slim(str(core.path), str(path), options=options, store=store)
+            slim_core(str(core.path), str(path), options=options, store=store)
             made[core.name] = path
         return made[core.name]
 
@@ -149,7 +149,7 @@ def the(name: str) -> CoreCase:
 def test_the_same_core_gives_the_same_bytes(slims: Any, tmp_path: Path) -> None:
     core = the("7.2/stuck/gcore")
     again = tmp_path / "again"
-    slim(
+    slim_core(
         str(core.path),
         str(again),
         options=Options(executable=str(core.case.executable)),
@@ -162,7 +162,7 @@ def test_a_slim_core_of_a_slim_core_gives_the_same_answers(slims: Any, tmp_path:
     core = the("7.2/stuck-migration/gcore")
     again = tmp_path / "again"
     nowhere = str(tmp_path / "nothing")
-    slim(str(slims(core)), str(again), options=Options(sysroot=nowhere), store=LayoutStore())
+    slim_core(str(slims(core)), str(again), options=Options(sysroot=nowhere), store=LayoutStore())
     with alone(slims(core), tmp_path) as first, alone(again, tmp_path) as second:
         assert dict(documents(second)) == dict(documents(first))
         assert second.process.core.slim == first.process.core.slim
@@ -171,7 +171,7 @@ def test_a_slim_core_of_a_slim_core_gives_the_same_answers(slims: Any, tmp_path:
 def test_it_packs_itself(slims: Any, tmp_path: Path) -> None:
     core = the("7.2/stuck/gcore")
     packed = tmp_path / "small.zst"
-    slim(str(core.path), str(packed), options=Options(executable=str(core.case.executable)))
+    slim_core(str(core.path), str(packed), options=Options(executable=str(core.case.executable)))
     assert packed.stat().st_size < slims(core).stat().st_size / 2
     with alone(packed, tmp_path) as small, alone(slims(core), tmp_path) as other:
         assert dict(documents(small)) == dict(documents(other))
@@ -192,7 +192,7 @@ def test_what_was_left_out_says_so_and_can_be_asked_for(slims: Any, tmp_path: Pa
         with pytest.raises(MemoryFault):
             small.process.guest_memory.read(block.address, 4096)  # type: ignore[arg-type]
     more = tmp_path / "more"
-    slim(
+    slim_core(
         str(core.path),
         str(more),
         options=Options(executable=executable),
@@ -235,7 +235,7 @@ def test_redacted_stacks_keep_every_answer(slims: Any, tmp_path: Path) -> None:
     core = the("7.2/stuck-migration/gcore")
     path = tmp_path / "redacted"
     options = Options(executable=str(core.case.executable))
-    slim(str(core.path), str(path), options=options, redact_stacks=True)
+    slim_core(str(core.path), str(path), options=options, redact_stacks=True)
     assert path.stat().st_size <= slims(core).stat().st_size + 200
     assert path.read_bytes().count((0x0DEFACED0DEFACED).to_bytes(8, "little")) > 100
     with alone(path, tmp_path) as small, alone(slims(core), tmp_path) as other:
@@ -265,7 +265,7 @@ def test_a_program_without_virtio_devices_gives_no_slim_core(tmp_path: Path) -> 
         pytest.skip("no such core")
     out = tmp_path / "out"
     with pytest.raises(NotQemuError):
-        slim(
+        slim_core(
             str(others[0].path),
             str(out),
             options=Options(executable=str(others[0].case.executable)),
@@ -277,5 +277,7 @@ def test_without_debug_information_it_says_what_is_missing(tmp_path: Path) -> No
     core = the("7.2/stuck/gcore")
     out = tmp_path / "out"
     with pytest.raises(DebugInfoMissingError):
-        slim(str(core.path), str(out), options=Options(sysroot=str(tmp_path)), store=LayoutStore())
+        slim_core(
+            str(core.path), str(out), options=Options(sysroot=str(tmp_path)), store=LayoutStore()
+        )
     assert not out.exists()

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the small core; return the exit code."""
     from vringcore.cli.output import write_json, write_page
     from vringcore.options import Options
-    from vringcore.slim.capture import capture
+    from vringcore.slim.capture import capture_process
 
     if (arguments.output is None) != arguments.plan:
         raise UsageError(
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             expected="either -o OUT or --plan",
             hint=f"for example `vringcore capture {arguments.pid} -o vm.core`",
         )
-    document: SlimDocument = capture(
+    document: SlimDocument = capture_process(
         arguments.pid,
         arguments.output,
         options=Options(**options.file_options(arguments)),

@@ -68,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the small core; return the exit code."""
     from vringcore.cli.output import write_json, write_page
     from vringcore.options import Options
-    from vringcore.slim.slim import slim
+    from vringcore.slim.slim import slim_core
 
-    document = slim(
+    document = slim_core(
         arguments.core,
         arguments.output,
         options=Options(**options.core_options(arguments)),

@@ -32,7 +32,7 @@ MAX_MOVED = 10_000
 """Changed places that a core tells of."""
 
 
-def capture(
+def capture_process(
     pid: int,
     out: str | None,
     *,
@@ -42,7 +42,7 @@ def capture(
     redact_stacks: bool = False,
     stop: float | None = None,
 ) -> SlimDocument:
-    """Write a small core of a running QEMU process, as :func:`vringcore.slim` does of a core.
+    """Write a small core of a running QEMU process, as :func:`vringcore.slim_core` does of a core.
 
     Nothing is stopped unless ``stop`` says so: the process is read through /proc, threads that wait
     in the kernel for ever hinder nobody. What the kernel knows of its threads, their names, states,
@@ -51,7 +51,7 @@ def capture(
     :param out: the file to write; None plans only: everything is read and nothing is written
     :param stop: stop its threads for at most so many seconds, for their registers and for a memory
         that stands still
-    :raises VringcoreError: as :func:`~vringcore.slim.live.open_live` and :func:`vringcore.slim` do
+    :raises VringcoreError: as :func:`~vringcore.slim.live.open_live` and :func:`vringcore.slim_core` do
     """
     began = perf_counter()
     with open_live(pid, stop=stop) as live:

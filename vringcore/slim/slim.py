@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def slim(
+def slim_core(
     path: str,
     out: str,
     *,
