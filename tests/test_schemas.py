@@ -26,6 +26,7 @@ from vringcore.layout.types import (
     Pointer,
     Qualified,
     Record,
+    SourceFrame,
     Symbol,
     Typedef,
     Variable,
@@ -156,6 +157,7 @@ def test_a_layout_bundle_is_valid() -> None:
     bundle.variables["v"] = Variable("v", 0x1000, number)
     bundle.functions["f"] = Code("f", 0x2000, 16)
     bundle.symbols_at.update({"2000": Symbol("f", 0x2000, 16), "3000": None})
+    bundle.lines["2000"] = (SourceFrame("g", "a.h", 3, "/b"), SourceFrame("f"))
     document = json.loads(to_json(bundle))
     validator("layout-1.json").validate(document)
     assert document["schema"] == "vringcore/layout/1"
