@@ -80,7 +80,8 @@ class KeptSpace(AddressSpace[HostAddress]):
                 data = self._data[index][place - start : stop - start]
                 yield Piece(place, len(data), data, None)
                 place = stop
-            index += 1
+            else:
+                index += 1
 
     def ranges(self) -> Sequence[Range]:
         """Return what was copied."""

@@ -37,20 +37,28 @@ def secrets_of(argv: Sequence[str]) -> tuple[str, ...]:
 
 def _hidden(argument: str, shown: str) -> Iterator[str]:
     """Yield the parts of an argument that are ``<redacted>`` in what is shown of it."""
-    parts = shown.split(REDACTED)
-    between = _between(argument, parts)
+    values = list(_json_values(argument, shown))
+    between = _between(argument, shown.split(REDACTED))
     if between is not None:
         yield from between
-        return
-    values = list(_json_values(argument, shown))
-    if values:
-        yield from values
+        for value in between:
+            yield from _words(value)
+    yield from values
+    if between is not None or values:
         return
     # Written anew in a form that cannot be followed: all that is no longer there is a secret.
     matcher = SequenceMatcher(None, argument, shown, autojunk=False)
     for kind, start, end, _, _ in matcher.get_opcodes():
         if kind in ("replace", "delete"):
             yield argument[start:end]
+
+
+def _words(value: str) -> Iterator[str]:
+    """Yield what a command that is hidden as a whole may hold: the ends of ``-u user:password``."""
+    for word in value.split() if " " in value else ():
+        end = max(map(word.rfind, ":=@"))
+        if end >= 0:
+            yield word[end + 1 :].strip("'\"")
 
 
 def _between(text: str, parts: Sequence[str]) -> list[str] | None:
