@@ -174,7 +174,7 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
     external: bool = False
 
 
-class SourceFrame(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+class SourceFrame(msgspec.Struct, frozen=True, omit_defaults=True):
     """A function that an address lies in, and where in its source: one level of inlining.
 
     ``file`` is as the compiler was given it; one that does not start at the root counts from
