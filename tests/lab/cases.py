@@ -14,7 +14,7 @@ from tests.lab.paths import cases_directory
 
 @dataclass(frozen=True)
 class CoreCase:
-    """One core of a case; `kind` is "gcore" or "kernel"."""
+    """One core of a case; `kind` is "gcore", "kernel" or "proc" (tests/lab/rawcore.py)."""
 
     case: Case
     kind: str
@@ -28,8 +28,12 @@ class CoreCase:
     @cached_property
     def gdb(self) -> Any:
         """What gdb read from this core (docs/lab.md, "gdb.json")."""
-        suffix = "" if self.kind == "gcore" else f".{self.kind}"
-        return self.case.read(f"gdb{suffix}.json")
+        return self.case.read(self.path.name.replace("core", "gdb", 1) + ".json")
+
+    @property
+    def while_alive(self) -> bool:
+        """Whether it was taken while the monitor was asked; else later, as the process died."""
+        return self.kind != "kernel"
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,20 @@ class Case:
         """What the NBD servers held: a list of ``{"name", "held"}``."""
         return self.read("server.json")
 
+    @cached_property
+    def proc(self) -> Any:
+        """What /proc said just before the core was taken; None if it was not asked."""
+        return self.read("proc.json")
+
     @property
     def executable(self) -> Path:
         """The program of the core, with debug information."""
         return Path(self.manifest["executable"])
 
     def cores(self) -> list[CoreCase]:
-        """The case's cores; gcore's comes first."""
-        kinds = (("gcore", "core"), ("kernel", "core.kernel"))
+        """The case's cores; the one taken while the process lived comes first."""
+        taken_by = self.manifest.get("taken_by", "gcore")
+        kinds = ((taken_by, "core"), ("kernel", "core.kernel"))
         found = [CoreCase(self, kind, self.directory / name) for kind, name in kinds]
         return [core for core in found if core.path.exists()]
 

@@ -32,6 +32,9 @@ class Machine:
         directory: Path,
         children: Children,
         environment: Mapping[str, str],
+        *,
+        kernel: Path | None = None,
+        user: int | None = None,
     ) -> None:
         self._console = directory / "console.log"
         initramfs = directory / "initramfs"
@@ -39,11 +42,11 @@ class Machine:
         monitor = directory / "qmp"
         self.command = [
             str(executable),
-            *_common_arguments(self._console, initramfs, monitor),
+            *_common_arguments(self._console, kernel or guest.kernel(), initramfs, monitor),
             *arguments,
         ]
         self._output = directory / "qemu.out"
-        self.process = children.start(self.command, self._output, directory, environment)
+        self.process = children.start(self.command, self._output, directory, environment, user)
         try:
             self.monitor = Monitor(monitor)
         except OSError:
@@ -78,12 +81,12 @@ class Machine:
         self.process.wait(timeout=120)
 
 
-def _common_arguments(console: Path, initramfs: Path, monitor: Path) -> list[str]:
+def _common_arguments(console: Path, kernel: Path, initramfs: Path, monitor: Path) -> list[str]:
     return [
         *("-L", "/usr/share/qemu", "-L", "/usr/share/seabios"),
         *("-no-user-config", "-nodefaults", "-display", "none"),
         *("-accel", "tcg,thread=multi,tb-size=16", "-smp", "4"),
-        *("-kernel", str(guest.kernel()), "-initrd", str(initramfs)),
+        *("-kernel", str(kernel), "-initrd", str(initramfs)),
         *("-append", "console=ttyS0 quiet panic=-1"),
         *("-chardev", f"file,id=serial0,path={console}", "-serial", "chardev:serial0"),
         *("-qmp", f"unix:{monitor},server=on,wait=off"),

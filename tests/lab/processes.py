@@ -28,8 +28,12 @@ class Children:
         output: Path,
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        user: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Starts `command` in a session of its own; both its outputs go to the file `output`."""
+        """Starts `command` in a session of its own; both its outputs go to the file `output`.
+
+        With `user` it runs as that user and group and has no other groups.
+        """
         with output.open("wb") as sink:
             process = subprocess.Popen(
                 command,
@@ -40,6 +44,9 @@ class Children:
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else (),
             )
         self._started.append(process)
         return process

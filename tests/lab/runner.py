@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab import capture, gdb_run, qmp_facts
+from tests.lab import canaries, capture, gdb_run, proc, qmp_facts, rawcore
 from tests.lab.guest import READY
 from tests.lab.machine import Machine
 from tests.lab.nbd import NbdServer
@@ -30,10 +32,28 @@ def make_case(version: str, scenario: Scenario) -> Path:
     program = executable(version, SYSTEM_EMULATOR)
     with tempfile.TemporaryDirectory(prefix="vringcore-lab-") as scratch:
         _capture(scenario, program, Path(scratch), work)
-    for core in sorted(work.glob("core*")):
-        truth = core.name.replace("core", "gdb", 1) + ".json"
-        gdb_run.write_truth(program, core, work / truth)
+    write_truths(work, program)
+    _record_canaries(work, scenario)
     return _put_in_place(work, version, scenario.name)
+
+
+def write_truths(case: Path, program: Path) -> None:
+    """Lets gdb read all cores of a case."""
+    for core in sorted(case.glob("core*")):
+        truth = core.name.replace("core", "gdb", 1) + ".json"
+        gdb_run.write_truth(program, core, case / truth)
+
+
+def _record_canaries(case: Path, scenario: Scenario) -> None:
+    manifest = json.loads((case / "manifest.json").read_text())
+    manifest["canaries"] = {name: {"text": text} for name, text in scenario.canaries.items()}
+    for core in sorted(case.glob("core*")) if scenario.canaries else ():
+        truth = json.loads((case / (core.name.replace("core", "gdb", 1) + ".json")).read_text())
+        for name, found in canaries.count(core, scenario.canaries, truth["ram_blocks"]).items():
+            if not any(found.values()):
+                raise RuntimeError(f"{core.name} does not hold the canary {name}")
+            manifest["canaries"][name][core.name] = found
+    _write(case / "manifest.json", manifest)
 
 
 def make_other_case(version: str, name: str, command: list[str], pid: int) -> Path:
@@ -64,13 +84,29 @@ def _empty_work(version: str, name: str) -> Path:
 
 def _put_in_place(work: Path, version: str, name: str) -> Path:
     target = cases_directory() / version / name
-    shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    old = work.with_name(work.name + ".old")
+    if target.exists():
+        target.rename(old)
     work.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> None:
+@contextmanager
+def running(
+    scenario: Scenario,
+    program: Path,
+    scratch: Path,
+    *,
+    kernel: Path | None = None,
+    user: int | None = None,
+) -> Iterator[Session]:
+    """Brings a scenario about; all its processes are killed in the end, those that hang as well.
+
+    :param kernel: the guest's kernel, if not the lab's own file
+    :param user: the user (and group) that QEMU shall run as
+    """
     with Children() as children:
         servers = [NbdServer(plan, scratch, children) for plan in scenario.servers]
         if scenario.prepare is not None:
@@ -82,15 +118,28 @@ def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> No
             scratch,
             children,
             scenario.environment,
+            kernel=kernel,
+            user=user,
         )
         machine.wait_for(READY)
         session = Session(scenario, machine, servers)
         scenario.incident(session)
+        yield session
+
+
+def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> None:
+    with running(scenario, program, scratch) as session:
+        machine = session.machine
         manifest = _manifest(session, program)
-        manifest["gcore_seconds"] = round(capture.gcore(machine.pid, case / "core"), 2)
+        if scenario.taken_by == "proc":
+            _write(case / "proc.json", proc.facts(machine.pid))
+            manifest["rawcore_seconds"] = round(rawcore.write(machine.pid, case / "core"), 2)
+        else:
+            manifest["gcore_seconds"] = round(capture.gcore(machine.pid, case / "core"), 2)
         _write(case / "qmp-before.json", session.facts)
         _write(case / "qmp-after.json", _facts_after(session))
-        _write(case / "server.json", [server.describe() for server in servers])
+        held = [server.describe() for server in session.servers.values()]
+        _write(case / "server.json", held)
         if scenario.kernel_core:
             manifest["kernel_core"] = _kernel_core(machine, scratch, case)
         _write(case / "manifest.json", manifest)
@@ -116,6 +165,7 @@ def _manifest(session: Session, program: Path) -> dict[str, Any]:
         **_program_facts(program, machine.command, machine.pid),
         "environment": scenario.environment,
         "monitor_answers_after": scenario.monitor_answers_after,
+        "taken_by": scenario.taken_by,
         "expected": {
             "devices": [asdict(device) for device in scenario.devices],
             "in_flight": _in_flight(session.facts),

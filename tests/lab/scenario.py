@@ -40,6 +40,8 @@ class Scenario:
     server NAME and `{directory}` for the case's scratch directory. `script` is run by the guest's
     init. `prepare` may set up more in the scratch directory before QEMU is started. `incident` is
     called once the guest has printed the ready line, and leaves the VM as the core shall show it.
+    `taken_by` is "gcore", or "proc" (tests/lab/rawcore.py) where gcore would wait for ever.
+    `canaries` are texts by name that the core must hold and no output may show.
     """
 
     name: str
@@ -53,3 +55,5 @@ class Scenario:
     environment: dict[str, str] = field(default_factory=dict)
     kernel_core: bool = False
     monitor_answers_after: bool = True
+    taken_by: str = "gcore"
+    canaries: dict[str, str] = field(default_factory=dict)

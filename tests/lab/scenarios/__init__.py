@@ -32,6 +32,7 @@ ALL: tuple[Scenario, ...] = (
     failing.IO_ERROR,
     aio.STUCK_NATIVE,
     aio.STUCK_IO_URING,
+    aio.STUCK_THREADS,
     late.DRAIN_QUEUE,
     late.MERGED,
     engines.SLOW_THREADS,

@@ -1,7 +1,7 @@
 """Requests stuck in the host's kernel: a file on a FUSE file system whose server has stopped.
 
-With aio=threads the workers sleep uninterruptibly and no core can be taken of them, so only
-linux-aio and io_uring are here.
+With aio=threads the workers sleep uninterruptibly; gdb waits for them for ever, so the core is
+taken without stopping anything.
 """
 
 from __future__ import annotations
@@ -9,13 +9,25 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.lab import qmp_facts
+from tests.lab import proc, qmp_facts
 from tests.lab.machine import GuestError
 from tests.lab.nbd import NbdServer
 from tests.lab.processes import Children
 from tests.lab.scenario import Device, Scenario
-from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, Q35, ready, traffic
+from tests.lab.scenarios.parts import (
+    CANARY_PORT,
+    IOTHREAD,
+    MEMORY_SERVER,
+    Q35,
+    ready,
+    spread_canary,
+    traffic,
+)
+from tests.lab.scenarios.stuck import CANARIES, ENVIRONMENT, GUEST_CANARY, SECRET
 from tests.lab.session import Session
+
+_WORKERS = 4
+"""Threads that must sleep uninterruptibly, at least."""
 
 
 def mount_fuse(directory: Path, servers: list[NbdServer], children: Children) -> None:
@@ -43,23 +55,44 @@ def _freeze(session: Session) -> None:
     session.ask()
 
 
-def _scenario(engine: str) -> Scenario:
-    serial = f"AIO{engine.upper()}"
+def _freeze_workers(session: Session) -> None:
+    session.servers["server0"].stop()
+    pid = session.machine.pid
+    session.wait_until(
+        lambda: (
+            len(proc.in_state(pid, "D")) >= _WORKERS
+            and all(qmp_facts.in_use(session.machine.monitor, "disk0").values())
+        ),
+        f"{_WORKERS} worker threads sleep uninterruptibly and every queue has a request in flight",
+    )
+    time.sleep(2)
+    session.ask()
+
+
+def _arguments(engine: str) -> tuple[str, ...]:
     file_options = f"cache.direct=on,aio={engine}"
+    device = "virtio-blk-pci,id=disk0,drive=raw0,iothread=io0,num-queues=4,addr=5"
+    return (
+        *Q35,
+        *IOTHREAD,
+        "-blockdev",
+        f"driver=file,node-name=file0,filename={{directory}}/fuse/nbd,{file_options}",
+        *("-blockdev", "driver=raw,node-name=raw0,file=file0,cache.direct=on"),
+        *("-device", f"{device},serial=AIO{engine.upper()}"),
+    )
+
+
+def _disk(engine: str) -> Device:
+    return Device("disk0", "virtio-blk", "00:05.0", f"AIO{engine.upper()}", "io0", "raw0", 4)
+
+
+def _scenario(engine: str) -> Scenario:
     return Scenario(
         name=f"stuck-{engine.replace('_', '-')}",
         summary=f"aio={engine} on a host file whose I/O never ends",
-        arguments=(
-            *Q35,
-            *IOTHREAD,
-            "-blockdev",
-            f"driver=file,node-name=file0,filename={{directory}}/fuse/nbd,{file_options}",
-            *("-blockdev", "driver=raw,node-name=raw0,file=file0,cache.direct=on"),
-            "-device",
-            f"virtio-blk-pci,id=disk0,drive=raw0,iothread=io0,num-queues=4,serial={serial},addr=5",
-        ),
+        arguments=_arguments(engine),
         script=traffic("vda") + ready(5),
-        devices=(Device("disk0", "virtio-blk", "00:05.0", serial, "io0", "raw0", 4),),
+        devices=(_disk(engine),),
         servers=(MEMORY_SERVER,),
         prepare=mount_fuse,
         incident=_freeze,
@@ -68,3 +101,21 @@ def _scenario(engine: str) -> Scenario:
 
 STUCK_NATIVE = _scenario("native")
 STUCK_IO_URING = _scenario("io_uring")
+STUCK_THREADS = Scenario(
+    name="stuck-threads",
+    summary="aio=threads on a host file whose I/O never ends: workers that nobody can stop",
+    arguments=(
+        *_arguments("threads"),
+        *("-name", "lab-threads,debug-threads=on"),
+        *("-object", f"secret,id=sec0,data={SECRET}"),
+        *CANARY_PORT,
+    ),
+    script=spread_canary(GUEST_CANARY) + traffic("vda", "/canary") + ready(5),
+    devices=(_disk("threads"),),
+    servers=(MEMORY_SERVER,),
+    prepare=mount_fuse,
+    environment=ENVIRONMENT,
+    incident=_freeze_workers,
+    taken_by="proc",
+    canaries=CANARIES,
+)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from tests.lab.scenario import Device, Scenario
-from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, nbd_node, ready, traffic
+from tests.lab.scenarios.parts import (
+    CANARY_PORT,
+    IOTHREAD,
+    MEMORY_SERVER,
+    nbd_node,
+    ready,
+    spread_canary,
+    traffic,
+)
 from tests.lab.session import Session
 
 SECRET = "CANARYSECRET0001"
 ENVIRONMENT_CANARY = "CANARYENVIRONMENT0002"
+GUEST_CANARY = "CANARYGUESTRAM03"
+
+CANARIES = {"secret": SECRET, "environment": ENVIRONMENT_CANARY, "guest": GUEST_CANARY}
+ENVIRONMENT = {"VRINGCORE_LAB_CANARY": ENVIRONMENT_CANARY}
+_SCRIPT = spread_canary(GUEST_CANARY) + traffic("vda", "/canary") + ready(5)
 
 _DISK = Device(
     id="disk0",
@@ -46,25 +59,27 @@ def _stop_and_migrate(session: Session) -> None:
 STUCK = Scenario(
     name="stuck",
     summary="virtio-blk with four queues and an iothread; its NBD server has stopped",
-    arguments=_arguments("q35"),
-    script=traffic("vda") + ready(5),
+    arguments=(*_arguments("q35"), *CANARY_PORT),
+    script=_SCRIPT,
     devices=(_DISK,),
     servers=(MEMORY_SERVER,),
-    environment={"VRINGCORE_LAB_CANARY": ENVIRONMENT_CANARY},
+    environment=ENVIRONMENT,
     incident=_stop,
     kernel_core=True,
+    canaries=CANARIES,
 )
 
 STUCK_MIGRATION = Scenario(
     name="stuck-migration",
     summary="as stuck; then a migration that hangs in the drain of that disk",
-    arguments=_arguments("q35"),
-    script=traffic("vda") + ready(5),
+    arguments=(*_arguments("q35"), *CANARY_PORT),
+    script=_SCRIPT,
     devices=(_DISK,),
     servers=(MEMORY_SERVER,),
-    environment={"VRINGCORE_LAB_CANARY": ENVIRONMENT_CANARY},
+    environment=ENVIRONMENT,
     incident=_stop_and_migrate,
     kernel_core=True,
+    canaries=CANARIES,
     monitor_answers_after=False,
 )
 
