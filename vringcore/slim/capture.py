@@ -51,7 +51,7 @@ def capture_process(
     :param out: the file to write; None plans only: everything is read and nothing is written
     :param stop: stop its threads for at most so many seconds, for their registers and for a memory
         that stands still
-    :raises VringcoreError: as :func:`~vringcore.slim.live.open_live` and :func:`vringcore.slim_core` do
+    :raises VringcoreError: as :func:`~.live.open_live` and :func:`vringcore.slim_core` do
     """
     began = perf_counter()
     with open_live(pid, stop=stop) as live:
