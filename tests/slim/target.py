@@ -13,7 +13,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NOBODY = 65534
+
+YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+# Yama lets a user who is not root read no process but those that the reader itself has started.
+is_yama_strict = YAMA.exists() and YAMA.read_text() != "0\n"
+needs_root_without_yama = pytest.mark.skipif(
+    os.geteuid() != 0 or is_yama_strict, reason="needs root, and kernel.yama.ptrace_scope 0"
+)
+reads_one_of_another = pytest.mark.skipif(
+    os.geteuid() != 0 and is_yama_strict, reason="needs root, or kernel.yama.ptrace_scope 0"
+)
 
 PROGRAM = r"""
 #define _GNU_SOURCE
@@ -140,7 +155,6 @@ int main(int argc, char **argv)
 }
 """
 
-THREAD_NAMES = ("a (reader) x", "waiter", "runner", "forker", "target")
 READER, WAITER, RUNNER, FORKER, MAIN = range(5)
 
 

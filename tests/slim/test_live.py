@@ -12,7 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.slim.target import NOBODY, READER, RUNNER, WAITER, Target, as_user, started, until
+from tests.slim.target import (
+    NOBODY,
+    READER,
+    RUNNER,
+    WAITER,
+    Target,
+    as_user,
+    needs_root,
+    needs_root_without_yama,
+    reads_one_of_another,
+    started,
+    until,
+)
 from vringcore.addresses import HostAddress
 from vringcore.debuginfo.find import find_executable
 from vringcore.elfcore.executable import read_executable
@@ -33,8 +45,6 @@ from vringcore.slim.procfs import Mapping
 from vringcore.slim.snapshot import BLOCK_SIZE, Snapshot
 
 KNOWN = bytes(i % 251 for i in range(3 * 4096))
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def gap_at(live: LiveProcess, address: int) -> tuple[GapKind, str]:
@@ -175,6 +185,7 @@ def test_threads_know_where_they_sleep(program: Path, tmp_path: Path) -> None:
         assert threads[target.facts["tids"][RUNNER]].registers == {}
 
 
+@reads_one_of_another
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="needs gdb")
 def test_stack_pointer_and_program_counter_are_gdbs(sleeping: Target) -> None:
     with open_live(sleeping.pid) as live:
@@ -201,6 +212,8 @@ def test_what_was_read_stays_and_what_moved_is_told(sleeping: Target) -> None:
         assert live.moved([(ticks - 8, 3), (ticks - 8, 11)]) == [(ticks, 3)]
         # What was never read cannot have moved.
         assert live.moved([(facts["zero"], 4096)]) == []
+    live.close()
+    assert not live.ended
 
 
 def test_the_snapshot_is_bounded(sleeping: Target) -> None:
@@ -260,6 +273,7 @@ def test_it_ends_while_it_is_read(sleeping: Target) -> None:
         assert "the process ended" in hint
         with pytest.raises(FileError, match="ended"):
             live.moved([(known, 10)])
+    assert until(lambda: live.ended)
 
 
 def test_it_ends_while_it_is_opened(program: Path, tmp_path: Path) -> None:
@@ -338,7 +352,7 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
 # Whose process it is
 
 
-@needs_root
+@needs_root_without_yama
 def test_the_same_user_reads_it(program: Path, tmp_path: Path) -> None:
     with started(program, tmp_path, user=NOBODY) as target:
 

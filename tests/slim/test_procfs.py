@@ -12,7 +12,19 @@ from struct import Struct
 
 import pytest
 
-from tests.slim.target import MAIN, NOBODY, READER, RUNNER, WAITER, Target, as_user, started, until
+from tests.slim.target import (
+    MAIN,
+    NOBODY,
+    READER,
+    RUNNER,
+    WAITER,
+    Target,
+    as_user,
+    needs_root,
+    needs_root_without_yama,
+    started,
+    until,
+)
 from vringcore.elfcore.notes import AT_ENTRY, AT_PAGESZ, AT_RANDOM
 from vringcore.errors import (
     CorruptDataError,
@@ -27,8 +39,6 @@ from vringcore.slim import access, procfs
 from vringcore.slim.procfs import ProcessDirectory
 
 SYSCALLS = {"x86_64": {"read": 0, "futex": 202, "clock_nanosleep": 230}}
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def test_status_auxv_and_arguments(sleeping: Target) -> None:
@@ -104,7 +114,7 @@ def test_root_is_told_the_kernel_stack(sleeping: Target) -> None:
     assert facts.wchan in names
 
 
-@needs_root
+@needs_root_without_yama
 def test_another_user_is_told_why_there_is_no_stack(program: Path, tmp_path: Path) -> None:
     with started(program, tmp_path, user=NOBODY) as target:
         told = as_user(NOBODY, lambda: repr(_stack(target)))

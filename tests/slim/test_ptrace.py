@@ -15,7 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.slim import target as targets
-from tests.slim.target import FORKER, MAIN, NOBODY, READER, RUNNER, Target, started, until
+from tests.slim.target import (
+    FORKER,
+    MAIN,
+    NOBODY,
+    READER,
+    RUNNER,
+    Target,
+    needs_root,
+    needs_root_without_yama,
+    reads_one_of_another,
+    started,
+    until,
+)
 from vringcore.addresses import HostAddress
 from vringcore.elfcore.registers import NAMES
 from vringcore.errors import ProcessAccessError, UsageError
@@ -174,6 +186,7 @@ def reader_of(target: Target, stop: float, wait: float) -> Iterator[subprocess.P
             reader.kill()
 
 
+@reads_one_of_another
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_reader_is_killed(forking: Target, number: signal.Signals) -> None:
     lwp = forking.facts["tids"][FORKER]
@@ -188,6 +201,7 @@ def test_the_reader_is_killed(forking: Target, number: signal.Signals) -> None:
         assert until(lambda: forking.number("spins") > 3)
 
 
+@reads_one_of_another
 def test_the_reader_ends_without_closing(sleeping: Target) -> None:
     with reader_of(sleeping, 600, 0) as reader:
         reader.wait(20)
@@ -196,6 +210,7 @@ def test_the_reader_ends_without_closing(sleeping: Target) -> None:
         assert sleeping.runs()
 
 
+@reads_one_of_another
 def test_the_reader_is_not_suspended_by_its_terminal(sleeping: Target) -> None:
     with reader_of(sleeping, 1, 600) as reader:
         reader.send_signal(signal.SIGTSTP)
@@ -287,7 +302,7 @@ def test_one_that_is_traced_already_is_refused(sleeping: Target) -> None:
     assert sleeping.runs()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@needs_root
 def test_another_users_process_is_not_stopped(sleeping: Target) -> None:
     def attempt() -> str:
         with pytest.raises(ProcessAccessError) as caught:
@@ -298,7 +313,7 @@ def test_another_users_process_is_not_stopped(sleeping: Target) -> None:
     assert sleeping.runs()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@needs_root_without_yama
 def test_the_same_user_may_stop_it(program: Path, tmp_path: Path) -> None:
     with started(program, tmp_path, user=NOBODY) as target:
 

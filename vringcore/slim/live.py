@@ -65,6 +65,7 @@ class LiveProcess(ProcessImage):
     ) -> None:
         self._directory = directory
         self._snapshot = snapshot
+        self._ended = False
         self.pid = directory.pid
         self.captured_at = facts.captured_at
         self.descriptors = facts.files
@@ -77,8 +78,10 @@ class LiveProcess(ProcessImage):
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended since it was opened."""
-        return self._snapshot.ended or self._directory.ended()
+        """Whether the process has ended since it was opened; once closed, what was known then."""
+        if not self._directory.closed:
+            self._ended = self._snapshot.ended or self._directory.ended()
+        return self._ended
 
     def moved(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Read again what was read of some ranges, and return what differs now.
@@ -98,6 +101,7 @@ class LiveProcess(ProcessImage):
     def close(self) -> None:
         """Let every stopped thread run again, and forget the memory."""
         self.resume()
+        self._ended = self.ended
         self._snapshot.close()
         super().close()
 
@@ -106,6 +110,9 @@ def open_live(
     pid: int, *, stop: float | None = None, max_snapshot: int = MAX_SNAPSHOT
 ) -> LiveProcess:
     """Open a running process of this machine. Linux only.
+
+    Where the kernel itself holds the process's memory map locked (a thread that maps memory waits
+    for one whose page fault a dead file server does not answer), this waits as ``ps`` does.
 
     :param pid: the number of the process, or of one of its threads
     :param stop: stop its threads for at most so many seconds, so that their registers are known and

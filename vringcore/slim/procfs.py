@@ -177,6 +177,11 @@ class ProcessDirectory:
         except ProcessError:
             return True
 
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be read."""
+        return self._fd < 0
+
     def close(self) -> None:
         """Close the directory."""
         fd, self._fd = self._fd, -1
