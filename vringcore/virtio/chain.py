@@ -45,6 +45,8 @@ class ChainEnd(Enum):
     """The length of an indirect table is 0."""
     TOO_LONG = "too-long"
     """More buffers than the walk may take."""
+    WRAP_BITS = "wrap-bits"
+    """A slot of a packed ring whose AVAIL and USED bits differ from those of its chain (2.8.6)."""
     LENGTH_OVERFLOW = "length-overflow"
     """The buffers add up to more than 2^32 bytes (2.7.5.2)."""
     FAULT = "fault"
@@ -112,7 +114,12 @@ def walk_chain(
     :param space: where the addresses in descriptors lead: the guest's memory as the device sees it
     :param limit: buffers after which the walk is cut; 0 takes the queue size, at least 1,024
     """
-    walk = _Walk(table, space, limit or max(table.count, USUAL_CHAIN_LIMIT))
+    walk = ChainBuilder(
+        table.count,
+        space,
+        limit or max(table.count, USUAL_CHAIN_LIMIT),
+        big_endian=table.big_endian,
+    )
     return walk.result(head, walk.follow(table, head, None))
 
 
@@ -135,13 +142,22 @@ def read_buffers(
     return data
 
 
-class _Walk:
-    """The state of one walk."""
+class ChainBuilder:
+    """The state of one walk, in a split or a packed ring.
 
-    def __init__(self, ring: DescriptorTable[Any], space: AddressSpace[Any], limit: int) -> None:
-        self.ring = ring
+    :param size: the queue size
+    :param space: where the addresses in descriptors lead
+    :param limit: buffers after which the walk is cut
+    :param big_endian: the byte order of indirect tables
+    """
+
+    def __init__(
+        self, size: int, space: AddressSpace[Any], limit: int, *, big_endian: bool = False
+    ) -> None:
+        self.size = size
         self.space = space
         self.limit = limit
+        self.big_endian = big_endian
         self.descriptors: list[Descriptor] = []
         self.readable_bytes = 0
         self.writable_bytes = 0
@@ -164,22 +180,56 @@ class _Walk:
             if index in seen:
                 return self.stop(ChainEnd.LOOP, "the chain was there before")
             if self.buffers >= self.limit:
-                return self.stop(ChainEnd.TOO_LONG, f"the limit is {self.limit} buffers")
+                return self.too_long()
             try:
                 address, length, flags, following = table[index]
             except (MemoryFault, AddressOverflowError) as error:
-                self.fault = error.with_traceback(None)  # or it would keep our frames alive
-                return self.stop(ChainEnd.FAULT, str(error))
+                return self.failed(error)
             seen.add(index)
-            self.descriptors.append(Descriptor(index, address, length, flags, following, where))
+            descriptor = Descriptor(index, address, length, flags, following, where)
             if flags & DESC_F_INDIRECT:
+                self.descriptors.append(descriptor)
                 return self.enter(address, length, flags)
-            self.add_buffer(address, length, flags)
-            if self.readable_bytes + self.writable_bytes > MAX_CHAIN_BYTES:
-                return self.stop(ChainEnd.LENGTH_OVERFLOW, "the buffers exceed 2^32 bytes")
-            if not flags & DESC_F_NEXT:
-                return ChainEnd.COMPLETE
+            end = self.take(descriptor)
+            if end is not None or not flags & DESC_F_NEXT:
+                return end or ChainEnd.COMPLETE
             index = following
+
+    def follow_all(self, table: DescriptorTable[Any], where: int) -> ChainEnd:
+        """Take an indirect table of a packed ring: all of it, in its order (2.8.7)."""
+        self.stopped_in = where
+        for index in range(table.count):
+            self.stopped_at = index
+            if self.buffers >= self.limit:
+                return self.too_long()
+            try:
+                address, length, number, flags = table[index]
+            except (MemoryFault, AddressOverflowError) as error:
+                return self.failed(error)
+            # Its words lie as in the ring: the buffer id comes before the flags.
+            end = self.take(Descriptor(index, address, length, flags, number, where))
+            if flags & DESC_F_INDIRECT:
+                return self.stop(ChainEnd.NESTED_INDIRECT, "it refers to a further indirect table")
+            if end is not None:
+                return end
+        return ChainEnd.COMPLETE
+
+    def take(self, descriptor: Descriptor) -> ChainEnd | None:
+        """Add a buffer; return how the walk ends if it cannot go on after it."""
+        self.descriptors.append(descriptor)
+        self.add_buffer(descriptor.address, descriptor.length, descriptor.flags)
+        if self.readable_bytes + self.writable_bytes > MAX_CHAIN_BYTES:
+            return self.stop(ChainEnd.LENGTH_OVERFLOW, "the buffers exceed 2^32 bytes")
+        return None
+
+    def too_long(self) -> ChainEnd:
+        """End the walk at its limit."""
+        return self.stop(ChainEnd.TOO_LONG, f"the limit is {self.limit} buffers")
+
+    def failed(self, error: Unreadable) -> ChainEnd:
+        """End the walk where a descriptor cannot be read."""
+        self.fault = error.with_traceback(None)  # or it would keep our frames alive
+        return self.stop(ChainEnd.FAULT, str(error))
 
     def add_buffer(self, address: int, length: int, flags: int) -> None:
         """Count the buffer just appended, and note what is wrong with it."""
@@ -195,10 +245,10 @@ class _Walk:
             self.remark(Breach.ZERO_LENGTH)
         if address + length > SPACE_END:
             self.remark(Breach.ADDRESS_OVERFLOW)
-        if self.buffers > self.ring.count:
+        if self.buffers > self.size:
             self.remark(Breach.LONGER_THAN_QUEUE)
 
-    def enter(self, address: int, length: int, flags: int) -> ChainEnd:
+    def enter(self, address: int, length: int, flags: int, *, packed: bool = False) -> ChainEnd:
         """Go on in the indirect table that the descriptor just appended refers to."""
         if self.stopped_in is not None:
             return self.stop(ChainEnd.NESTED_INDIRECT, "it refers to a further indirect table")
@@ -211,10 +261,9 @@ class _Walk:
                 ChainEnd.BAD_TABLE_LENGTH,
                 f"its indirect table has {length} bytes, not a multiple of {DESC_SIZE}",
             )
-        table = DescriptorTable(
-            self.space, address, length // DESC_SIZE, big_endian=self.ring.big_endian
-        )
-        return self.follow(table, 0, address)
+        count = length // DESC_SIZE
+        table = DescriptorTable(self.space, address, count, big_endian=self.big_endian)
+        return self.follow_all(table, address) if packed else self.follow(table, 0, address)
 
     def remark(self, breach: Breach) -> None:
         """Note the first descriptor that breaks a rule: the one just appended."""

@@ -12,6 +12,16 @@ DESC_F_NEXT = 1
 DESC_F_WRITE = 2
 DESC_F_INDIRECT = 4
 
+# Those of a packed ring beside them, 2.8.1.
+PACKED_F_AVAIL = 1 << 7
+PACKED_F_USED = 1 << 15
+
+# Event suppression structures of a packed ring, 2.8.10: ``desc_event_off_wrap`` and ``flags``.
+EVENT_SLOT_MASK = 0x7FFF
+EVENT_WRAP = 0x8000
+EVENT_ALIGN = 4
+EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC = 0, 1, 2
+
 DESC_FLAG_NAMES = {0: "next", 1: "write", 2: "indirect"}
 
 # Ring flags, 2.7.6 and 2.7.8; without meaning once VIRTIO_F_EVENT_IDX was negotiated.
