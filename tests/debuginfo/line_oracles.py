@@ -8,6 +8,9 @@ Where they differ, we must agree with one. They are known to differ, and who is 
   function is not in (``switch_tss_ra`` in ``cpu.h``). We take the last row.
 - binutils 2.40 gives the name of the unit's own file to rows of some included ``.c.inc`` files;
   gdb, eu-addr2line and llvm-symbolizer give the included file. So do we.
+- binutils loses inlined functions whose origin dwz moved to a partial unit; gdb and LLVM have them.
+- binutils and gdb disagree on the names of files that lie where the compiler ran; both mean the
+  same path, which is what is compared.
 - Between functions, where nothing but padding is, addr2line gives the symbol before; we give none.
 - gdb has no function for some addresses for which all others have one. We have it.
 - Line 0 is code of no line (clang writes it); gdb gives it the line before. We do not.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debuginfo.line_oracles import ADDR2LINE, Comparison, code_addresses
+from tests.debuginfo.line_oracles import ADDR2LINE, Comparison, code_addresses, our_frames
 from tests.debuginfo.oracles import GDB
 from tests.lab.cases import CoreCase, iter_cores
 from tests.lab.paths import lab_root
@@ -90,6 +91,27 @@ def test_the_lines_of_all_backtraces_of_a_core_take_a_fraction_of_a_second(qemu:
         assert all(found)
     print(f"{qemu.parent.name}: {len(addresses)} addresses in {min(times) * 1000:.0f} ms")
     assert min(times) < PATIENCE
+
+
+REPACKED = {
+    "no-aranges": ("objcopy", "--remove-section=.debug_aranges", "{from}", "{to}"),
+    "zlib": ("objcopy", "--compress-debug-sections=zlib", "{from}", "{to}"),
+    "dwz": ("dwz", "-L", "none", "{from}", "-o", "{to}"),
+}
+
+
+@pytest.mark.parametrize("way", REPACKED)
+def test_answers_do_not_depend_on_how_the_file_is_packed(way: str, tmp_path: Path) -> None:
+    program = BINARIES[0] if BINARIES else None
+    if program is None:
+        pytest.skip(f"no QEMU under {lab_root()}: run `python -m tests.lab`")
+    if shutil.which(REPACKED[way][0]) is None:
+        pytest.skip(f"needs {REPACKED[way][0]}")
+    packed = tmp_path / "packed"
+    places = {"from": str(program), "to": str(packed)}
+    subprocess.run([word.format(**places) for word in REPACKED[way]], check=True)
+    addresses = sorted(random.Random(way).sample(code_addresses(program), ASKED))
+    assert our_frames(packed, addresses) == our_frames(program, addresses)
 
 
 CORES = [c for c in iter_cores() if c.case.scenario == "stuck" and c.kind == "gcore"]
