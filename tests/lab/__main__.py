@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from tests.lab import build, guest, scenarios
+from tests.lab import build, guest, runner, scenarios
 from tests.lab.cases import iter_cases
 from tests.lab.paths import cases_directory, lab_root
 
@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     making.add_argument("version", choices=build.VERSIONS)
     making.add_argument("scenario", nargs="+", help=f"all, or of: {', '.join(scenarios.NAMES)}")
     making.add_argument("--missing", action="store_true", help="leave finished cases alone")
+    reading = verbs.add_parser("truth", help="let gdb read the cores of finished cases again")
+    reading.add_argument("case", nargs="+", help="VERSION/SCENARIO")
     verbs.add_parser("list", help="name the finished cases")
     everything = verbs.add_parser("all", help="build all versions and make all missing cases")
     everything.add_argument("version", nargs="*", help="only these versions")
@@ -34,6 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(build.qemu(chosen.version))
     elif chosen.verb == "make":
         return _make(chosen.version, chosen.scenario, chosen.missing)
+    elif chosen.verb == "truth":
+        for case in iter_cases():
+            if case.name in chosen.case:
+                runner.write_truths(case.directory, case.executable)
+                print(case.name, flush=True)
     elif chosen.verb == "list":
         for case in iter_cases():
             print(case.name, *(core.kind for core in case.cores()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.lab.oracle import block, devices, process, requests
+from tests.lab.oracle import block, devices, process, requests, workers
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
         "devices": devices.devices(),
         "requests": requests.requests(),
         "block": block.block_graph(),
+        "thread_pools": workers.thread_pools(),
         "flat_view": process.flat_view(),
         "ram_blocks": process.ram_blocks(),
         "threads": process.threads(),

@@ -105,7 +105,7 @@ def compare_core(core: CoreCase) -> Facts:
     The kernel writes its core later than gdb: of that one only what does not change is compared.
     """
     facts = Facts()
-    at_the_moment = core.kind == "gcore" and core.case.qmp_after is not None
+    at_the_moment = core.while_alive and core.case.qmp_after is not None
     with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
         report = opened.report()
         assert isinstance(report.devices, tuple)
@@ -315,7 +315,7 @@ def _compare_backends(
     for device in devices:
         if isinstance(device.backend, Backend):
             ours[device.qom_path] = device.backend
-        for disk in device.disks:
+        for disk in device.disks or ():
             if isinstance(disk.backend, Backend):
                 ours[disk.id] = disk.backend
     nodes = {node["node-name"]: node for node in case.qmp_before["query-named-block-nodes"]}

@@ -39,7 +39,7 @@ def test_all_that_qemu_says_of_itself_is_what_the_core_says(core: CoreCase) -> N
     [
         core
         for core in CORES
-        if core.kind == "gcore"
+        if core.while_alive
         and core.case.scenario.startswith("stuck")
         and core.case.qmp_after is not None
     ],

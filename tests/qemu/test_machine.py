@@ -68,7 +68,7 @@ def test_the_run_state_equals_gdbs(lab_core: CoreCase, process: Process) -> None
     expected = name.removeprefix("RUN_STATE_").lower().replace("_", "-")
     assert machine.run_state(process.views) == expected
     after = lab_core.case.qmp_after
-    if after is not None and lab_core.kind == "gcore":
+    if after is not None and lab_core.while_alive:
         assert after["query-status"]["status"] == expected
 
 
@@ -100,7 +100,7 @@ def test_whether_guest_ram_is_in_the_core(lab_core: CoreCase, process: Process) 
     state = machine.guest_ram_state(process.views)
     if not lab_core.gdb["state"]["dump_guest_core"]:
         assert state == "absent (dump-guest-core=off)"
-    elif lab_core.kind == "gcore":
+    elif lab_core.while_alive:
         assert state == "present"
     else:
         # The kernel leaves out what was never written.

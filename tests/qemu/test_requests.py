@@ -37,7 +37,8 @@ PLACES = {
 
 SERVER_WORDS = {"discard": "trim", "write-zeroes": "zero"}
 
-NOT_HELD_ALONE = {"stuck-native", "stuck-io-uring", "slow-threads"}
+WORKERS = {"slow-threads", "stuck-threads"}
+NOT_HELD_ALONE = {"stuck-native", "stuck-io-uring", "stuck-threads", "slow-threads"}
 """A FUSE process between QEMU and server passes one request at a time (docs/lab.md)."""
 
 
@@ -196,7 +197,7 @@ def test_parts_of_a_request_in_coroutines_of_their_own(
 
 
 def test_worker_threads_hold_a_request_each(lab_core: CoreCase, process: Process) -> None:
-    if lab_core.case.scenario != "slow-threads":
+    if lab_core.case.scenario not in WORKERS:
         pytest.skip("not this scenario")
     (disk,) = disks(lab_core)
     found, _ = ask(process.views, disk)

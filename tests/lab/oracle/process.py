@@ -8,6 +8,7 @@ import gdb
 
 from tests.lab.oracle.flatten import integer, raw_bytes, string
 from tests.lab.oracle.lists import linked_list, object_types, optional_variable, variable
+from tests.lab.oracle.workers import work_of
 
 _MAX_FRAMES = 64
 
@@ -76,7 +77,12 @@ def _thread(thread: gdb.InferiorThread) -> dict[str, Any]:
     frame = gdb.newest_frame()
     registers = ("rip", "rsp", "rbp", "fs_base", "orig_rax")
     values = {name: int(frame.read_register(name)) & (2**64 - 1) for name in registers}
-    return {"lwp": thread.ptid[1], "registers": values, "frames": _frames(frame)}
+    return {
+        "lwp": thread.ptid[1],
+        "registers": values,
+        "frames": _frames(frame),
+        "works_on": work_of(frame),
+    }
 
 
 def _frames(frame: gdb.Frame | None) -> list[dict[str, Any]]:
