@@ -86,6 +86,7 @@ def test_without_the_libraries_no_frame_of_the_program_is_lost(case: Case, tmp_p
         str(core.path), executable=executable, sysroot=str(tmp_path)
     ) as opened:
         threads = opened.report({"threads"}).threads
+    assert isinstance(threads, tuple)
     for thread, truth in pairs((core, threads, case[2])):
         theirs = [f["pc"] for f in truth if f["kind"] != "inlined"]
         ours = [int(frame.pc) for frame in thread.frames if not frame.inlined]

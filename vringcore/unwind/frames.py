@@ -134,7 +134,7 @@ class _Walk:
         self._images = images
         self._rows = rows
         self._machine = ARCHITECTURES[machine]
-        self._guesser = Guesser(space, images, self._machine, self._callers)
+        self._guesser = Guesser(space, images, self._machine, self._callers, self._is_trampoline)
 
     def run(self, registers: dict[int, int]) -> Backtrace:
         """Walk up from a frame's registers."""
@@ -162,7 +162,8 @@ class _Walk:
                 return Backtrace(tuple(frames), OUTERMOST)
             reach = 0 if step.trampoline else step.caller[machine.sp]
             registers, how = step.caller, step.how
-            if not self._images.is_code(registers[machine.pc]):
+            # What a signal interrupted may be a jump to nowhere.
+            if how != SIGNAL and not self._images.is_code(registers[machine.pc]):
                 detail = f"the return address {registers[machine.pc]:#x} is not in code"
                 return Backtrace(tuple(frames), NOT_CODE, detail)
 
@@ -259,6 +260,13 @@ class _Walk:
         except (VringcoreError, _End):
             return None
         return step.caller or {}
+
+    def _is_trampoline(self, address: int) -> bool:
+        try:
+            found = self._row_at(address - 1)
+        except VringcoreError:
+            return False
+        return found is not None and found[0].common.signal
 
     def _guess(self, registers: dict[int, int], problem: str) -> _Step:
         caller = self._guesser.caller_of(registers)

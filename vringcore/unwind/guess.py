@@ -2,8 +2,8 @@
 unwind information. What is found so is a guess.
 
 A return address stands behind a call instruction. Of the words on the stack that do, the first is
-taken from which call frame information leads on to another such word; if there is none, the one
-that the frame pointer leads to. Other words behind calls are left-overs as often as not.
+taken from which call frame information leads on to another such word, or the one that the frame
+pointer leads to, whichever comes first. Other words behind calls are left-overs as often as not.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Guesser:
 
     :param callers: a caller's registers by call frame information, empty if there is no caller,
         None if nothing tells
+    :param is_trampoline: tells whether a signal handler returns to an address
     """
 
     def __init__(
@@ -46,22 +47,28 @@ class Guesser:
         images: Images,
         architecture: Architecture,
         callers: Callable[[Registers], Registers | None],
+        is_trampoline: Callable[[int], bool],
     ) -> None:
         self._space = space
         self._images = images
         self._machine = architecture
         self._callers = callers
+        self._is_trampoline = is_trampoline
         self._known: dict[int, bool | None] = {}
 
     def caller_of(self, registers: Registers) -> Registers | None:
         """Return a caller's program counter, stack pointer and perhaps frame pointer."""
-        for found in self._candidates(registers):
+        by_pointer = self._by_frame_pointer(registers)
+        reach = MAX_SCAN
+        if by_pointer is not None and self._returns(by_pointer[self._machine.pc]):
+            reach = by_pointer[self._machine.sp] - registers[self._machine.sp]
+        for found in self._candidates(registers, min(reach, MAX_SCAN)):
             further = self._callers(found)
             if further is not None and (not further or self._returns(further[self._machine.pc])):
                 return found
-        return self._by_frame_pointer(registers)
+        return by_pointer
 
-    def _candidates(self, registers: Registers) -> Iterator[Registers]:
+    def _candidates(self, registers: Registers, size: int) -> Iterator[Registers]:
         machine = self._machine
         link = None if machine.link is None else registers.get(machine.link)
         kept = {machine.fp: registers[machine.fp]} if machine.fp in registers else {}
@@ -70,14 +77,13 @@ class Guesser:
             yield {**kept, machine.sp: sp, machine.pc: link & machine.code_mask}
         if sp % _WORD:
             return
-        for address, word in self._words(sp):
+        for address, word in self._words(sp, size):
             word &= machine.code_mask
             if self._returns(word):
                 yield {**kept, machine.sp: address + _WORD, machine.pc: word}
 
-    def _words(self, start: int) -> Iterator[tuple[int, int]]:
-        size = min(MAX_SCAN, (1 << 64) - start)
-        for piece in self._space.pieces(HostAddress(start), size):
+    def _words(self, start: int, size: int) -> Iterator[tuple[int, int]]:
+        for piece in self._space.pieces(HostAddress(start), min(size, (1 << 64) - start)):
             if piece.data is None:
                 return
             whole = len(piece.data) // _WORD
@@ -95,15 +101,20 @@ class Guesser:
             return None
         address &= machine.code_mask
         # Where the code is not at hand, a place in code and a rising chain must do.
-        if self._behind_call(address) is False or not self._images.is_code(address):
+        if not self._returns(address) and (
+            self._behind_call(address) is False or not self._images.is_code(address)
+        ):
             return None
         if saved and saved <= pointer:
             return None
         return {machine.fp: saved, machine.sp: pointer + 2 * _WORD, machine.pc: address}
 
     def _returns(self, address: int) -> bool:
-        """Tell whether an address is known to stand behind a call."""
-        return self._images.is_code(address) and self._behind_call(address) is True
+        """Tell whether an address is known to stand behind a call, or takes a handler's return."""
+        if not self._images.is_code(address):
+            return False
+        behind = self._behind_call(address)
+        return behind is True or (behind is False and self._is_trampoline(address))
 
     def _behind_call(self, address: int) -> bool | None:
         """Tell whether the code before an address is a call; None where it is not at hand."""
