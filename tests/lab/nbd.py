@@ -116,6 +116,7 @@ class NbdServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"nbdkit did not start: {output.read_text()}")
             time.sleep(0.05)
+        self.socket_path.chmod(0o777)  # QEMU may run as another user
 
     def _logged(self) -> list[HeldRequest]:
         begun: dict[str, HeldRequest] = {}
