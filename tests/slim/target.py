@@ -80,7 +80,7 @@ static void *reader(void *unused)
 
 static void *waiter(void *unused)
 {
-    enter(WAITER, "waiter");
+    enter(WAITER, "wait\xff" "er");
     pthread_mutex_lock(&held);
     return unused;
 }
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     if (with_runner) start(runner, RUNNER);
     if (with_forker) { start(forker, FORKER); while (!child) usleep(100); }
     /* One page of the file, two mapped: the second cannot be read. */
-    char *shared = map("shared file", MAP_SHARED, 8192, PROT_READ | PROT_WRITE);
+    char *shared = map("shared\n\xff\x1c file", MAP_SHARED, 8192, PROT_READ | PROT_WRITE);
     char *guard = map(0, MAP_PRIVATE | MAP_ANONYMOUS, 4096, PROT_NONE);
     char *zero = map("/dev/zero", MAP_PRIVATE, 4096, PROT_READ | PROT_WRITE);
     strcpy(shared, "in the file");
@@ -155,6 +155,9 @@ int main(int argc, char **argv)
 }
 """
 
+SHARED = os.fsdecode(b"shared\n\xff\x1c file")
+"""A name that is neither one line nor UTF-8."""
+
 READER, WAITER, RUNNER, FORKER, MAIN = range(5)
 
 
@@ -169,6 +172,11 @@ class Target:
         self.pid = process.pid
         self.lwps = [lwp for lwp in self.facts["tids"] if lwp]
 
+    @property
+    def shared_path(self) -> str:
+        """Its file as texts show it."""
+        return os.fsencode(self.directory / SHARED).decode("utf-8", "backslashreplace")
+
     def number(self, name: str) -> int:
         """Return one of its counters, read from outside and not by the library."""
         with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as file:
@@ -176,7 +184,7 @@ class Target:
 
     def state(self, lwp: int | None = None) -> str:
         """Return the letter of a thread's state, by default the main thread's."""
-        text = Path(f"/proc/{self.pid}/task/{lwp or self.pid}/stat").read_text()
+        text = Path(f"/proc/{self.pid}/task/{lwp or self.pid}/stat").read_text(errors="replace")
         return text.rpartition(") ")[2][0]
 
     def states(self) -> list[str]:
@@ -186,7 +194,7 @@ class Target:
         """Return who traces its threads; ``{"0"}`` if nobody does."""
         found = set()
         for lwp in self.lwps:
-            text = Path(f"/proc/{self.pid}/task/{lwp}/status").read_text()
+            text = Path(f"/proc/{self.pid}/task/{lwp}/status").read_text(errors="replace")
             found.add(text.partition("TracerPid:")[2].split()[0])
         return found
 

@@ -17,6 +17,7 @@ from tests.slim.target import (
     NOBODY,
     READER,
     RUNNER,
+    SHARED,
     WAITER,
     Target,
     as_user,
@@ -60,14 +61,13 @@ def test_maps_are_the_files(sleeping: Target) -> None:
     assert [m.start for m in mappings] == sorted(m.start for m in mappings)
     by_start = {m.start: m for m in mappings}
     shared = by_start[sleeping.facts["shared"]]
-    file = sleeping.directory / "shared file"
-    assert shared.path == str(file)
+    assert shared.path == sleeping.shared_path
     assert (shared.permissions, shared.end - shared.start) == ("rw-s", 8192)
-    assert shared.inode == file.stat().st_ino
+    assert shared.inode == (sleeping.directory / SHARED).stat().st_ino
     literal = next(m for m in mappings if m.start <= sleeping.facts["literal"] < m.end)
     assert literal.path == str(sleeping.process.args[0])  # type: ignore[index]
     assert any(m.path == "[stack]" for m in mappings)
-    assert str(file) in descriptors.values()
+    assert sleeping.shared_path in descriptors.values()
     assert descriptors[str(sleeping.facts["pipe"])].startswith("pipe:[")
     assert descriptors["1"] == os.readlink(f"/proc/{sleeping.pid}/fd/1")
 
@@ -85,7 +85,7 @@ def test_threads_sleep_where_they_sleep(program: Path, tmp_path: Path) -> None:
     reader, waiter = threads[lwps[READER]], threads[lwps[WAITER]]
     assert [threads[lwps[i]].name for i in (READER, WAITER, RUNNER, MAIN)] == [
         "a (reader) x",
-        "waiter",
+        "wait\\xffer",
         "runner",
         "target",
     ]

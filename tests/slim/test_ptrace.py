@@ -218,7 +218,7 @@ def test_the_reader_is_not_suspended_by_its_terminal(sleeping: Target) -> None:
         assert sleeping.runs()
         reader.send_signal(signal.SIGTSTP)
         stat = Path(f"/proc/{reader.pid}/stat")
-        assert until(lambda: stat.read_text().rpartition(") ")[2][0] == "T")
+        assert until(lambda: stat.read_text(errors="replace").rpartition(") ")[2][0] == "T")
 
 
 def test_an_interrupt_in_the_middle_lets_all_run(
@@ -345,5 +345,5 @@ def test_nothing_is_stopped_unless_asked(sleeping: Target) -> None:
 
 def voluntary_switches(target: Target) -> int:
     lwp = target.facts["tids"][READER]
-    text = Path(f"/proc/{target.pid}/task/{lwp}/status").read_text()
+    text = Path(f"/proc/{target.pid}/task/{lwp}/status").read_text(errors="replace")
     return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])

@@ -42,8 +42,8 @@ class ProcessImage:
     Close it, or use it in a ``with`` statement. What was read stays valid after that; memory does
     not. Damage that leaves the rest usable is in ``problems``, not raised.
 
-    :ivar path: the file that was opened (the compressed one, if it was compressed)
-    :ivar size: bytes of the ELF file itself
+    :ivar path: the file that was opened (the compressed one, if it was compressed), or /proc/PID
+    :ivar size: bytes of the ELF file itself; of a running process, those of its memory
     :ivar truncated: the file ends before its headers say
     :ivar kind: who wrote it: ``gcore`` (gdb), ``kernel``, ``slim``, ``unknown``; ``live`` for a
         running process

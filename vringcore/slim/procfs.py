@@ -142,8 +142,8 @@ class ProcessDirectory:
         return b"".join(parts)
 
     def text(self, name: str, limit: int = MAX_SMALL) -> str:
-        """Return a file as text; see :meth:`read`."""
-        return self.read(name, limit).decode("utf-8", "surrogateescape")
+        """Return a file as text, bytes that are not UTF-8 as ``\\xNN``; see :meth:`read`."""
+        return self.read(name, limit).decode("utf-8", "backslashreplace")
 
     def link(self, name: str) -> str:
         """Return what a symbolic link names; errors as of :meth:`read`."""
@@ -242,7 +242,7 @@ def read_status(directory: ProcessDirectory) -> Status:
 
 def read_maps(directory: ProcessDirectory) -> list[Mapping]:
     """Return the mappings by address; empty where the process has no memory."""
-    lines = directory.text("maps", MAX_FILE).splitlines()
+    lines = _lines(directory.text("maps", MAX_FILE))
     if len(lines) > MAX_MAPPINGS:
         raise LimitError(
             "too many mappings",
@@ -284,7 +284,7 @@ def read_auxv(directory: ProcessDirectory, word: Struct) -> dict[int, int]:
 
 def read_arguments(directory: ProcessDirectory) -> tuple[str, ...]:
     """Return argv as ``cmdline`` has it now, secrets included."""
-    text = directory.read("cmdline", MAX_FILE).decode("utf-8", "surrogateescape")
+    text = directory.text("cmdline", MAX_FILE)
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
 
 
@@ -293,18 +293,19 @@ def read_descriptors(directory: ProcessDirectory) -> dict[str, str]:
     found: dict[str, str] = {}
     for number in directory.numbers("fd", MAX_DESCRIPTORS):
         try:
-            found[str(number)] = directory.link(f"fd/{number}")
+            path = os.fsencode(directory.link(f"fd/{number}"))
         except ProcessAccessError:
             raise
         except ProcessError:
             continue
+        found[str(number)] = path.decode("utf-8", "backslashreplace")
     return found
 
 
 def hugetlb_mounts(directory: ProcessDirectory) -> tuple[str, ...]:
     """Return where the process sees hugetlbfs mounted, each ending in a slash."""
     found = []
-    for line in directory.text("mountinfo", MAX_FILE).splitlines():
+    for line in _lines(directory.text("mountinfo", MAX_FILE)):
         # ID PARENT DEVICE ROOT MOUNT-POINT OPTIONS ... - TYPE SOURCE OPTIONS
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
@@ -381,7 +382,7 @@ def _syscall_of(directory: ProcessDirectory, at: str) -> SyscallFacts | None:
 
 def _kernel_stack_of(directory: ProcessDirectory, at: str) -> tuple[str, ...] | str:
     try:
-        lines = directory.text(at + "stack").splitlines()[:MAX_FRAMES]
+        lines = _lines(directory.text(at + "stack"))[:MAX_FRAMES]
     except ProcessAccessError:
         return "only root is told the kernel's stack"
     except ProcessEndedError:
@@ -406,8 +407,13 @@ def _wchan_of(directory: ProcessDirectory, at: str) -> str:
 # Texts
 
 
+def _lines(text: str) -> list[str]:
+    """Return the lines; what else ends a line for Python may stand in a file's name."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _rows(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
+    for line in _lines(text):
         name, _, value = line.partition(":")
         yield name, value.strip()
 
