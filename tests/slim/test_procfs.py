@@ -210,6 +210,7 @@ def test_only_linux_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(tmp_path: Path) -> ProcessDirectory:
     (tmp_path / "7" / "task" / "7").mkdir(parents=True)
     (tmp_path / "7" / "stat").write_text("7 (x) S 1")
+    (tmp_path / "7" / "statm").write_text("100 10 1 1 0 10 0\n")
     return ProcessDirectory(7, str(tmp_path))
 
 
@@ -286,6 +287,11 @@ def test_an_empty_stack_has_a_reason(written: ProcessDirectory) -> None:
     facts = procfs.read_thread(written, 7)
     assert facts is not None
     assert re.search("this kernel does not tell it", str(facts.kernel_stack))
+    # A process that is ending has no memory any more, and no files that tell of it.
+    put(written, "statm", "0 0 0 0 0 0 0\n")
+    with pytest.raises(ProcessEndedError):
+        written.read("exe")
+    assert procfs.read_thread(written, 7) is None
 
 
 def test_every_error_is_ours() -> None:

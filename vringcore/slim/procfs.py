@@ -206,18 +206,22 @@ class ProcessDirectory:
         where = f"{self.path}/{name}"
         if error.errno in _REFUSED:
             return access_error(self.pid, where, error)
-        if error.errno == errno.ESRCH or not self._is_there():
+        if error.errno == errno.ESRCH or not self._has_memory():
             return ProcessEndedError("the process ended while it was read", where=where)
         return ProcessError(
             "a file of /proc cannot be read", where=where, seen=error.strerror or ""
         )
 
-    def _is_there(self) -> bool:
+    def _has_memory(self) -> bool:
+        """Tell whether it lives: one that is ending gives its memory up before it is a zombie."""
         try:
-            os.stat("stat", dir_fd=self._fd)
+            fd = os.open("statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
+            try:
+                return not os.read(fd, _CHUNK).startswith(b"0 ")
+            finally:
+                os.close(fd)
         except OSError:
             return False
-        return True
 
 
 # The process
