@@ -72,7 +72,7 @@ class Core:
         :raises AmbiguousDeviceError: if more than one does; the message lists them
         """
         with self._lock:
-            return choose_device(self._asked().models(frozenset(), []), name)
+            return choose_device(self._asked().models(frozenset({"devices"}), []), name)
 
     def report(
         self,
@@ -83,10 +83,10 @@ class Core:
     ) -> Report:
         """Return the document that the verbs print as JSON.
 
-        :param parts: of ``devices``, ``device-fields`` (each VirtIODevice whole), ``queues``,
-            ``queue-fields`` (each VirtQueue whole), ``requests``, ``threads``. Each brings what it
-            lies in: queues come with their devices. With none, core and process alone are
-            described.
+        :param parts: of ``devices`` (all that is known of each: serial, I/O threads, back-ends),
+            ``device-fields`` (each VirtIODevice whole), ``queues``, ``queue-fields`` (each
+            VirtQueue whole), ``requests``, ``threads``. Each brings what it lies in: queues come
+            with what every device has in common. With none, core and process alone are described.
         :param device: only this device, named as in :meth:`find_device`
         :param thread: only this thread, by its number (``lwp``)
         :raises UsageError: if there is no such part or no such thread

@@ -84,7 +84,7 @@ def test_scsi_disks_have_their_place_serial_and_back_end(opened: Any) -> None:
     case, core = opened
     words = [w for w in case.case.manifest["argv"] if w.startswith("scsi-hd,")]
     expected = [dict(p.split("=", 1) for p in w.split(",")[1:]) for w in words]
-    ours = [disk for device in core.virtio_devices() for disk in device.disks]
+    ours = [disk for device in core.virtio_devices() for disk in device.disks or ()]
     assert len(ours) == len(expected)
     for disk, given in zip(ours, expected, strict=True):
         assert disk.id == given["id"]

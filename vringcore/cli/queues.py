@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vringcore.cli.output import write_json, write_page
     from vringcore.cli.selection import exit_code, select
 
-    parts = {"devices", "queues"}
+    parts = {"queues"}
     if arguments.json or arguments.verbose:
         parts.add("queue-fields")
     with options.open_core(arguments) as core:

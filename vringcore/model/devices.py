@@ -36,7 +36,7 @@ class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
     backend: Backend | Absent | None
 
 
-class Device(msgspec.Struct, frozen=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True):
     """One virtio device.
 
     ``id`` is the user's (``-device ...,id=``) and may be None; ``qom_path`` is the key. ``kind``
@@ -46,6 +46,9 @@ class Device(msgspec.Struct, frozen=True):
     ``shadow-vq``, ``unknown``. ``found_by`` lists the independent ways that led to it.
     ``unknown_members`` are those of VirtIODevice that no upstream QEMU has, and those of the
     device's own structure by their path in it (``VirtIOBlock.conf.conf.retry_interval``).
+
+    ``serial``, ``iothread``, ``queue_iothreads``, ``backend``, ``disks`` and the unknown members of
+    the device's own structure come with the part ``devices`` of a report, not with queues alone.
     """
 
     index: int
@@ -56,7 +59,7 @@ class Device(msgspec.Struct, frozen=True):
     address: Hex
     transport: str
     pci_address: str | Absent | None
-    serial: str | Absent | None
+    serial: str | Absent | UnsetType | None = UNSET
     device_id: int | Absent
     status: Flags | Absent
     host_features: Flags | Absent
@@ -64,10 +67,10 @@ class Device(msgspec.Struct, frozen=True):
     broken: bool | Absent
     vm_running: bool | Absent
     ring_owner: str
-    iothread: str | Absent | None
-    queue_iothreads: tuple[str | Absent, ...]
-    backend: Backend | Absent | None
-    disks: tuple[Disk, ...]
+    iothread: str | Absent | UnsetType | None = UNSET
+    queue_iothreads: tuple[str | Absent, ...] | UnsetType = UNSET
+    backend: Backend | Absent | UnsetType | None = UNSET
+    disks: tuple[Disk, ...] | UnsetType = UNSET
     found_by: tuple[str, ...]
     fields: Fields | Absent | UnsetType = UNSET
     unknown_members: tuple[str, ...] = ()

@@ -10,7 +10,6 @@ from vringcore.addresses import HostAddress
 from vringcore.model.devices import Device, Disk
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent, Address, Flags
-from vringcore.qemu import kinds
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.discovery import Found, find_virtio_devices
 from vringcore.qemu.pci import Proxy, pci_address, proxy_of
@@ -28,6 +27,9 @@ from vringcore.virtio.features import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vringcore.qemu import kinds
     from vringcore.qemu.block import BlockLayer
     from vringcore.qemu.qom import ObjectModel
     from vringcore.view.views import Views
@@ -124,9 +126,12 @@ class RawDevice:
 
 
 class Devices:
-    """All virtio devices of a process."""
+    """All virtio devices of a process.
 
-    def __init__(self, views: Views, objects: ObjectModel, block: BlockLayer) -> None:
+    :param block: gives the block layer, which is needed for their back-ends alone
+    """
+
+    def __init__(self, views: Views, objects: ObjectModel, block: Callable[[], BlockLayer]) -> None:
         self._views = views
         self._objects = objects
         self._block = block
@@ -138,24 +143,18 @@ class Devices:
                 Limitation("whether vhost runs a ring is not known", str(self._vhost.error))
             )
 
-    def model(self, index: int, *, fields: bool, limits: list[Limitation]) -> Device:
+    def model(self, index: int, *, own: bool, fields: bool, limits: list[Limitation]) -> Device:
         """Return the model of a device, without its queues.
 
+        :param own: include what its type's own structure says: serial, I/O threads, back-ends
         :param fields: include the whole VirtIODevice
         :param limits: is added to: what could not be had of it
         """
         raw = self.raw[index]
         views, objects = self._views, self._objects
         proxy = attempt(lambda: proxy_of(views, objects, raw.address))
-        own = attempt(lambda: kinds.own_facts(views, objects, raw.address, raw.queues))
-        if isinstance(own, Absent):
-            limits.append(
-                Limitation(f"{raw.type_name}'s own structure is not shown", own.describe())
-            )
-            own = kinds.Own()
-        limits += [*raw.limits, *own.limits]
-        disks = tuple(self._disk(disk) for disk in own.disks)
-        single = disks[0] if len(disks) == 1 and not own.disks[0].unit else None
+        _ = raw.queues  # what cannot be read of them is among the device's limits
+        limits += raw.limits
         device = Device(
             index=index,
             id=self._id(raw.address, proxy),
@@ -165,7 +164,6 @@ class Devices:
             address=Address(raw.address),
             transport=proxy.transport if isinstance(proxy, Proxy) else "unknown",
             pci_address=self._pci_address(proxy),
-            serial=single.serial if single else None,
             device_id=attempt(lambda: raw.view.device_id),
             status=attempt(lambda: _status(raw.view.status)),
             host_features=attempt(lambda: _features(raw, "host")),
@@ -173,18 +171,38 @@ class Devices:
             broken=attempt(lambda: raw.view.broken),
             vm_running=attempt(lambda: raw.view.vm_running),
             ring_owner=self._vhost.owner(raw.view, raw.type_name),
-            iothread=own.iothread,
-            queue_iothreads=own.queue_iothreads,
-            backend=single.backend if single else None,
-            disks=disks if not single else (),
             found_by=raw.ways,
-            unknown_members=self._unknown(VirtIODevice.c_type) + self._unknown_of_own(own),
+            unknown_members=self._unknown(VirtIODevice.c_type),
         )
+        if own:
+            device = self._with_own(device, raw, limits)
         if fields:
             type_ = views.layouts.named(VirtIODevice.c_type)
             whole = attempt(lambda: views.value(type_, raw.address).read())
             device = msgspec.structs.replace(device, fields=whole)
         return device
+
+    def _with_own(self, device: Device, raw: RawDevice, limits: list[Limitation]) -> Device:
+        from vringcore.qemu import kinds
+
+        own = attempt(lambda: kinds.own_facts(self._views, self._objects, raw.address, raw.queues))
+        if isinstance(own, Absent):
+            limits.append(
+                Limitation(f"{raw.type_name}'s own structure is not shown", own.describe())
+            )
+            own = kinds.Own()
+        limits += own.limits
+        disks = tuple(self._disk(disk) for disk in own.disks)
+        single = disks[0] if len(disks) == 1 and not own.disks[0].unit else None
+        return msgspec.structs.replace(
+            device,
+            serial=single.serial if single else None,
+            iothread=own.iothread,
+            queue_iothreads=own.queue_iothreads,
+            backend=single.backend if single else None,
+            disks=disks if not single else (),
+            unknown_members=device.unknown_members + self._unknown_of_own(own),
+        )
 
     def unknown_queue_members(self) -> tuple[str, ...]:
         """Return the members of VirtQueue that no upstream QEMU has."""
@@ -206,7 +224,7 @@ class Devices:
             serial=disk.serial,
             backend=blk
             if isinstance(blk, Absent)
-            else (attempt(lambda: self._block.backend_of(blk)) if blk else None),
+            else (attempt(lambda: self._block().backend_of(blk)) if blk else None),
         )
 
     def _id(self, device: HostAddress, proxy: Proxy | Absent | None) -> str | Absent | None:

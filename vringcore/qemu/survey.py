@@ -40,7 +40,7 @@ class Survey:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._views = process.views
-        self.devices = Devices(process.views, process.objects, process.block)
+        self.devices = Devices(process.views, process.objects, lambda: process.block)
         self._memories: dict[int | Absent, AddressSpace[Any]] = {}
 
     def models(
@@ -52,7 +52,12 @@ class Survey:
         """
         models = []
         for index in range(len(self.devices.raw)) if only is None else (only,):
-            model = self.devices.model(index, fields="device-fields" in parts, limits=limits)
+            model = self.devices.model(
+                index,
+                own="devices" in parts,
+                fields="device-fields" in parts,
+                limits=limits,
+            )
             if parts & QUEUE_PARTS:
                 model = msgspec.structs.replace(model, queues=self._queues(index, parts, limits))
             models.append(model)

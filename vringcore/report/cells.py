@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from vringcore.model.values import Absent, Address, EnumValue, Flags, Pointer
 
 NOTHING = "-"
@@ -68,7 +70,7 @@ class Footnotes:
 
 def text_of(value: Any) -> str:
     """Return a value of the model, other than an absent one, as one short text."""
-    if value is None:
+    if value is None or value is UNSET:
         return NOTHING
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vringcore.model.values import Absent, Flags
+from vringcore.model.devices import Backend
+from vringcore.model.values import Flags
 from vringcore.report.cells import NOTHING, Footnotes, clean, flatten, hexadecimal
 from vringcore.report.header import device_name, nothing_found, print_header, status_word
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
@@ -12,8 +13,11 @@ from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vringcore.model.devices import Backend, Device
+    from msgspec import UnsetType
+
+    from vringcore.model.devices import Device
     from vringcore.model.report import Report
+    from vringcore.model.values import Absent
 
 
 def print_devices(page: Page, report: Report, *, detailed: bool) -> None:
@@ -98,18 +102,17 @@ def _names(device: Device, notes: Footnotes) -> str:
     return "\n".join(f"{clean(disk.unit)} {_name(disk.backend, notes)}" for disk in device.disks)
 
 
-def _name(backend: Backend | Absent | None, notes: Footnotes) -> str:
-    if backend is None or isinstance(backend, Absent):
+def _name(backend: Backend | Absent | UnsetType | None, notes: Footnotes) -> str:
+    if not isinstance(backend, Backend):
         return notes.text(backend)
     parts = [notes.text(part) for part in (backend.node, backend.driver) if part not in (None, "")]
     return " ".join(parts) or notes.text(backend.name)
 
 
 def _files(device: Device, notes: Footnotes) -> str:
-    backends = [disk.backend for disk in device.disks] or [device.backend]
+    backends = [disk.backend for disk in device.disks] if device.disks else [device.backend]
     return "\n".join(
-        NOTHING if each is None or isinstance(each, Absent) else notes.text(each.file)
-        for each in backends
+        notes.text(each.file) if isinstance(each, Backend) else NOTHING for each in backends
     )
 
 
@@ -130,7 +133,7 @@ def _facts(device: Device, notes: Footnotes) -> list[tuple[str, str]]:
         facts.append(("iothread per queue", " ".join(map(notes.text, device.queue_iothreads))))
     if device.backend is not None or not device.disks:
         facts += _backend_facts(device.backend, notes)
-    for disk in device.disks:
+    for disk in device.disks or ():
         name = f"{notes.text(disk.id)}, serial {notes.text(disk.serial)}"
         facts.append((f"disk {clean(disk.unit)}", name))
         facts += _backend_facts(disk.backend, notes)
@@ -151,8 +154,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(clean, names))
 
 
-def _backend_facts(backend: Backend | Absent | None, notes: Footnotes) -> list[tuple[str, str]]:
-    if backend is None or isinstance(backend, Absent):
+def _backend_facts(
+    backend: Backend | Absent | UnsetType | None, notes: Footnotes
+) -> list[tuple[str, str]]:
+    if not isinstance(backend, Backend):
         return [("back-end", notes.text(backend))]
     facts = [
         ("back-end", f"{notes.text(backend.name)} at {hexadecimal(backend.address)}".lstrip()),
