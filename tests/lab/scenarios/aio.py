@@ -35,7 +35,8 @@ def mount_fuse(directory: Path, servers: list[NbdServer], children: Children) ->
         raise GuestError("no /dev/fuse here: FUSE is needed")
     point = directory / "fuse"
     point.mkdir()
-    command = ["nbdfuse", str(point), "--unix", str(servers[0].socket_path)]
+    # QEMU may run as another user than the one that mounts.
+    command = ["nbdfuse", "-o", "allow_other", str(point), "--unix", str(servers[0].socket_path)]
     children.start(command, directory / "nbdfuse.out")
     children.on_exit(["umount", "-l", str(point)])
     deadline = time.monotonic() + 20
