@@ -36,6 +36,7 @@ vringcore.
 """
 
 VERBS = {
+    "demo": "the main job on a core that comes along: start here",
     "devices": "every virtio device: id, place, status, features, back-end",
     "queues": "every virtqueue: what was published, taken, and given back",
     "ring": "one queue's descriptors and rings, pointers marked",
@@ -133,6 +134,10 @@ def _add_verb(verbs: argparse._SubParsersAction[Parser], verb: str) -> None:
 
 def _module(verb: str) -> ModuleType:
     """Return a verb's module: ``USAGE``, ``DESCRIPTION``, ``EPILOG``, ``configure`` and ``run``."""
+    if verb == "demo":
+        from vringcore.cli import demo
+
+        return demo
     if verb == "devices":
         from vringcore.cli import devices
 
