@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vringcore.memory.space import HostSpace
     from vringcore.unwind.ehframe import FunctionEntry
 
-MAX_REGISTER = 1 << 12
+MAX_REGISTER = 255
 MAX_SAVED = 256
 """Rows that may be remembered at once."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.errors import DwarfError, MemoryFault, VringcoreError
+from vringcore.errors import DwarfError, LimitError, MemoryFault, VringcoreError
 from vringcore.unwind.cfi import How, row_at
 from vringcore.unwind.guess import Guesser
 from vringcore.unwind.images import Images
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vringcore.unwind.ehframe import FunctionEntry
 
 MAX_FRAMES = 512
+
+MAX_INSTRUCTIONS = 4 << 20
+"""Bytes of call frame instructions that are done for one process: thousands of functions' are."""
 
 REGISTERS = "registers"
 CFI = "cfi"
@@ -111,7 +114,7 @@ class Unwinder:
         self._space = space
         self._machine = machine
         self._images = Images(space, modules)
-        self._rows: dict[int, tuple[FunctionEntry, Row] | None] = {}
+        self._rows = _Rows(self._images)
 
     def backtrace(self, registers: Mapping[str, int]) -> Backtrace:
         """Return the frames from registers by name, as NT_PRSTATUS names them."""
@@ -122,14 +125,35 @@ class Unwinder:
         return walk.run(architecture.numbered(registers))
 
 
+class _Rows:
+    """The rules that hold at addresses, each found once."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._known: dict[int, tuple[FunctionEntry, Row] | None] = {}
+        self._left = MAX_INSTRUCTIONS
+
+    def at(self, address: int) -> tuple[FunctionEntry, Row] | None:
+        """Return a function's entry and the rules at an address, None if there is none.
+
+        :raises DwarfError, MemoryFault: if it is damaged, or not in memory
+        :raises LimitError: after :data:`MAX_INSTRUCTIONS`
+        """
+        if address not in self._known:
+            image = self._images.at(address)
+            entry = None if image is None else image.entry_at(address)
+            self._known[address] = None if entry is None else (entry, self._row(entry, address))
+        return self._known[address]
+
+    def _row(self, entry: FunctionEntry, address: int) -> Row:
+        self._left -= len(entry.instructions) + len(entry.common.instructions)
+        if self._left < 0:
+            raise LimitError("unwinding was left off", seen=f"{MAX_INSTRUCTIONS} bytes of tables")
+        return row_at(entry, address)
+
+
 class _Walk:
-    def __init__(
-        self,
-        space: HostSpace,
-        images: Images,
-        rows: dict[int, tuple[FunctionEntry, Row] | None],
-        machine: str,
-    ) -> None:
+    def __init__(self, space: HostSpace, images: Images, rows: _Rows, machine: str) -> None:
         self._space = space
         self._images = images
         self._rows = rows
@@ -179,7 +203,7 @@ class _Walk:
         pc = registers[self._machine.pc]
         problem = ""
         try:
-            found = self._row_at(pc if exact else pc - 1)
+            found = self._rows.at(pc if exact else pc - 1)
             if found is None or found[0].common.signal:
                 step = self._interrupted(registers)
                 if step is not None:
@@ -191,16 +215,6 @@ class _Walk:
         except VringcoreError as error:
             problem = str(error)
         return self._guess(registers, problem)
-
-    def _row_at(self, address: int) -> tuple[FunctionEntry, Row] | None:
-        try:
-            return self._rows[address]
-        except KeyError:
-            image = self._images.at(address)
-            entry = None if image is None else image.entry_at(address)
-            found = None if entry is None else (entry, row_at(entry, address))
-            self._rows[address] = found
-            return found
 
     def _interrupted(self, registers: dict[int, int]) -> _Step | None:
         try:
@@ -252,7 +266,7 @@ class _Walk:
         Empty where the frame has no caller; None where nothing tells.
         """
         try:
-            found = self._row_at(registers[self._machine.pc] - 1)
+            found = self._rows.at(registers[self._machine.pc] - 1)
             if found is None:
                 return None
             step = self._by_row(*found, registers, exact=False)
@@ -263,7 +277,7 @@ class _Walk:
 
     def _is_trampoline(self, address: int) -> bool:
         try:
-            found = self._row_at(address - 1)
+            found = self._rows.at(address - 1)
         except VringcoreError:
             return False
         return found is not None and found[0].common.signal

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_SCAN = 8192
 """Bytes of stack that are looked through for a return address."""
 
+MAX_TRIED = 4096
+"""Words behind calls that are tried in one stack."""
+
 MAX_FRAME = 1 << 20
 """The farthest that a frame pointer may lie above the stack pointer."""
 
@@ -55,6 +58,7 @@ class Guesser:
         self._callers = callers
         self._is_trampoline = is_trampoline
         self._known: dict[int, bool | None] = {}
+        self._left = MAX_TRIED
 
     def caller_of(self, registers: Registers) -> Registers | None:
         """Return a caller's program counter, stack pointer and perhaps frame pointer."""
@@ -63,6 +67,9 @@ class Guesser:
         if by_pointer is not None and self._returns(by_pointer[self._machine.pc]):
             reach = by_pointer[self._machine.sp] - registers[self._machine.sp]
         for found in self._candidates(registers, min(reach, MAX_SCAN)):
+            self._left -= 1
+            if self._left < 0:
+                break
             further = self._callers(found)
             if further is not None and (not further or self._returns(further[self._machine.pc])):
                 return found
