@@ -95,7 +95,7 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _paused(executable: Path, queues: int, ram: int, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a QEMU whose disks each have a read in every queue; it is killed afterwards."""
+    """Run a QEMU whose disks have reads in every queue; it is killed afterwards."""
     if ram < _SMALL_RAM:
         raise ValueError(f"{ram} bytes of guest RAM: rings and firmware need {_SMALL_RAM}")
     disks = [min(MAX_QUEUES, queues - done) for done in range(0, queues, MAX_QUEUES)]

@@ -1,10 +1,10 @@
 """Drives a paused QEMU's virtio-blk disks as a guest's driver would, over QEMU's qtest protocol.
 
 No guest runs: registers and guest memory are written from outside, one command a line. Each queue
-gets a ring and one read that its null-co disk never completes, so every VirtQueue has numbers and
-addresses of its own. Constants are those of the VirtIO specification 1.2 (4.1.4 "Virtio Structure
-PCI Capabilities", 2.7 "Split Virtqueues") and of QEMU's virtio-pci, which puts its registers into
-BAR 4.
+gets a ring and one to seven reads that its null-co disk never completes, so every VirtQueue has
+numbers and addresses of its own. Constants are those of the VirtIO specification 1.2 (4.1.4
+"Virtio Structure PCI Capabilities", 2.7 "Split Virtqueues") and of QEMU's virtio-pci, which puts
+its registers into BAR 4.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _EVENT_IDX, _VERSION_1 = 1 << 29, 1 << 32
 
 _RINGS_AT, _RING_STEP = 0x100000, 0x4000
 _AVAIL, _USED, _REQUEST = 0x1000, 0x2000, 0x3000
+_STATUS_BYTES, _DATA = 0x100, 0x200
+_MOST_READS = 7
 _NEXT, _WRITE = 1, 2
 
 RING_BYTES = _RING_STEP
@@ -45,7 +47,7 @@ class Qtest:
         self._process = process
 
     def start_disk(self, slot: int, number: int, first: int, queues: int) -> None:
-        """Bring up a disk and leave one read in each queue.
+        """Bring up a disk and leave reads in each queue.
 
         :param slot: of the PCI root bus
         :param number: of this disk, from 0
@@ -65,7 +67,7 @@ class Qtest:
         self._ask(f"writeb {bar + _STATUS:#x} {status:#x}")
         for queue in range(queues):
             ring = _RINGS_AT + (first + queue) * _RING_STEP
-            self._fill(ring, sector=first + queue)
+            self._fill(ring, number=first + queue)
             self._ask(f"writew {bar + _QUEUE_SELECT:#x} {queue:#x}")
             for index, address in enumerate((ring, ring + _AVAIL, ring + _USED)):
                 self._ask(f"writel {bar + _QUEUE_DESC + 8 * index:#x} {address:#x}")
@@ -75,18 +77,24 @@ class Qtest:
         for queue in range(queues):
             self._ask(f"writew {bar + _NOTIFY_AT + queue * _NOTIFY_STEP:#x} {queue:#x}")
 
-    def _fill(self, ring: int, *, sector: int) -> None:
-        """Write a chain of header, data and status, and publish it."""
+    def _fill(self, ring: int, *, number: int) -> None:
+        """Write some chains of header, data and status, and publish them."""
+        count = 1 + number % _MOST_READS
         request = ring + _REQUEST
-        table = struct.pack(
-            "<QIHHQIHHQIHH",
-            *(request, 16, _NEXT, 1),
-            *(request + 0x200, 512, _NEXT | _WRITE, 2),
-            *(request + 0x400, 1, _WRITE, 0),
-        )
-        self._write(request, struct.pack("<IIQ", 0, 0, sector))
-        self._write(ring, table)
-        self._write(ring + _AVAIL, struct.pack("<HHH", 0, 1, 0))
+        for read in range(count):
+            header, status = request + 16 * read, request + _STATUS_BYTES + read
+            first = 3 * read
+            table = struct.pack(
+                "<QIHHQIHHQIHH",
+                *(header, 16, _NEXT, first + 1),
+                *(request + _DATA, 512, _NEXT | _WRITE, first + 2),
+                *(status, 1, _WRITE, 0),
+            )
+            self._write(ring + 16 * first, table)
+            # Apart, or QEMU would merge them into one.
+            self._write(header, struct.pack("<IIQ", 0, 0, 16 * (_MOST_READS * number + read)))
+            self._write(ring + _AVAIL + 4 + 2 * read, struct.pack("<H", first))
+        self._write(ring + _AVAIL, struct.pack("<HH", 0, count))
 
     def _write(self, address: int, data: bytes) -> None:
         self._ask(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
