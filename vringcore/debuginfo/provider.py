@@ -39,7 +39,7 @@ class DebugInfo:
 
     @ours
     def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:
-        """Return a type's definition; see :class:`~vringcore.layout.provider.Provider`."""
+        """Return a type's definition; see :class:`~vringcore.layout.protocol.Provider`."""
         with self._lock:
             found = self.search().definition(key, units)
             return None if found is None else Typed(*found)
@@ -113,6 +113,22 @@ class DebugInfo:
         kinds = {**KINDS, "variable": VARIABLE, "function": FUNCTION}
         with self._lock:
             return self.search().names(kinds[kind])
+
+    @ours
+    def similar(self, name: str, kind: str) -> list[str]:
+        """Return names like one, without a look at all units: some may be of another kind."""
+        from vringcore.debuginfo.similar import similar_names
+
+        raw = name.encode("utf-8", "surrogateescape")
+        with self._lock:
+            if kind == "variable":
+                sections = [table.strings for table in self._symbols()]
+                found = {raw} if self.search().defines(name) else set()
+            else:
+                sections, found = [self._dwarf().strings.data], set()
+            for strings in sections:
+                found.update(similar_names(strings, raw))
+        return sorted(n for word in found if (n := word.decode("latin-1")).isidentifier())
 
     @ours
     def symbol(self, name: str) -> Symbol | None:

@@ -324,6 +324,10 @@ class Search:
             files |= {unit for _function, unit in self._functions(name)}
         return sorted(files)
 
+    def defines(self, name: str) -> bool:
+        """Tell whether a unit has a variable or function of a name, be it optimised away."""
+        return any(self._places(kind, raw_name(name)) for kind in (top.VARIABLE, top.FUNCTION))
+
     def names(self, kind: int) -> list[str]:
         """Return every name of a kind, of :mod:`.toplevel`'s, that any unit defines."""
         index = self.index

@@ -57,6 +57,7 @@ class SymbolTable:
     """``.symtab`` of a file, or ``.dynsym`` where that is all there is.
 
     ``complete`` tells which: only a complete table proves that something is not in the program.
+    ``strings`` are the names of its symbols.
 
     :raises ElfFormatError: if the table or its strings leave the file
     """
@@ -73,7 +74,7 @@ class SymbolTable:
         self._word = struct.Struct(order + "I")
         data = table.data
         self._data = data[: len(data) - len(data) % self._entry.size]
-        self._strings = strings.data
+        self.strings = strings.data
         self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
         self._rows: dict[int, list[tuple[int, int]]] = {}
         self._values: list[int] | None = None
@@ -114,7 +115,7 @@ class SymbolTable:
 
         GCC numbers function-static variables, and link-time optimisation adds ``.lto_priv.N``.
         """
-        strings = self._strings
+        strings = self.strings
         prefix = b"\0" + name.encode("utf-8", "surrogateescape") + b"."
         found = []
         at = strings.find(prefix)
@@ -134,7 +135,7 @@ class SymbolTable:
         """
         import re
 
-        strings = self._strings
+        strings = self.strings
         found: list[Namesake] = []
         wanted = re.escape(name.encode("utf-8", "surrogateescape"))
         for number, hit in enumerate(re.finditer(wanted + rb"[.\0]", strings)):
@@ -217,7 +218,7 @@ class SymbolTable:
         return None if best is None else best[1]
 
     def _named(self, name: bytes) -> Iterator[tuple[int, Symbol]]:
-        strings, pattern = self._strings, name + b"\0"
+        strings, pattern = self.strings, name + b"\0"
         if not name:
             return
         # A name may be the tail of a longer one, so every hit counts.
@@ -265,8 +266,8 @@ class SymbolTable:
             name, info, _, section, value, size = self._entry.unpack_from(self._data, at)
         else:
             name, value, size, info, _, section = self._entry.unpack_from(self._data, at)
-        end = self._strings.find(0, name)
-        label = self._strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
+        end = self.strings.find(0, name)
+        label = self.strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
         local = info & 15 == _STT_TLS
         return info, section, Symbol(label, value, size, local)
 

@@ -93,5 +93,6 @@ def missing_type(
         if other != kind and layouts.find_definition(f"{other} {name}") is not None:
             said = name if other == "typedef" else f"{other} {name}"
             return ExpressionError(f"no {word} is called {name}", hint=f"there is {said}")
-    hint = hint_of(name, layouts.names(kind))
+    names = layouts.similar(name, kind)
+    hint = hint_of(name, names, lambda near: layouts.find_definition(f"{kind} {near}") is not None)
     return ExpressionError(f"no {word} is called {name}", hint=hint)

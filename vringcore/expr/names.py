@@ -132,7 +132,7 @@ def _hint(layouts: Layouts, name: Name) -> str:
             return f"{kind} {name.name} is a type"
     if name.function:
         return "only the static variables of a function can be had"
-    names = {*layouts.names("variable"), *layouts.names("function")}
+    names = layouts.similar(name.name, "variable")
     if name.name in names:
         return "the compiler left no more of it than its name"
-    return hint_of(name.name, names)
+    return hint_of(name.name, names, lambda near: layouts.find_symbol(near) is not None)

@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 MAX_SHOWN = 4
 MAX_COMPARED = 50_000
 
 
-def hint_of(name: str, names: Iterable[str]) -> str:
-    """Return a sentence with the names most like one, "" if none is."""
-    found = near(name, names)
+MAX_TRIED = 8
+
+
+def hint_of(
+    name: str, names: Iterable[str], is_meant: Callable[[str], bool] = lambda _name: True
+) -> str:
+    """Return a sentence with the names most like one, "" if none is; see :func:`near`."""
+    found = near(name, names, is_meant)
     return "there is " + ", ".join(found) if found else ""
 
 
-def near(name: str, names: Iterable[str]) -> list[str]:
-    """Return the names most like one, the best first."""
+def near(
+    name: str, names: Iterable[str], is_meant: Callable[[str], bool] = lambda _name: True
+) -> list[str]:
+    """Return the names most like one, the best first.
+
+    :param is_meant: tells whether a name is one of those that can be meant; asked only of a few
+    """
     from difflib import get_close_matches
 
     names = set(names)
@@ -27,5 +37,6 @@ def near(name: str, names: Iterable[str]) -> list[str]:
     close = {n for n in names if abs(len(n) - size) <= max(2, size // 3)}
     folded = sorted(n for n in close if n.lower() == name.lower())
     folded += sorted((n for n in names if n.startswith(name)), key=lambda n: (len(n), n))[:2]
-    matched = get_close_matches(name, sorted(close)[:MAX_COMPARED], MAX_SHOWN, 0.7)
-    return list(dict.fromkeys([*folded, *matched]))[:MAX_SHOWN]
+    matched = get_close_matches(name, sorted(close)[:MAX_COMPARED], MAX_TRIED, 0.7)
+    tried = list(dict.fromkeys([*folded, *matched]))[:MAX_TRIED]
+    return [n for n in tried if is_meant(n)][:MAX_SHOWN]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.errors import LayoutMissingError, VringcoreError
 from vringcore.layout import access
@@ -20,6 +20,7 @@ from vringcore.layout.types import Enum, Named, Record, SourceFrame
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from vringcore.layout.protocol import Provider
     from vringcore.layout.types import Code, Definition, Symbol, Type, Typedef, Variable
     from vringcore.layout.wanted import Wanted
 
@@ -29,54 +30,6 @@ MAX_LOG = 1000
 
 LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
-
-
-class Provider(Protocol):
-    """A source of layouts. ``name`` says which, for messages; ``log`` gathers what was ambiguous.
-
-    Each method returns None where it knows that the thing is not there, raises
-    :class:`NotSearched` where it cannot tell, and another of our errors where it is damaged.
-    ``units`` are suffixes of the source files that are likely to define it: hints.
-    """
-
-    name: str
-    log: list[str]
-
-    def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:
-        """Return a type's definition."""
-        ...
-
-    def variable(self, name: str, units: tuple[str, ...], function: str) -> Variable | None:
-        """Return a variable, a static one of a function if ``function`` is set."""
-        ...
-
-    def function(self, name: str, units: tuple[str, ...]) -> Code | None:
-        """Return a function that has code of its own."""
-        ...
-
-    def enumerator(self, name: str) -> Type | None:
-        """Return the enumeration that has an enumerator."""
-        ...
-
-    def files_with(self, name: str, function: str) -> list[str]:
-        """Return the files that have a variable (of a function), or a function, of a name."""
-        ...
-
-    def names(self, kind: str) -> list[str]:
-        """Return every name of a kind: ``struct`` and so on, ``variable``, ``function``."""
-        ...
-
-    def symbol(self, name: str) -> Symbol | None:
-        """Return an ELF symbol by name."""
-        ...
-
-    def symbol_at(self, address: int) -> Symbol | None:
-        """Return the ELF symbol whose bytes hold a link-time address."""
-        ...
-
-    def source_of(self, address: int) -> tuple[SourceFrame, ...] | None:
-        """Return the functions, files and lines of a link-time address of code."""
-        ...
 
 
 class NotSearched(VringcoreError):  # noqa: N818 - not a failure: somebody else may know
@@ -274,6 +227,11 @@ class Layouts:
     def names(self, kind: str) -> list[str]:
         """Return every name of a kind (``struct``, ``variable``), as far as can be told."""
         found, _ = self._ask(f"names of every {kind}", lambda p: p.names(kind))
+        return found or []
+
+    def similar(self, name: str, kind: str) -> list[str]:
+        """Return names that may have been meant by one, some of other kinds among them."""
+        found, _ = self._ask(f"names like {name}", lambda p: p.similar(name, kind))
         return found or []
 
     # ELF symbols
