@@ -92,7 +92,8 @@ def test_without_the_libraries_no_frame_of_the_program_is_lost(case: Case, tmp_p
         ours = [int(frame.pc) for frame in thread.frames if not frame.inlined]
         rest = iter(theirs)
         assert all(pc in rest for pc in ours), thread.lwp
-        assert {frame.how for frame in thread.frames} >= {"heuristic"}
+        if core.kind != "proc":  # which has the libraries' own pages
+            assert {frame.how for frame in thread.frames} >= {"heuristic"}
 
 
 def test_every_thread_has_a_role(case: Case) -> None:

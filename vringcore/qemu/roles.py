@@ -1,5 +1,6 @@
-"""What a thread is: by the function that it began with, and by QEMU's own list of vCPUs and
-I/O threads, joined by ``pthread_t``, which is the thread pointer.
+"""What a thread is: by the function that it began with, and by QEMU's own lists of vCPUs and
+I/O threads, joined by ``pthread_t``, which is the thread pointer. Where that is not known, as of a
+process that was not stopped, by the number that the kernel gave it: in a container it may differ.
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ class Roles:
         :param functions: of its stack, outermost first
         """
         role = next((ROLES[f] for name in functions if (f := _plain(name)) in ROLES), None)
-        if pthread is not None and role in (None, VCPU) and pthread in self._vcpus:
-            return VCPU, self._vcpus[pthread]
-        if pthread is not None and role in (None, IOTHREAD) and pthread in self._iothreads:
-            return IOTHREAD, self._iothreads[pthread]
+        key = pthread or lwp
+        if role in (None, VCPU) and key in self._vcpus:
+            return VCPU, self._vcpus[key]
+        if role in (None, IOTHREAD) and key in self._iothreads:
+            return IOTHREAD, self._iothreads[key]
         if role is None and lwp == self._main:
             # Its stack is a coroutine's, or could not be followed.
             return MAIN_LOOP, None
@@ -72,7 +74,7 @@ class Roles:
 
     @cached_property
     def _vcpus(self) -> dict[int, str]:
-        """The vCPUs' indices by their threads; what can be read of them."""
+        """The vCPUs' indices by their threads' pthread_t and number, as far as they can be read."""
         views = self._views
         found: dict[int, str] = {}
         try:
@@ -85,19 +87,22 @@ class Roles:
             return found
         for cpu in cpus:
             try:
-                found[views.at(QemuThread, cpu.thread).thread] = str(cpu.cpu_index)
+                found[cpu.thread_id] = found[views.at(QemuThread, cpu.thread).thread] = str(
+                    cpu.cpu_index
+                )
             except VringcoreError:
                 continue
         return found
 
     @cached_property
     def _iothreads(self) -> dict[int, str]:
-        """The I/O threads' ids by their threads: the user's, and those that QEMU makes itself."""
+        """The I/O threads' ids in the same way: the user's, and those that QEMU makes itself."""
         found: dict[int, str] = {}
         for name, address in [*self._below_objects(), *self._internal()]:
             try:
                 if self._objects.is_a(address, "iothread"):
-                    found[self._views.at(IOThread, address).thread] = name
+                    thread = self._views.at(IOThread, address)
+                    found[thread.thread_id] = found[thread.thread] = name
             except VringcoreError:
                 continue
         return found

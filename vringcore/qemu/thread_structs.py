@@ -21,6 +21,7 @@ class CPUState(View):
     unit = ("hw/core/cpu-common.c", "system/cpus.c", "softmmu/cpus.c", "cpus.c")
 
     thread = pointer()
+    thread_id = integer()
     cpu_index = integer()
 
 
@@ -31,6 +32,7 @@ class IOThread(View):
     unit = ("iothread.c",)
 
     thread = integer("thread.thread")
+    thread_id = integer()
 
 
 CPUS = ("cpus_queue", "cpus")

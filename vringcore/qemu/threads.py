@@ -72,7 +72,7 @@ def _model(process: Process, roles: Roles, thread: CoreThread, facts: ThreadFact
     )
     return Thread(
         lwp=thread.lwp,
-        pthread=None if thread.fs_base is None else Address(thread.fs_base),
+        pthread=Address(thread.fs_base) if thread.fs_base else None,
         name=_ONLY_LIVE if facts is None else facts.name,
         state=_ONLY_LIVE if facts is None else facts.state,
         role=role,
