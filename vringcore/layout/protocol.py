@@ -13,7 +13,8 @@ class Provider(Protocol):
     """A source of layouts. ``name`` says which, for messages; ``log`` gathers what was ambiguous.
 
     Each method returns None where it knows that the thing is not there, raises
-    :class:`~vringcore.layout.provider.NotSearched` where it cannot tell, and another of our errors where it is damaged.
+    :class:`~vringcore.layout.provider.NotSearched` where it cannot tell, and another of our errors
+    where it is damaged.
     ``units`` are suffixes of the source files that are likely to define it: hints.
     """
 
