@@ -97,6 +97,7 @@ static void *forker(void *unused)
 {
     enter(FORKER, "forker");
     if (vfork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         child = syscall(SYS_getpid);
         for (;;) syscall(SYS_pause);
     }
@@ -124,6 +125,7 @@ int main(int argc, char **argv)
         with_runner |= !strcmp(argv[i], "run");
         with_forker |= !strcmp(argv[i], "fork");
     }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (unsigned i = 0; i < sizeof known; i++) known[i] = i % 251;
     if (pipe(ends)) abort();
     signal(SIGUSR1, on_signal);
@@ -207,14 +209,17 @@ class Target:
         """End the child, so that the thread that made it comes out of its sleep."""
         os.kill(self.facts["child"], signal.SIGKILL)
 
-    def end(self) -> None:
-        if self.facts["child"]:
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End the program, and before it the child that one of its threads may wait for."""
+    for name in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for child in name.read_text().split():
             with contextlib.suppress(ProcessLookupError):
-                self.end_child()
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+                os.kill(int(child), signal.SIGKILL)
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def build(directory: Path) -> Path:
@@ -257,13 +262,13 @@ def started(
         group=user,
         extra_groups=None if user is None else (),
     )
-    target = Target(process, directory)
-    # Every thread has come to where it sleeps.
-    time.sleep(0.05)
     try:
+        target = Target(process, directory)
+        # Every thread has come to where it sleeps.
+        time.sleep(0.05)
         yield target
     finally:
-        target.end()
+        end(process)
 
 
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
