@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,11 @@ def running(
             kernel=kernel,
             user=user,
         )
-        machine.wait_for(READY)
-        session = Session(scenario, machine, servers)
-        scenario.incident(session)
-        yield session
+        with closing(machine.monitor):
+            machine.wait_for(READY)
+            session = Session(scenario, machine, servers)
+            scenario.incident(session)
+            yield session
 
 
 def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> None:
