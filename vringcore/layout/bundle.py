@@ -5,8 +5,6 @@ looked for and is not in the build, and whatever is in neither list was never as
 from a cache or from somebody else, so they are checked as any input is.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

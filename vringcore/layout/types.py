@@ -6,9 +6,11 @@ so a layout bundle can hold one struct without dragging in the rest of the progr
 that one file only declares is found where another file defines it.
 
 Sizes and offsets are in bytes, bit sizes and bit offsets in bits.
-"""
 
-from __future__ import annotations
+Annotations are evaluated here, and in :mod:`vringcore.layout.bundle`: those kept as strings msgspec
+would have to compile one by one before it decodes the first bundle, which takes as long as the
+decoding.
+"""
 
 from typing import Literal
 
@@ -40,14 +42,14 @@ class Base(_Type, frozen=True, tag="base"):
 class Pointer(_Type, frozen=True, tag="ptr"):
     """A pointer."""
 
-    to: Type
+    to: "Type"
     size: int = 8
 
 
 class Array(_Type, frozen=True, tag="array"):
     """An array; ``count`` is None for a flexible or incomplete one."""
 
-    of: Type
+    of: "Type"
     count: int | None
 
 
@@ -55,14 +57,14 @@ class Qualified(_Type, frozen=True, tag="qual"):
     """``const``, ``volatile``, ``restrict`` or ``_Atomic`` of a type."""
 
     qualifier: str
-    of: Type
+    of: "Type"
 
 
 class Function(_Type, frozen=True, tag="func"):
     """A function's type."""
 
-    returns: Type
-    parameters: tuple[Type, ...] = ()
+    returns: "Type"
+    parameters: "tuple[Type, ...]" = ()
     variadic: bool = False
     prototyped: bool = True
 
@@ -94,7 +96,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     name: str | None
-    type: Type
+    type: "Type"
     offset: int
     bit_size: int | None = None
     bit_offset: int = 0
@@ -118,15 +120,16 @@ class Enum(_Type, frozen=True, tag="enum"):
     enumerators: dict[str, int]
 
 
+Type = Void | Base | Pointer | Array | Qualified | Function | Named | Record | Enum
+"""Any type. An anonymous struct, union or enum appears inline."""
+
+
 class Typedef(_Type, frozen=True, tag="typedef"):
     """What a typedef name stands for."""
 
     name: str
     type: Type
 
-
-Type = Void | Base | Pointer | Array | Qualified | Function | Named | Record | Enum
-"""Any type. An anonymous struct, union or enum appears inline."""
 
 Definition = Record | Enum | Typedef
 """What a key such as ``struct VirtQueue`` leads to."""
