@@ -96,13 +96,19 @@ class OverlaySpace(AddressSpace[HostAddress]):
     def ranges(self) -> Sequence[Range]:
         """Return the core's ranges and, beside them, those that only the files have."""
         if self._ranges is None:
-            self._ranges = self._merged_ranges()
+            self._ranges = self._merged(self._core.ranges(), 0, 1 << 64)
         return self._ranges
 
-    def _merged_ranges(self) -> list[Range]:
+    def ranges_at(self, address: int, size: int) -> Sequence[Range]:
+        """Return the ranges that have an address in a stretch."""
+        end = address + size
+        merged = self._merged(self._core.ranges_at(address, size), address, end)
+        return [r for r in merged if r.address < end and address < r.address + r.size]
+
+    def _merged(self, ranges: Iterable[Range], reach: int, end: int) -> list[Range]:
+        """Return the core's ranges and, between and behind them up to ``end``, the files'."""
         result: list[Range] = []
-        reach = 0
-        for known in self._core.ranges():
+        for known in ranges:
             result.extend(self._file_ranges(reach, known.address))
             data_end = known.address + known.readable
             reach = known.address + known.size
@@ -119,7 +125,7 @@ class OverlaySpace(AddressSpace[HostAddress]):
                 data_end = part.address + part.size
             if data_end < reach:
                 result.append(_left_out(known, data_end, reach))
-        result.extend(self._file_ranges(reach, 1 << 64))
+        result.extend(self._file_ranges(reach, end))
         return result
 
     def file_offset_of(self, address: int) -> int | None:

@@ -5,7 +5,7 @@ The file may also be one that stands for a running process, where a byte's offse
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -140,17 +140,15 @@ class SegmentSpace(AddressSpace[HostAddress]):
 
     def ranges(self) -> Sequence[Range]:
         """Return the segments, sorted by address, disjoint."""
-        return [
-            Range(
-                segment.address,
-                segment.end - segment.address,
-                data_end - segment.address,
-                file_offset=segment.offset if data_end > segment.address else -1,
-                writable=segment.writable,
-                executable=segment.executable,
-            )
-            for segment, data_end in zip(self._segments, self._data_ends, strict=True)
-        ]
+        return list(map(_range, self._segments, self._data_ends))
+
+    def ranges_at(self, address: int, size: int) -> Sequence[Range]:
+        """Return the segments that have an address in a stretch."""
+        first = max(0, bisect_right(self._starts, address) - 1)
+        if self._segments and self._segments[first].end <= address:
+            first += 1
+        last = bisect_left(self._starts, address + size)
+        return list(map(_range, self._segments[first:last], self._data_ends[first:last]))
 
     def segment_at(self, address: int) -> Segment | None:
         """Return the segment that holds an address, dumped or not."""
@@ -177,6 +175,17 @@ class SegmentSpace(AddressSpace[HostAddress]):
         if len(data) < end - start:
             # The file has shrunk since it was opened.
             yield _gap(GapKind.TRUNCATED, start + len(data), end)
+
+
+def _range(segment: Segment, data_end: int) -> Range:
+    return Range(
+        segment.address,
+        segment.end - segment.address,
+        data_end - segment.address,
+        file_offset=segment.offset if data_end > segment.address else -1,
+        writable=segment.writable,
+        executable=segment.executable,
+    )
 
 
 def _gap(kind: GapKind, start: int, end: int, hint: str = "") -> Piece:

@@ -81,5 +81,10 @@ class AddressSpace(Generic[A]):
         """Return what is known to be mapped, sorted by address, disjoint."""
         raise NotImplementedError
 
+    def ranges_at(self, address: int, size: int) -> Sequence[Range]:
+        """Return those of :meth:`ranges` that have an address in a stretch, whole."""
+        end = address + size
+        return [r for r in self.ranges() if r.address < end and address < r.address + r.size]
+
 
 HostSpace = AddressSpace[HostAddress]

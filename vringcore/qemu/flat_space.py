@@ -201,9 +201,7 @@ class Coverage:
     """Which addresses of a space can be read, by its ranges."""
 
     def __init__(self, space: HostSpace) -> None:
-        ranges = [r for r in space.ranges() if r.readable]
-        self._starts = [r.address for r in ranges]
-        self._ends = [r.address + r.readable for r in ranges]
+        self._space = space
 
     def total(self, address: int, size: int) -> int:
         """Return how many of the bytes can be read."""
@@ -219,13 +217,11 @@ class Coverage:
         return reach - address
 
     def _parts(self, address: int, size: int) -> Iterator[tuple[int, int]]:
-        index = max(0, bisect_right(self._starts, address) - 1)
-        while index < len(self._starts) and self._starts[index] < address + size:
-            start = max(address, self._starts[index])
-            end = min(address + size, self._ends[index])
+        for part in self._space.ranges_at(address, size):
+            start = max(address, part.address)
+            end = min(address + size, part.address + part.readable)
             if start < end:
                 yield start, end
-            index += 1
 
 
 def _no_ram(start: int, end: int, hint: str = "") -> Piece:

@@ -32,6 +32,7 @@ class ObjectModel:
     def __init__(self, views: Views) -> None:
         self._views = views
         self._ancestry: dict[int, tuple[str, ...]] = {}
+        self._types: dict[int, tuple[str, ...]] = {}
 
     # Types
 
@@ -199,17 +200,7 @@ class ObjectModel:
     def _read_ancestry(self, class_: int) -> tuple[str, ...]:
         try:
             view = self._views.at(TypeImpl, self._views.at(ObjectClass, class_).type_)
-            if view.class_ != class_:
-                return ()
-            names: list[str] = []
-            while len(names) < MAX_DEPTH:
-                name = self._views.string(view.name, MAX_NAME)
-                if not name or not name.isprintable():
-                    return ()
-                names.append(name)
-                if not view.parent_type:
-                    break
-                view = self._views.at(TypeImpl, view.parent_type)
+            return self._type_and_parents(view) if view.class_ == class_ else ()
         except MemoryFault as fault:
             # Classes lie on the heap: a number that leads nowhere, or into a file's pages, is no
             # class. Heap that the core lacks is another matter.
@@ -218,4 +209,25 @@ class ObjectModel:
             raise
         except (CorruptDataError, AddressOverflowError):
             return ()
+
+    def _type_and_parents(self, view: TypeImpl) -> tuple[str, ...]:
+        """Return the names of a type and its parents; empty if one is no name."""
+        names: list[str] = []
+        read: list[int] = []
+        while len(names) < MAX_DEPTH:
+            name = self._views.string(view.name, MAX_NAME)
+            if not name or not name.isprintable():
+                return ()
+            names.append(name)
+            read.append(view.address_)
+            parent = view.parent_type
+            if not parent:
+                break
+            known = self._types.get(parent)
+            if known is not None:
+                names += known
+                break
+            view = self._views.at(TypeImpl, parent)
+        for index, address in enumerate(read):
+            self._types[address] = tuple(names[index:])
         return tuple(names)

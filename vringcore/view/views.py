@@ -84,6 +84,10 @@ class Views:
 
         :raises LayoutMissingError: if the type or the member is not in this build
         """
+        key = (c_type, path)
+        known = self.layouts.derived.get(key)
+        if isinstance(known, int):
+            return known
         record = self.layouts.resolve(self.layouts.definition(c_type, unit))
         found = self.layouts.member(record, path) if isinstance(record, Record) else None
         if found is None:
@@ -91,6 +95,7 @@ class Views:
                 f"{c_type} has no member {path}",
                 where=f"build-id {self.layouts.build_id or 'unknown'}",
             )
+        self.layouts.derived[key] = found[0]
         return found[0]
 
     def value(self, type_: Type, address: int) -> Value:
