@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vringcore.errors import VringcoreError
-from vringcore.qemu.thread_structs import CPUS, CPUS_UNITS, CPUState, IOThread, QemuThread
+from vringcore.qemu.thread_structs import CPUS, CPUState, IOThread, QemuThread
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Roles:
         views = self._views
         found: dict[int, str] = {}
         try:
-            places = (views.find_address_of(n, u) for n in CPUS for u in CPUS_UNITS)
+            places = (views.find_address_of(n, u) for n, u in CPUS.items())
             head = next((place for place in places if place is not None), None)
             if head is None:
                 return found

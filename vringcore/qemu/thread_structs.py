@@ -35,7 +35,5 @@ class IOThread(View):
     thread_id = integer()
 
 
-CPUS = ("cpus_queue", "cpus")
-"""The list of CPUStates; its first name since QEMU 8.2."""
-
-CPUS_UNITS = ("cpu-common.c", "cpus-common.c")
+CPUS = {"cpus_queue": "cpu-common.c", "cpus": "cpus-common.c"}
+"""The list of CPUStates and the file that defines it; its first name since QEMU 8.1."""
