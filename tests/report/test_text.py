@@ -15,6 +15,9 @@ from tests.report import samples
 from tests.report.strategies import any_of
 from vringcore.model.queues import AvailEntry, Counts, SplitGuest
 from vringcore.model.report import Report, RingDocument
+from vringcore.model.requests import Waiting, WorkerThread
+from vringcore.model.values import Address
+from vringcore.report.backtrace import print_threads
 from vringcore.report.devices import print_devices
 from vringcore.report.page import Page
 from vringcore.report.queues import print_queues
@@ -22,7 +25,12 @@ from vringcore.report.requests import print_requests
 from vringcore.report.ring import print_ring
 from vringcore.report.text import render
 
-PRINTERS: list[Callable[..., None]] = [print_devices, print_queues, print_requests]
+PRINTERS: list[Callable[..., None]] = [
+    print_devices,
+    print_queues,
+    print_requests,
+    print_threads,
+]
 WIDTHS = st.sampled_from([None, 20, 40, 80, 140, 300])
 
 
@@ -214,6 +222,33 @@ def test_detailed_requests_list_buffers_and_descriptors() -> None:
     assert re.search(r"buffer 0 +0x7f2bd3a00000, 64 KiB", printed)
     assert re.search(r"descriptor 13 +guest address 0x3a00000, 64 KiB, flags next", printed)
     assert re.search(r"waits in nbd +node nbd0, slot 0, at 0x55c3a1234000", printed)
+
+
+@pytest.mark.parametrize(
+    ("thread", "said"),
+    [
+        (WorkerThread(1234, "fdatasync", 11), "thread 1234 in fdatasync of fd 11, at 0x10"),
+        (
+            WorkerThread(1234, "pread64", 11, offset=4096, result=512),
+            "thread 1234 has got 512 from pread64 of fd 11 at 4096, at 0x10",
+        ),
+        (
+            WorkerThread(1234, "preadv", 11, "worker", "D", "/dev/sdb", 0),
+            "thread 1234 (worker, state D) in preadv of fd 11 (/dev/sdb) at 0, at 0x10",
+        ),
+    ],
+)
+def test_detailed_requests_name_the_thread_that_serves_them(
+    thread: WorkerThread, said: str
+) -> None:
+    waiting = Waiting("thread-pool", Address(16), "file0", "active in a worker thread", thread)
+    request = structs.replace(samples.REQUEST, waits_in=(waiting,))
+    queue = structs.replace(samples.queue(0), in_flight=(request,))
+    device = structs.replace(samples.REPORT.devices[0], queues=(queue,))  # type: ignore[index]
+    report = structs.replace(samples.REPORT, devices=(device,))
+    assert f"node file0, active in a worker thread, {said}" in text(
+        print_requests, report, detailed=True
+    )
 
 
 def test_ring_marks_pointers_and_chains() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vringcore.model.devices import Device
     from vringcore.model.report import Report
-    from vringcore.model.requests import InFlight
+    from vringcore.model.requests import InFlight, Waiting, WorkerThread
 
 Row = tuple["Device", Queue, "InFlight"]
 
@@ -124,10 +124,7 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     page.line()
     name = f"{device_name(device)} queue {queue.index} head {request.head}"
     page.line(f"{name}: {clean(request.summary)}", "bold")
-    pairs = [
-        (f"waits in {clean(each.place)}", _place(each.node, each.detail, each.address))
-        for each in request.waits_in
-    ]
+    pairs = [(f"waits in {clean(each.place)}", _place(each)) for each in request.waits_in]
     if request.request:
         pairs.append(("VirtIOBlockReq", hexadecimal(request.request.address)))
         pairs += [
@@ -144,9 +141,27 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     page.listing(pairs)
 
 
-def _place(node: str, detail: str, address: int) -> str:
-    parts = [f"node {clean(node)}" if node else "", clean(detail), f"at {hexadecimal(address)}"]
+def _place(waiting: Waiting) -> str:
+    parts = [
+        f"node {clean(waiting.node)}" if waiting.node else "",
+        clean(waiting.detail),
+        _thread(waiting.thread) if waiting.thread else "",
+        f"at {hexadecimal(waiting.address)}",
+    ]
     return ", ".join(part for part in parts if part)
+
+
+def _thread(thread: WorkerThread) -> str:
+    """Return ``thread 1234 (worker, state D) in preadv of fd 11 (/dev/sdb) at 5963776``."""
+    known = [clean(thread.name)] if thread.name else []
+    known += [f"state {clean(thread.state)}"] if thread.state else []
+    text = f"thread {thread.lwp}" + (f" ({', '.join(known)})" if known else "")
+    if thread.result is None:
+        text += f" in {clean(thread.call)} of fd {thread.fd}"
+    else:
+        text += f" has got {thread.result} from {clean(thread.call)} of fd {thread.fd}"
+    text += f" ({clean(thread.file)})" if thread.file else ""
+    return text if thread.offset is None else f"{text} at {thread.offset}"
 
 
 def _print_unidentified(page: Page, devices: Sequence[Device]) -> None:
