@@ -17,7 +17,6 @@ from vringcore.model.queues import AvailEntry, Counts, SplitGuest
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.requests import Waiting, WorkerThread
 from vringcore.model.values import Address
-from vringcore.report.backtrace import print_threads
 from vringcore.report.devices import print_devices
 from vringcore.report.page import Page
 from vringcore.report.queues import print_queues
@@ -25,12 +24,7 @@ from vringcore.report.requests import print_requests
 from vringcore.report.ring import print_ring
 from vringcore.report.text import render
 
-PRINTERS: list[Callable[..., None]] = [
-    print_devices,
-    print_queues,
-    print_requests,
-    print_threads,
-]
+PRINTERS: list[Callable[..., None]] = [print_devices, print_queues, print_requests]
 WIDTHS = st.sampled_from([None, 20, 40, 80, 140, 300])
 
 
