@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.elfcore.slimnote import Moved
+from vringcore.errors import VringcoreError
 from vringcore.layout.provider import LayoutStore
-from vringcore.model.report import Tool
+from vringcore.model.report import Limitation, Tool
 from vringcore.model.slim import SlimDocument
 from vringcore.options import Options
-from vringcore.qemu.files import ProgramFiles
-from vringcore.slim.collect import ask_everything, include, open_traced, watch
+from vringcore.slim.collect import asked
 from vringcore.slim.live import open_live
 from vringcore.slim.output import whole_file
 from vringcore.slim.write import gather, write_slim
@@ -54,21 +54,20 @@ def capture_process(
     :raises VringcoreError: as :func:`~.live.open_live` and :func:`vringcore.slim_core` do
     """
     began = perf_counter()
-    with open_live(pid, stop=stop) as live:
-        options = _with_own_files(options or Options(), live)
-        watch(live)
-        files = ProgramFiles(live, options)
-        try:
-            process = open_traced(live, files, store or LayoutStore.default(), options)
-            ask_everything(process)
-            include(process, wanted)
-            gathered = gather(process, redact_stacks=redact_stacks)
-            live.resume()
-            moved = list(_moved(process, live, gathered))
-            written = _write(process, gathered, out, moved)
-            process.store.save()
-        finally:
-            files.close()
+    options, store = options or Options(), store or LayoutStore.default()
+    wanted = tuple(wanted)
+    if stop is not None:
+        # What the debug information answers is learned before anything stands still for it.
+        with open_live(pid) as live, asked(live, _with_own_files(options, live), store, wanted):
+            pass
+    with (
+        open_live(pid, stop=stop) as live,
+        asked(live, _with_own_files(options, live), store, wanted) as process,
+    ):
+        gathered = gather(process, redact_stacks=redact_stacks)
+        moved, limits = _moved(process, live, gathered)
+        live.resume()
+        written = _write(process, gathered, out, moved)
         return SlimDocument(
             tool=Tool("vringcore", VERSION),
             path=out,
@@ -79,7 +78,23 @@ def capture_process(
             masked=written.masked,
             left_out=written.left_out,
             seconds=round(perf_counter() - began, 3),
-            limits=tuple(process.limits),
+            limits=(*process.limits, *limits, *_not_stopped(live)),
+        )
+
+
+def _not_stopped(live: LiveProcess) -> Iterator[Limitation]:
+    """Say which threads ran on although they were to be stopped."""
+    stopped = live.stopped
+    if stopped is None:
+        return
+    if stopped.running:
+        named = ", ".join(f"{lwp} ({why})" for lwp, why in sorted(stopped.running.items()))
+        yield Limitation("not every thread could be stopped", named)
+    if stopped.expired:
+        yield Limitation(
+            "the time for which the threads may be stopped was over before all was read",
+            f"they ran on after {stopped.limit:g} s",
+            "allow more with --stop SECONDS",
         )
 
 
@@ -101,19 +116,25 @@ def _write(
         return write_slim(process, gathered, file, moved)
 
 
-def _moved(process: TracedProcess, live: LiveProcess, gathered: Gathered) -> Iterator[Moved]:
-    """Yield what has changed since it was read, by the structures that it lies in."""
+def _moved(
+    process: TracedProcess, live: LiveProcess, gathered: Gathered
+) -> tuple[list[Moved], list[Limitation]]:
+    """Return what has changed since it was read, by the structures that it lies in."""
     places = process.traced.places
     starts = sorted(places)
     stacks = process.stacks.touched()
-    ranges = ((start, end - start) for start, end in gathered.extents)
-    for count, (address, size) in enumerate(live.moved(ranges)):
-        if count >= MAX_MOVED:
-            return
+    try:
+        changed = live.moved((start, end - start) for start, end in gathered.extents)
+    except VringcoreError as error:
+        what = "whether anything changed while it was read is not known"
+        return [], [Limitation(what, str(error))]
+    found = []
+    for address, size in changed[:MAX_MOVED]:
         index = bisect_right(starts, address) - 1
         what = ""
         if index >= 0 and address < starts[index] + places[starts[index]][0]:
             what = places[starts[index]][1]
         elif any(start <= address < end for start, end in stacks):
             what = "a stack"
-        yield Moved(address, size, what or "memory")
+        found.append(Moved(address, size, what or "memory"))
+    return found, []

@@ -7,6 +7,7 @@ expression or with gdb: each structure whole, the stacks, the list of loaded lib
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.addresses import HostAddress
@@ -16,6 +17,7 @@ from vringcore.qemu import machine
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.aio_structs import AioContext
 from vringcore.qemu.block_structs import Coroutine
+from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.heapscan import MAX_SEGMENTS
 from vringcore.qemu.memory import flat_rows
 from vringcore.qemu.process import Process
@@ -36,14 +38,13 @@ from vringcore.view.declare import View
 from vringcore.view.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from vringcore.elfcore.image import ProcessImage
     from vringcore.layout.provider import Layouts, LayoutStore
     from vringcore.memory.space import HostSpace
     from vringcore.model.requests import BlockRequest
     from vringcore.options import Options
-    from vringcore.qemu.files import ProgramFiles
     from vringcore.view.views import Symbols
 
 V = TypeVar("V", bound=View)
@@ -118,6 +119,31 @@ class TracedProcess(Process):
         self.traced = TracedViews(space, self.recorded, bias, symbols)
         self.traced.trace = self.trace
         return self.traced
+
+
+@contextmanager
+def asked(
+    core: ProcessImage, options: Options, store: LayoutStore, wanted: Iterable[str] = ()
+) -> Iterator[TracedProcess]:
+    """Ask everything of a process, and what a user wants beside; its files close with the block.
+
+    :param core: an open core or running process; it is closed, too
+    :raises VringcoreError: as :func:`vringcore.open_core` does, or if something of ``wanted``
+        cannot be had
+    """
+    watch(core)
+    files = ProgramFiles(core, options)
+    try:
+        process = open_traced(core, files, store, options)
+    except BaseException:
+        files.close()
+        raise
+    try:
+        ask_everything(process)
+        include(process, wanted)
+        yield process
+    finally:
+        process.close()
 
 
 def watch(core: ProcessImage) -> Trace:

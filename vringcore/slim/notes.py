@@ -68,7 +68,7 @@ def built_notes(image: ProcessImage) -> Iterator[RawNote]:
     (include/linux/elfcore.h; 64-bit only.)
     """
     first, *others = image.threads
-    yield _OWNER, NT_PRSTATUS, _status(image, first)
+    yield from _thread_notes(image, first)
     if image.prpsinfo is not None:
         yield _OWNER, NT_PRPSINFO, _process_info(image, image.prpsinfo)
     order = image.header.byteorder
@@ -76,7 +76,12 @@ def built_notes(image: ProcessImage) -> Iterator[RawNote]:
     yield _OWNER, NT_AUXV, b"".join(Struct(order + "QQ").pack(*entry) for entry in vector)
     yield _OWNER, NT_FILE, _files(image)
     for thread in others:
-        yield _OWNER, NT_PRSTATUS, _status(image, thread)
+        yield from _thread_notes(image, thread)
+
+
+def _thread_notes(image: ProcessImage, thread: Thread) -> Iterator[RawNote]:
+    yield _OWNER, NT_PRSTATUS, _status(image, thread)
+    yield from kept_notes(thread.notes)
 
 
 def _status(image: ProcessImage, thread: Thread) -> bytes:

@@ -10,8 +10,7 @@ from vringcore.layout.provider import LayoutStore
 from vringcore.model.report import Tool
 from vringcore.model.slim import SlimDocument
 from vringcore.options import Options
-from vringcore.qemu.files import ProgramFiles
-from vringcore.slim.collect import ask_everything, include, open_traced, watch
+from vringcore.slim.collect import asked
 from vringcore.slim.output import whole_file
 from vringcore.slim.write import gather, write_slim
 from vringcore.version import VERSION
@@ -46,19 +45,11 @@ def slim_core(
     core = open_elf_core(
         path, tmpdir=options.tmpdir, max_unpacked=options.max_unpacked, progress=options.progress
     )
-    with core:
-        watch(core)
-        files = ProgramFiles(core, options)
-        try:
-            process = open_traced(core, files, store or LayoutStore.default(), options)
-            ask_everything(process)
-            include(process, wanted)
-            gathered = gather(process, redact_stacks=redact_stacks)
-            with whole_file(out) as file:
-                written = write_slim(process, gathered, file)
-            process.store.save()
-        finally:
-            files.close()
+    store = store or LayoutStore.default()
+    with core, asked(core, options, store, wanted) as process:
+        gathered = gather(process, redact_stacks=redact_stacks)
+        with whole_file(out) as file:
+            written = write_slim(process, gathered, file)
         return SlimDocument(
             tool=Tool("vringcore", VERSION),
             path=out,

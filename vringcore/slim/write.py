@@ -19,7 +19,7 @@ from vringcore.layout.recorded import names_in
 from vringcore.memory.trace import merge
 from vringcore.model.slim import SlimPart
 from vringcore.qemu.commandline import argument_places, arguments
-from vringcore.qemu.memory import ram_blocks
+from vringcore.qemu.ramblocks import ram_blocks
 from vringcore.qemu.redact import redact
 from vringcore.slim.kept import KeptSpace, segments_of, without
 from vringcore.slim.notes import built_notes, kept_notes
