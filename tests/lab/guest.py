@@ -1,4 +1,4 @@
-"""The guest: Debian's cloud kernel and an initramfs of busybox and virtio modules.
+"""The guest: a cloud kernel of Debian and an initramfs of busybox and virtio modules.
 
 Modules are loaded by the initramfs in the order listed here; each scenario brings its own shell
 script, which is passed as a second, concatenated archive (`scenario_archive`).
@@ -6,6 +6,7 @@ script, which is passed as a second, concatenated archive (`scenario_archive`).
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,7 +17,14 @@ from tests.lab.paths import guest_directory
 READY = "vringcore-lab: ready"
 """The line a scenario's guest script prints once its work has begun."""
 
+STOCK = "bookworm"
+"""The suite whose kernel most guests run."""
+
+NEWER = "trixie-backports"
+"""The suite of a kernel that knows VIRTIO_F_IN_ORDER and has a driver for virtio-iommu."""
+
 _MODULES = (
+    "virtio-iommu",
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -59,14 +67,14 @@ while :; do sleep 60; done
 """
 
 
-def kernel() -> Path:
+def kernel(suite: str = STOCK) -> Path:
     """The guest kernel image."""
-    return guest_directory() / "vmlinuz"
+    return _directory(suite) / "vmlinuz"
 
 
-def initramfs() -> Path:
+def initramfs(suite: str = STOCK) -> Path:
     """The part of the initramfs that all scenarios share."""
-    return guest_directory() / "initramfs"
+    return _directory(suite) / "initramfs"
 
 
 def scenario_archive(script: str) -> bytes:
@@ -74,27 +82,49 @@ def scenario_archive(script: str) -> bytes:
     return cpio.archive([cpio.executable("scenario.sh", script.encode())])
 
 
-def make() -> None:
+def make(suite: str = STOCK) -> None:
     """Fetches kernel and busybox and writes the initramfs; does nothing if both are there."""
-    if kernel().exists() and initramfs().exists():
+    if kernel(suite).exists() and initramfs(suite).exists():
         return
     packages.install("busybox-static", "qemu-system-data", "seabios")
-    guest_directory().mkdir(parents=True, exist_ok=True)
+    _directory(suite).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        tree = Path(scratch)
-        image = packages.dependency_of("linux-image-cloud-amd64", "linux-image-")
-        packages.extract(image, tree)
-        initramfs().write_bytes(_shared_archive(tree))
-        shutil.copy(next((tree / "boot").glob("vmlinuz-*")), kernel())
+        tree = Path(scratch) / "tree"
+        options: list[str] = []
+        if suite != STOCK:
+            options = packages.another_suite(suite, Path(scratch) / "apt")
+        for package in _kernel_packages(options):
+            packages.extract(package, tree, options)
+        initramfs(suite).write_bytes(_shared_archive(tree))
+        shutil.copy(next(tree.rglob("vmlinuz*")), kernel(suite))
+
+
+def _directory(suite: str) -> Path:
+    return guest_directory() if suite == STOCK else guest_directory() / suite
+
+
+def _kernel_packages(options: list[str]) -> list[str]:
+    """The packages with the image and the modules; newer kernels come in two."""
+    image = packages.dependency_of("linux-image-cloud-amd64", "linux-image-", options)
+    try:
+        prefixes = ("linux-binary-", "linux-modules-")
+        return [packages.dependency_of(image, prefix, options) for prefix in prefixes]
+    except LookupError:
+        return [image]
 
 
 def _shared_archive(tree: Path) -> bytes:
-    found = {path.stem: path for path in (tree / "lib" / "modules").rglob("*.ko")}
+    found = {path.name.partition(".")[0]: path for path in tree.rglob("*.ko*")}
     order = [name for name in _MODULES if name in found]
     entries = [cpio.directory(name) for name in ("bin", "dev", "proc", "sys", "modules")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.executable("bin/busybox", Path("/bin/busybox").read_bytes()))
     entries.append(cpio.executable("init", _INIT.encode()))
     entries.append(cpio.executable("modules/order", "\n".join(order).encode()))
-    entries += [cpio.executable(f"modules/{name}.ko", found[name].read_bytes()) for name in order]
+    entries += [cpio.executable(f"modules/{name}.ko", _module(found[name])) for name in order]
     return cpio.archive(entries)
+
+
+def _module(path: Path) -> bytes:
+    content = path.read_bytes()
+    return lzma.decompress(content) if path.suffix == ".xz" else content

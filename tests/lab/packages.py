@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 _ENVIRONMENT = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -22,23 +23,43 @@ def install(*names: str) -> None:
         _apt("install", "--no-install-recommends", "-y", *missing)
 
 
-def dependency_of(package: str, prefix: str) -> str:
+def dependency_of(package: str, prefix: str, options: Sequence[str] = ()) -> str:
     """The first dependency of `package` whose name starts with `prefix`."""
     shown = subprocess.run(
-        ["apt-cache", "depends", package], check=True, capture_output=True, text=True
+        ["apt-cache", *options, "depends", package], check=True, capture_output=True, text=True
     )
     found = re.search(rf"Depends: ({re.escape(prefix)}\S+)", shown.stdout)
     if found is None:
-        raise RuntimeError(f"{package} depends on nothing named {prefix}*")
+        raise LookupError(f"{package} depends on nothing named {prefix}*")
     return found[1]
 
 
-def extract(package: str, target: Path) -> None:
-    """Unpacks a binary package into `target` without installing it."""
+def extract(package: str, target: Path, options: Sequence[str] = ()) -> None:
+    """Unpacks a binary package into `target` without installing it.
+
+    :param options: of apt, as `another_suite` gives them
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        _apt("download", package, cwd=Path(scratch))
+        _apt(*options, "download", package, cwd=Path(scratch))
         archive = next(Path(scratch).glob("*.deb"))
         subprocess.run(["dpkg", "-x", str(archive), str(target)], check=True)
+
+
+def another_suite(name: str, directory: Path) -> list[str]:
+    """Options with which apt knows the packages of that suite of Debian, and no others.
+
+    Its lists lie in `directory`; the machine's own apt is left as it is.
+    """
+    for place in ("lists/partial", "archives/partial"):
+        (directory / place).mkdir(parents=True, exist_ok=True)
+    sources = directory / "sources.list"
+    sources.write_text(f"deb [signed-by={_KEYRING}] {_configured_archive()} {name} main\n")
+    options = [
+        *("-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=/dev/null"),
+        *("-o", f"Dir::State::lists={directory / 'lists'}", "-o", f"Dir::Cache={directory}"),
+    ]
+    _apt(*options, "update")
+    return options
 
 
 def fetch_source(package: str, suite: str, target: Path) -> Path:
@@ -75,9 +96,9 @@ def _installed(name: str) -> bool:
     return subprocess.run(query, capture_output=True, text=True).stdout == "installed"
 
 
-def _apt(verb: str, *arguments: str, cwd: Path | None = None) -> None:
+def _apt(*words: str, cwd: Path | None = None) -> None:
     subprocess.run(
-        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", verb, *arguments],
+        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *words],
         check=True,
         cwd=cwd,
         env=_ENVIRONMENT,
