@@ -30,6 +30,7 @@ PARAMETERS: list[Any] = CORES or [
     pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2 all`"))
 ]
 FLUSH = 8
+NUMBERS = {17: "pread64", 18: "pwrite64", 75: "fdatasync", 295: "preadv", 296: "pwritev"}
 
 
 @pytest.fixture(params=PARAMETERS, ids=lambda core: core.name if core else "none", scope="module")
@@ -64,7 +65,11 @@ def test_every_active_request_has_its_thread(opened: tuple[CoreCase, Process]) -
         assert waiting.node == element["file"]["node"]
         assert element["state"] == "THREAD_ACTIVE"
         assert thread is not None
-        assert (thread.fd, thread.offset) == (element["file"]["fd"], element["file"]["offset"])
+        assert thread.fd == element["file"]["fd"]
+        if element["function"] == "handle_aiocb_flush":
+            assert (thread.call, thread.offset) == ("fdatasync", None)
+        else:
+            assert thread.offset == element["file"]["offset"]
     assert len({each.thread.lwp for each in found.values() if each.thread}) == len(found)
 
 
@@ -95,10 +100,21 @@ def test_the_kernel_had_the_same_call(opened: tuple[CoreCase, Process]) -> None:
         assert thread is not None
         said = asleep[thread.lwp]
         number, fd, _, _, offset, *_ = (int(word, 0) for word in said["syscall"].split())
-        assert {17: "pread64", 18: "pwrite64", 295: "preadv", 296: "pwritev"}[number] == thread.call
-        assert (fd, offset, None) == (thread.fd, thread.offset, thread.result)
+        assert NUMBERS[number] == thread.call
+        assert (fd, thread.result) == (thread.fd, None)
+        assert thread.offset == (None if thread.call == "fdatasync" else offset)
         assert core.case.proc["files"][str(thread.fd)].endswith("/fuse/nbd")
         assert any("fuse" in frame for frame in said["stack"])
+
+
+def test_a_flush_is_among_those_that_never_return(opened: tuple[CoreCase, Process]) -> None:
+    """Its system call tells nothing but the file: the stack of its thread names it."""
+    core, process = opened
+    if core.case.scenario != "stuck-threads":
+        pytest.skip("no flushes here")
+    calls = [each.thread.call for each in in_threads(core, process).values() if each.thread]
+    assert "fdatasync" in calls
+    assert "preadv" in calls
 
 
 def elements_of(views: Views, core: CoreCase) -> list[ThreadPoolElement]:
@@ -140,7 +156,7 @@ def test_other_calls_are_nobodys(opened: tuple[CoreCase, Process]) -> None:
     core, process = opened
     elements = elements_of(process.views, core)
     known = list(callers(process.core))
-    for name in ("read", "futex", "fdatasync", "fallocate"):
+    for name in ("read", "futex", "ftruncate", "fallocate"):
         called = [
             msgspec.structs.replace(each, call=SystemCall(0, name, (0,) * 6, {"fd": 11}))
             for each in known

@@ -57,9 +57,9 @@ def workers_of(
 ) -> dict[int, WorkerThread]:
     """Return the thread that serves each element, by the element's address.
 
-    An element is left out where none is found, or where several could be its thread: the call has
-    all that tells one request from another but for flushes of one file, and then the thread's own
-    stack must name it.
+    An element is left out where none is found, or where several could be its thread: a read or
+    write has all that tells one request from another; for flushes and the like, of which a call
+    tells the file only, the thread's own stack must name it.
 
     :param elements: those that are active, of host files
     """
@@ -82,10 +82,18 @@ def workers_of(
         for caller in found:
             of_thread.setdefault(caller.lwp, []).append(address)
     for address, found in fitting.items():
-        if len(found) > 1 or any(len(of_thread[each.lwp]) > 1 for each in found):
+        if not _is_certain(found, of_thread):
             wanted = (address, arguments[address])
             fitting[address] = [each for each in found if _is_named(views, each, wanted)]
     return {address: _model(found[0]) for address, found in fitting.items() if len(found) == 1}
+
+
+def _is_certain(found: list[Caller], of_thread: Mapping[int, list[int]]) -> bool:
+    """Tell whether nobody but the one thread found can serve a request, nor it another."""
+    return all(
+        len(found) == len(of_thread[each.lwp]) == 1 and each.call.name not in _OF_TYPE
+        for each in found
+    )
 
 
 def _is_io(caller: Caller) -> bool:

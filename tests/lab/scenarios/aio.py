@@ -29,6 +29,9 @@ from tests.lab.session import Session
 _WORKERS = 4
 """Threads that must sleep uninterruptibly, at least."""
 
+_FDATASYNC = "75 "
+"""How /proc/PID/task/TID/syscall begins; the number is x86-64's."""
+
 
 def mount_fuse(directory: Path, servers: list[NbdServer], children: Children) -> None:
     if not Path("/dev/fuse").exists():
@@ -58,16 +61,22 @@ def _freeze(session: Session) -> None:
 
 def _freeze_workers(session: Session) -> None:
     session.servers["server0"].stop()
-    pid = session.machine.pid
     session.wait_until(
         lambda: (
-            len(proc.in_state(pid, "D")) >= _WORKERS
+            _workers_asleep(session.machine.pid)
             and all(qmp_facts.in_use(session.machine.monitor, "disk0").values())
         ),
         f"{_WORKERS} worker threads sleep uninterruptibly and every queue has a request in flight",
     )
     time.sleep(2)
     session.ask()
+
+
+def _workers_asleep(pid: int) -> bool:
+    """Whether there are enough, one of them in a flush."""
+    asleep = [proc.thread(pid, lwp) for lwp in proc.in_state(pid, "D")]
+    flushes = [each for each in asleep if each["syscall"].startswith(_FDATASYNC)]
+    return len(asleep) >= _WORKERS and bool(flushes)
 
 
 def _arguments(engine: str) -> tuple[str, ...]:
@@ -111,7 +120,10 @@ STUCK_THREADS = Scenario(
         *("-object", f"secret,id=sec0,data={SECRET}"),
         *CANARY_PORT,
     ),
-    script=spread_canary(GUEST_CANARY) + traffic("vda", "/canary") + ready(5),
+    script=spread_canary(GUEST_CANARY)
+    + traffic("vda", "/canary")
+    + "while :; do sync /dev/vda; done &\n"
+    + ready(5),
     devices=(_disk("threads"),),
     servers=(MEMORY_SERVER,),
     prepare=mount_fuse,
