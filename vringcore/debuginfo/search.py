@@ -465,14 +465,15 @@ def _at_file_scope(mentions: Iterator[Mention], kind: int) -> list[tuple[int, in
         entries += bool(mention.entries)
         unknown += not mention.entries
         offset = mention.tagged(tags)
+        if offset < 0 or mention.holder() != offset:
+            continue
         # The definition of a variable refers to its declaration and has no name of its own.
-        if kind != top.VARIABLE and offset >= 0:
+        if kind != top.VARIABLE and mention.defined(tags) != offset:
             declared += 1
-            offset = mention.defined(tags)
-        if offset >= 0 and mention.holder() == offset:
-            found.append((mention.number, offset))
-            if len(found) == limit:
-                break
+            continue
+        found.append((mention.number, offset))
+        if len(found) == limit:
+            break
     if not found and kind == top.FUNCTION and declared:
         return None  # It may be as with a variable, though that is rare.
     # Where no mention is that of an entry, entries must be written in an unusual way.
