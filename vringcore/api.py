@@ -7,7 +7,7 @@ both.
 
 from __future__ import annotations
 
-from threading import RLock
+from _thread import RLock  # `threading` costs more to import than a core to open
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from vringcore.cli.options import HelpFormatter, Parser, add_help
-from vringcore.errors import EXIT_OK, EXIT_USAGE, VringcoreError
+from vringcore.errors import EXIT_OK, EXIT_USAGE, UsageError, VringcoreError
 from vringcore.version import VERSION
 
 if TYPE_CHECKING:
@@ -80,10 +80,9 @@ def main(words: Sequence[str]) -> int:
     """Run one command, given without the program's name, and return its exit code."""
     try:
         if not words:
-            _parser(words).print_help()
+            _parser().print_help()
             return EXIT_USAGE
-        arguments = _parser(words).parse_args(words)
-        code: int = _module(arguments.verb).run(arguments)
+        code = _answer(words)
     except VringcoreError as error:
         from vringcore.cli.failure import report_error
 
@@ -97,8 +96,29 @@ def main(words: Sequence[str]) -> int:
     return code
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser. Where the first word is a verb, it knows that verb alone, to save time."""
+def _answer(words: Sequence[str]) -> int:
+    """Run the verb that comes first. Its own parser alone is built, to save time."""
+    verb = words[0]
+    if verb not in VERBS:
+        _parser().parse_args(words)  # --help, --version, or what is wrong
+        raise UsageError("the verb comes first", hint="see `vringcore --help`")
+    module = _module(verb)
+    parser = Parser(
+        prog=f"vringcore {verb}",
+        usage=module.USAGE,
+        description=module.DESCRIPTION,
+        epilog=module.EPILOG,
+        formatter_class=HelpFormatter,
+        add_help=False,
+    )
+    module.configure(parser)
+    add_help(parser)
+    code: int = module.run(parser.parse_args(words[1:]))
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser that knows of the verbs and none of their options."""
     parser = Parser(
         prog="vringcore",
         usage="vringcore VERB CORE [options]",
@@ -110,26 +130,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, prog="vringcore")
     group = add_help(parser)
     group.add_argument("--version", action="version", version=f"vringcore {VERSION}")
-    if words and words[0] in VERBS:
-        _add_verb(verbs, words[0])
-    else:
-        for verb, line in VERBS.items():
-            verbs.add_parser(verb, help=line)
+    for verb, line in VERBS.items():
+        verbs.add_parser(verb, help=line)
     return parser
-
-
-def _add_verb(verbs: argparse._SubParsersAction[Parser], verb: str) -> None:
-    module = _module(verb)
-    parser = verbs.add_parser(
-        verb,
-        usage=module.USAGE,
-        description=module.DESCRIPTION,
-        epilog=module.EPILOG,
-        formatter_class=HelpFormatter,
-        add_help=False,
-    )
-    module.configure(parser)
-    add_help(parser)
 
 
 def _module(verb: str) -> ModuleType:

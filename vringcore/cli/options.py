@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vringcore.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vringcore.api import Core
     from vringcore.layout.provider import LayoutStore
 
@@ -212,8 +215,6 @@ def store_of(arguments: argparse.Namespace) -> LayoutStore | None:
 
 def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of :class:`vringcore.options.Options` that the options give."""
-    from vringcore.cli.progress import progress_line
-
     return {
         **file_options(arguments),
         "tmpdir": arguments.tmpdir,
@@ -221,6 +222,15 @@ def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "progress": progress_line(),
         "deep": arguments.deep,
     }
+
+
+def progress_line() -> Callable[[int, int], None] | None:
+    """Return what ``open_core(progress=)`` takes; None where nobody watches."""
+    if not sys.stderr.isatty():
+        return None
+    from vringcore.cli.progress import Line
+
+    return Line()
 
 
 def file_options(arguments: argparse.Namespace) -> dict[str, Any]:

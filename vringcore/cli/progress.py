@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 EVERY = 0.2
 """Seconds between two updates of the line."""
 
 
-def progress_line() -> Callable[[int, int], None] | None:
-    """Return what ``open_core(progress=)`` takes; None where nobody watches."""
-    return _Line() if sys.stderr.isatty() else None
-
-
-class _Line:
+class Line:
     """One line on stderr, written over until the work is done."""
 
     def __init__(self) -> None:

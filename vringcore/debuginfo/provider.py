@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import RLock
+from _thread import RLock  # as in layout.provider
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo.damage import ours

@@ -7,8 +7,8 @@ provider that searched everything can say that something is not there.
 
 from __future__ import annotations
 
+from _thread import RLock  # `threading` costs more to import than a bundle to read
 from bisect import bisect_right
-from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.errors import LayoutMissingError, VringcoreError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
+from _thread import allocate_lock  # `threading` is a costly import
 from typing import TYPE_CHECKING
 
 from vringcore.errors import FileError
@@ -46,7 +46,7 @@ class FileSource:
     def __init__(self, fd: int, path: str, size: int, what: str) -> None:
         self._fd = fd
         self._blocks: dict[int, bytes] = {}
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self.path = path
         self.size = size
         self.what = what

@@ -88,3 +88,30 @@ class AddressSpace(Generic[A]):
 
 
 HostSpace = AddressSpace[HostAddress]
+
+
+class Coverage:
+    """Which addresses of a space can be read, by its ranges."""
+
+    def __init__(self, space: HostSpace) -> None:
+        self._space = space
+
+    def total(self, address: int, size: int) -> int:
+        """Return how many of the bytes can be read."""
+        return sum(end - start for start, end in self._parts(address, size))
+
+    def prefix(self, address: int, size: int) -> int:
+        """Return how many bytes can be read from the first one on."""
+        reach = address
+        for start, end in self._parts(address, size):
+            if start > reach:
+                break
+            reach = end
+        return reach - address
+
+    def _parts(self, address: int, size: int) -> Iterator[tuple[int, int]]:
+        for part in self._space.ranges_at(address, size):
+            start = max(address, part.address)
+            end = min(address + size, part.address + part.readable)
+            if start < end:
+                yield start, end

@@ -10,7 +10,8 @@ import msgspec
 from vringcore.addresses import SPACE_END, GuestAddress, HostAddress, IoVirtualAddress, end_of
 from vringcore.errors import MemoryFault
 from vringcore.memory.gaps import Gap, GapKind
-from vringcore.memory.space import AddressSpace, Piece, Range
+from vringcore.memory.space import AddressSpace, Coverage, Piece, Range
+from vringcore.qemu.ramblocks import NOT_DUMPED_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound=int)
 
-NOT_DUMPED_HINT = (
-    "guest RAM is in a core of a QEMU started with `-machine dump-guest-core=on` (libvirt: "
-    "`<memory dumpCore='on'>`), or in one by gcore after `set dump-excluded-mappings on`"
-)
 _IOMMU_HINT = "an IOMMU translates this range; its tables are not followed"
 
 
@@ -195,33 +192,6 @@ class UnmappedSpace(AddressSpace[A], Generic[A]):
     def ranges(self) -> Sequence[Range]:
         """Return nothing: no range is known."""
         return ()
-
-
-class Coverage:
-    """Which addresses of a space can be read, by its ranges."""
-
-    def __init__(self, space: HostSpace) -> None:
-        self._space = space
-
-    def total(self, address: int, size: int) -> int:
-        """Return how many of the bytes can be read."""
-        return sum(end - start for start, end in self._parts(address, size))
-
-    def prefix(self, address: int, size: int) -> int:
-        """Return how many bytes can be read from the first one on."""
-        reach = address
-        for start, end in self._parts(address, size):
-            if start > reach:
-                break
-            reach = end
-        return reach - address
-
-    def _parts(self, address: int, size: int) -> Iterator[tuple[int, int]]:
-        for part in self._space.ranges_at(address, size):
-            start = max(address, part.address)
-            end = min(address + size, part.address + part.readable)
-            if start < end:
-                yield start, end
 
 
 def _no_ram(start: int, end: int, hint: str = "") -> Piece:

@@ -15,7 +15,7 @@ import msgspec
 
 from vringcore.addresses import HostAddress
 from vringcore.errors import VringcoreError
-from vringcore.qemu.memory import ram_blocks
+from vringcore.qemu.ramblocks import ram_blocks
 from vringcore.qemu.structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.view.lists import collect
 

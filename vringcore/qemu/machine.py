@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.layout.types import Enum
+from vringcore.memory.space import Coverage
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import NOT_IN_THIS_BUILD, attempt
-from vringcore.qemu.flat_space import Coverage
-from vringcore.qemu.memory import ram_blocks
+from vringcore.qemu.ramblocks import ram_blocks
 from vringcore.qemu.structs import (
     ENUMS,
     MachineClass,

@@ -14,8 +14,8 @@ from vringcore.model.values import Absent, Address
 from vringcore.qemu import commandline, machine
 from vringcore.qemu.absence import CORRUPT
 from vringcore.qemu.files import ProgramFiles
-from vringcore.qemu.memory import RamGaps, guest_memory
 from vringcore.qemu.qom import ObjectModel
+from vringcore.qemu.ramblocks import RamGaps
 from vringcore.qemu.structs import VARIABLES, VirtIODevice
 from vringcore.qemu.symbols import ModuleSymbols
 from vringcore.view.views import Views
@@ -137,6 +137,8 @@ class Process:
 
         :raises VringcoreError: if the flat view cannot be read
         """
+        from vringcore.qemu.memory import guest_memory
+
         return guest_memory(self.views)
 
     def requests_of(self, device: RawDevice) -> tuple[dict[int, list[InFlight]], list[Limitation]]:

@@ -12,8 +12,6 @@ from vringcore.model.values import Absent
 from vringcore.qemu import virtqueues
 from vringcore.qemu.absence import absence_of, attempt
 from vringcore.qemu.devices import Devices
-from vringcore.qemu.flat_space import UnmappedSpace
-from vringcore.qemu.memory import dma_space
 
 if TYPE_CHECKING:
     from vringcore.memory.space import AddressSpace
@@ -203,6 +201,9 @@ class Survey:
         return memory
 
     def _open_memory(self, address: int | Absent) -> AddressSpace[Any]:
+        from vringcore.qemu.flat_space import UnmappedSpace
+        from vringcore.qemu.memory import dma_space
+
         try:
             # Where the device's own member is not there, it is taken to be no exception.
             if isinstance(address, Absent) or address == self._views.find_address_of(

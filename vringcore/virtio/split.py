@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from struct import Struct
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -10,12 +11,12 @@ import msgspec
 from vringcore import ring_math
 from vringcore.errors import AddressOverflowError, CorruptDataError, MemoryFault
 from vringcore.virtio import constants as c
-from vringcore.virtio.descriptors import Descriptor, DescriptorTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vringcore.memory.space import AddressSpace
+    from vringcore.virtio.descriptors import Descriptor, DescriptorTable
 
 A = TypeVar("A", bound=int)
 T = TypeVar("T")
@@ -100,8 +101,17 @@ class SplitRing(Generic[A]):
         self.size = size
         self.event_idx = event_idx
         self.big_endian = big_endian
-        self.table: DescriptorTable[A] = DescriptorTable(
-            space, cast("A", addresses.descriptors), size, big_endian=big_endian
+
+    @cached_property
+    def table(self) -> DescriptorTable[A]:
+        """The descriptor table."""
+        from vringcore.virtio.descriptors import DescriptorTable
+
+        return DescriptorTable(
+            self.space,
+            cast("A", self.addresses.descriptors),
+            self.size,
+            big_endian=self.big_endian,
         )
 
     def available_header(self) -> tuple[int, int]:
