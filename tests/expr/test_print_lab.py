@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.expr.printing import differences, gdb_lines, names_in, our_line
+from tests.expr.structures import STRUCTURES, of_devices, pointers, symbols
 from tests.lab.cases import CoreCase, iter_cores
 from tests.qemu.support import open_lab
 from vringcore.api import Core
@@ -22,47 +23,6 @@ pytestmark = pytest.mark.lab
 
 SAMPLE = 300
 FORMATS = "xducsotzaf"
-
-STRUCTURES = """
-current_machine
-*current_machine
-current_machine->parent_obj
-*block_backends.tqh_first
-*block_backends.tqh_first->root
-*block_backends.tqh_first->root->bs
-*block_backends.tqh_first->root->bs->drv
-*all_bdrv_states.tqh_first
-*qemu_aio_context
-*qemu_aio_context->fdmon_ops
-*iohandler_ctx
-main_loop_tlg
-*vm_change_state_head.tqh_first
-*current_migration
-cpus_queue
-*cpus_queue.tqh_first
-*(X86CPU *)cpus_queue.tqh_first
-address_space_memory
-*address_space_memory.root
-*address_space_memory.current_map
-ram_list
-*ram_list.blocks.lh_first
-*main_system_bus
-""".strip().splitlines()
-
-
-OF_DEVICES = (
-    "*{}",
-    "*{}->vq",
-    "{}->vq[0]",
-    "*{}->vq@3",
-    "{}->vq[1].vring",
-    "*{}->vq[0].vring.caches",
-    "{}->vq[0].handle_output",
-    "*{}->dma_as",
-    "*{}->parent_obj.parent_bus",
-    "*{}->parent_obj.parent_obj.class",
-)
-"""Of each virtio device, written as a pointer to it."""
 
 
 def one_of_each_version() -> list[CoreCase]:
@@ -98,7 +58,7 @@ def process(core: CoreCase) -> Iterator[Process]:
 def devices(process: Process) -> list[str]:
     """Give every virtio device as an expression."""
     found = Core(process).report({"devices"}).devices or ()
-    return [f"((struct VirtIODevice *){int(device.address):#x})" for device in found]
+    return pointers([int(device.address) for device in found])
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +112,7 @@ def test_variables(
 
 
 def test_structures(process: Process, core: CoreCase, devices: list[str], tmp_path: Path) -> None:
-    texts = STRUCTURES + [form.format(device) for form in OF_DEVICES for device in devices]
+    texts = STRUCTURES + of_devices(devices)
     commands = [f"{word} {text}" for text in texts for word in ("p", "p/x", "p/d", "ptype")]
     compare(process, core, commands, tmp_path)
 
@@ -169,12 +129,4 @@ def test_types(
 
 
 def test_symbols(process: Process, core: CoreCase, devices: list[str], tmp_path: Path) -> None:
-    addresses = [
-        f"{devices[0]}->vq[0].handle_output",
-        "vm_change_state_head.tqh_first->cb",
-        "&current_machine",
-        "&vm_change_state_head",
-        "main",
-        "current_machine",
-    ]
-    compare(process, core, [f"info symbol {text}" for text in addresses], tmp_path)
+    compare(process, core, [f"info symbol {text}" for text in symbols(devices[0])], tmp_path)

@@ -1,4 +1,8 @@
-"""Loads finished cases: what the comparison tests iterate over."""
+"""Loads finished cases: what the comparison tests iterate over.
+
+There are two kinds: the lab's own, whose cores are whole and need their executable, and the dumps
+(docs/dumps.md), whose cores are small and are opened alone. Their files are the same.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
+import vringcore
 from tests.lab.paths import cases_directory
+from vringcore.layout.provider import LayoutStore
+from vringcore.options import Options
+from vringcore.qemu.process import Process, open_process
+
+DUMPS = Path(__file__).parents[1] / "dumps"
+PACKED = ".zst"
+
+NOWHERE = str(Path(__file__) / "nothing")
+"""A system root that has no file at all."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +38,52 @@ class CoreCase:
 
     @property
     def name(self) -> str:
-        """For test ids: VERSION/SCENARIO/KIND."""
+        """For test ids: VERSION/SCENARIO/KIND, of a dump dumps/VERSION/SCENARIO/KIND."""
         return f"{self.case.name}/{self.kind}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is as it was taken; else it is a dump: a small core of it."""
+        return self.case.directory.parent.parent != DUMPS
+
+    @property
+    def options(self) -> Options:
+        """How it is opened: with its executable, a dump without any other file."""
+        if self.whole:
+            return Options(executable=str(self.case.executable))
+        return Options(sysroot=NOWHERE)
+
+    def open(self) -> vringcore.Core:
+        """Open it; nothing is cached, in memory or on disk."""
+        return vringcore.Core(self.open_process())
+
+    def open_process(self) -> Process:
+        """Open it for questions that no report answers."""
+        return open_process(str(self.path), self.options, LayoutStore())
 
     @cached_property
     def gdb(self) -> Any:
         """What gdb read from this core (docs/lab.md, "gdb.json")."""
-        return self.case.read(self.path.name.replace("core", "gdb", 1) + ".json")
+        return self.case.read(self.beside("gdb"))
+
+    @cached_property
+    def printed(self) -> Any:
+        """What gdb printed for expressions, by its command; None in the lab."""
+        return self.case.read(self.beside("printed"))
+
+    @cached_property
+    def frames(self) -> Any:
+        """The frames of each thread as gdb has them (tests/lab/gdb_frames.py); None in the lab."""
+        return self.case.read(self.beside("frames"))
 
     @property
     def while_alive(self) -> bool:
         """Whether it was taken while the monitor was asked; else later, as the process died."""
         return self.kind != "kernel"
+
+    def beside(self, word: str) -> str:
+        """The name of a file about this core: ``gdb.json`` of `core`, ``gdb.kernel.json`` …"""
+        return self.path.name.removesuffix(PACKED).replace("core", word, 1) + ".json"
 
 
 @dataclass(frozen=True)
@@ -54,8 +104,9 @@ class Case:
 
     @property
     def name(self) -> str:
-        """VERSION/SCENARIO."""
-        return f"{self.version}/{self.scenario}"
+        """VERSION/SCENARIO, of a dump dumps/VERSION/SCENARIO."""
+        name = f"{self.version}/{self.scenario}"
+        return f"dumps/{name}" if self.directory.parent.parent == DUMPS else name
 
     @cached_property
     def manifest(self) -> Any:
@@ -91,13 +142,25 @@ class Case:
         """The case's cores; the one taken while the process lived comes first."""
         taken_by = self.manifest.get("taken_by", "gcore")
         kinds = ((taken_by, "core"), ("kernel", "core.kernel"))
-        found = [CoreCase(self, kind, self.directory / name) for kind, name in kinds]
-        return [core for core in found if core.path.exists()]
+        paths = [(kind, self._path(name)) for kind, name in kinds]
+        return [CoreCase(self, kind, path) for kind, path in paths if path.exists()]
 
     def read(self, name: str) -> Any:
         """One JSON file of the case; None if the case has no such file."""
-        path = self.directory / name
-        return json.loads(path.read_text()) if path.exists() else None
+        path = self._path(name)
+        if not path.exists():
+            return None
+        return json.loads(unpacked(path))
+
+    def _path(self, name: str) -> Path:
+        packed = self.directory / (name + PACKED)
+        return packed if packed.exists() else self.directory / name
+
+
+def unpacked(path: Path) -> bytes:
+    """The content of a file; of one that is packed, what is in it."""
+    data = path.read_bytes()
+    return zstandard.ZstdDecompressor().decompress(data) if path.suffix == PACKED else data
 
 
 def iter_cases(root: Path | None = None) -> Iterator[Case]:
@@ -111,3 +174,8 @@ def iter_cores(root: Path | None = None) -> Iterator[CoreCase]:
     """All cores of all finished cases."""
     for case in iter_cases(root):
         yield from case.cores()
+
+
+def iter_dumps() -> Iterator[CoreCase]:
+    """All cores that the repository brings along, small ones."""
+    yield from iter_cores(DUMPS)

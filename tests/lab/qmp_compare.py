@@ -106,7 +106,7 @@ def compare_core(core: CoreCase) -> Facts:
     """
     facts = Facts()
     at_the_moment = core.while_alive and core.case.qmp_after is not None
-    with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
+    with core.open() as opened:
         report = opened.report()
         assert isinstance(report.devices, tuple)
         devices = {device.qom_path: device for device in report.devices}

@@ -10,23 +10,17 @@ from typing import Any
 import pytest
 
 import vringcore
+from tests.cores import cores
 from tests.expr.printing import gdb_lines, our_line
+from tests.expr.structures import COMMANDS_OF_FORK, QUEUES_OF_FORK
 from tests.lab import fork
 from tests.lab.cases import CoreCase
 from tests.lab.compare import flatten
-from tests.lab.reading import find_core
 from vringcore.layout.types import Record
 from vringcore.model.devices import Backend, Device
 from vringcore.model.queues import Queue
 from vringcore.report.queues import print_queues
 from vringcore.report.text import render
-
-pytestmark = pytest.mark.lab
-
-SECOND = f"{fork.DEVICE_LIST}.head->tqh_first->next->tqe_next->vdev"
-"""The second virtio-blk device by the fork's own list."""
-
-QUEUES = tuple(f"{SECOND}->vq[{index}]" for index in (8, 0, 1, 2, 3, 4))
 
 MEMBERS = (
     "vring num num_default align desc avail used caches used_elems last_avail_idx"
@@ -37,47 +31,30 @@ MEMBERS = (
 )
 """Every name that stands before a value in the printed VirtQueue."""
 
-COMMANDS = (
-    f"p {fork.DEVICE_LIST}",
-    f"p *{fork.DEVICE_LIST}.head",
-    f"p *{fork.DEVICE_LIST}.head->tqh_first",
-    f"p {fork.DEVICE_LIST}.count",
-    f"p {SECOND}->vq[4].nr_request - {SECOND}->vq[4].nr_response == {SECOND}->vq[4].inuse",
-    f"p &{SECOND}->vq[4].nr_errors",
-    f"p {SECOND}->vq[0]@2",
-    f"p/x {SECOND}->vq[8]",
-    f"p ((VirtIOBlock *){SECOND})->conf",
-    f"p *(VirtIOBlock *){SECOND}",
-    f"p *((VirtIOBlock *){SECOND})->blk",
-    "p sizeof(struct BlockBackend)",
-    f"whatis {fork.DEVICE_LIST}",
-    f"whatis {SECOND}->vq[0].handle_aio_output",
-    "ptype struct VirtQueue",
-    "ptype BlockConf",
-    "ptype/o struct VirtQueue",
-)
-
-
 VIRTIO_BLK_S_IOERR = 1
 
 
-@pytest.fixture(scope="module")
-def case() -> CoreCase:
-    found = find_core("7.2-fork/fork-stuck/gcore")
-    if found is None:
-        pytest.skip("no core: `python -m tests.lab make 7.2-fork fork-stuck`")
+def is_of_fork(core: CoreCase) -> bool:
+    return core.case.name.endswith("7.2-fork/fork-stuck")
+
+
+@pytest.fixture(scope="module", params=cores(is_of_fork))
+def case(request: pytest.FixtureRequest) -> CoreCase:
+    found: CoreCase = request.param
     return found
 
 
 @pytest.fixture(scope="module")
 def core(case: CoreCase) -> Iterator[vringcore.Core]:
-    with vringcore.open_core(str(case.path), executable=str(case.case.executable)) as opened:
+    with case.open() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def printed_by_gdb(case: CoreCase, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    commands = [*(f"p {queue}" for queue in QUEUES), *COMMANDS]
+def printed_by_gdb(case: CoreCase, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if not case.whole:
+        return case.printed
+    commands = [*(f"p {queue}" for queue in QUEUES_OF_FORK), *COMMANDS_OF_FORK]
     scratch = tmp_path_factory.mktemp("gdb")
     return gdb_lines(case.case.executable, case.path, commands, scratch)
 
@@ -162,7 +139,7 @@ def test_the_list_of_the_fork_has_the_devices_in_order(core: vringcore.Core) -> 
     assert int(core.eval(f"{first}->next->tqe_next->next->tqe_next")) == 0
 
 
-@pytest.mark.parametrize("queue", QUEUES)
+@pytest.mark.parametrize("queue", QUEUES_OF_FORK)
 def test_queues_print_as_gdb_prints_them(
     core: vringcore.Core, printed_by_gdb: dict[str, str], queue: str
 ) -> None:
@@ -171,7 +148,7 @@ def test_queues_print_as_gdb_prints_them(
     assert " ".join(re.findall(r"(\w+) = ", line)) == MEMBERS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS_OF_FORK)
 def test_what_the_fork_added_prints_as_gdb_prints_it(
     core: vringcore.Core, printed_by_gdb: dict[str, str], command: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Every core of the lab against what QEMU itself said over QMP around that moment."""
+"""Every core against what QEMU itself said over QMP around that moment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ from functools import cache
 
 import pytest
 
-from tests.lab.cases import CoreCase, iter_cores
+from tests.cores import cores, was_asked
+from tests.lab.cases import CoreCase, iter_dumps
 from tests.lab.qmp_compare import Facts, compare_core
-
-pytestmark = pytest.mark.lab
-
-CORES = [core for core in iter_cores() if core.case.qmp_before is not None]
-
-if not CORES:
-    pytest.skip("no cores: run `python -m tests.lab make 7.2 all`", allow_module_level=True)
 
 FACTS_OF_A_DEVICE = 150
 """Two feature words bit by bit make most of them."""
@@ -27,24 +21,20 @@ def compared(core: CoreCase) -> Facts:
     return compare_core(core)
 
 
-@pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
+@pytest.mark.parametrize("core", cores(was_asked))
 def test_all_that_qemu_says_of_itself_is_what_the_core_says(core: CoreCase) -> None:
     facts = compared(core)
     assert facts.differing == []
     assert facts.count >= FACTS_OF_A_DEVICE * len(core.case.qmp_before["virtio"])
 
 
-@pytest.mark.parametrize(
-    "core",
-    [
-        core
-        for core in CORES
-        if core.while_alive
-        and core.case.scenario.startswith("stuck")
-        and core.case.qmp_after is not None
-    ],
-    ids=lambda core: core.name,
-)
+def is_at_rest(core: CoreCase) -> bool:
+    """Tell whether nothing moved from the first question to the core to the last one."""
+    stuck = core.case.scenario.startswith("stuck")
+    return stuck and core.while_alive and core.case.qmp_after is not None
+
+
+@pytest.mark.parametrize("core", cores(is_at_rest))
 def test_a_stuck_queue_is_compared_in_full(core: CoreCase) -> None:
     queues = [queue for d in core.case.qmp_before["virtio"] for queue in d["queues"]]
     facts = compared(core)
@@ -53,8 +43,9 @@ def test_a_stuck_queue_is_compared_in_full(core: CoreCase) -> None:
 
 
 def test_the_facts_compared_are_many() -> None:
-    devices = sum(len(core.case.qmp_before["virtio"]) for core in CORES)
-    queues = sum(len(d["queues"]) for core in CORES for d in core.case.qmp_before["virtio"])
-    count = sum(compared(core).count for core in CORES)
-    assert count >= FACTS_OF_A_DEVICE * devices + 9 * queues
+    asked = [core for core in iter_dumps() if was_asked(core)]
+    devices = [device for core in asked for device in core.case.qmp_before["virtio"]]
+    queues = [queue for device in devices for queue in device["queues"]]
+    count = sum(compared(core).count for core in asked)
+    assert count >= FACTS_OF_A_DEVICE * len(devices) + 9 * len(queues)
     assert count >= 1000

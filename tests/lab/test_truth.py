@@ -1,4 +1,4 @@
-"""Every core of the lab against what gdb, QEMU itself and the disk server said of it."""
+"""Every core against what gdb, QEMU itself and the disk server said of it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,21 @@ from typing import Any
 import pytest
 
 import vringcore
-from tests.lab.cases import CoreCase, iter_cores
+from tests.cores import cores, has_devices
+from tests.lab.cases import CoreCase
 from tests.lab.compare import differences, flatten, symbols
 from vringcore.model.devices import Device
 from vringcore.model.queues import Queue, SplitGuest, SplitRing
 from vringcore.model.values import Absent, Flags
 
-pytestmark = pytest.mark.lab
-
-CORES: list[Any] = [core for core in iter_cores() if core.gdb is not None and "devices" in core.gdb]
-
 EVENT_IDX = 29
 RING_PACKED = 34
 
 
-NONE = pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2 all`"))
-
-
-@pytest.fixture(
-    scope="module", params=[*CORES] or [NONE], ids=lambda core: core.name if core else "none"
-)
+@pytest.fixture(scope="module", params=cores(has_devices))
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[CoreCase, vringcore.Core]]:
     case: CoreCase = request.param
-    with vringcore.open_core(str(case.path), executable=str(case.case.executable)) as core:
+    with case.open() as core:
         yield case, core
 
 

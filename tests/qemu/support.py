@@ -9,11 +9,9 @@ import pytest
 from tests.lab.cases import CoreCase, iter_cores
 from vringcore.addresses import HostAddress, end_of
 from vringcore.layout.bundle import Bundle
-from vringcore.layout.provider import Layouts, LayoutStore
+from vringcore.layout.provider import Layouts
 from vringcore.memory.gaps import Gap, GapKind
 from vringcore.memory.space import AddressSpace, Piece, Range
-from vringcore.options import Options
-from vringcore.qemu.process import open_process
 from vringcore.view.views import Views
 
 if TYPE_CHECKING:
@@ -21,7 +19,13 @@ if TYPE_CHECKING:
 
     from vringcore.qemu.process import Process
 
-CORES = [core for core in iter_cores() if core.gdb is not None and core.gdb.get("flat_view")]
+
+def is_whole_process(core: CoreCase) -> bool:
+    """Tell whether gdb has read all of a core of a QEMU."""
+    return bool(core.gdb and core.gdb.get("flat_view"))
+
+
+CORES = [core for core in iter_cores() if is_whole_process(core)]
 CORE_PARAMETERS: list[Any] = CORES or [
     pytest.param(None, marks=pytest.mark.skip("no cores: run `python -m tests.lab make 7.2`"))
 ]
@@ -79,5 +83,4 @@ def views_of(space: Image, *, big_endian: bool = False, pointer_size: int = 8) -
 
 def open_lab(core: CoreCase) -> Process:
     """Open a lab core with its executable; nothing is cached, in memory or on disk."""
-    options = Options(executable=str(core.case.executable))
-    return open_process(str(core.path), options, LayoutStore())
+    return core.open_process()

@@ -23,17 +23,16 @@ IO_STATUS = {0: "ok", 1: "failed", 2: "nospace"}
 
 
 @pytest.fixture
-def layer(process: Process) -> BlockLayer:
-    return BlockLayer(process.views)
+def layer(opened: Process) -> BlockLayer:
+    return BlockLayer(opened.views)
 
 
 def root_of(layer: BlockLayer, backend: Backend) -> Node | None:
     return next(iter(layer.graph_of(backend.address)), None)
 
 
-@pytest.mark.lab
-def test_back_ends_equal_gdbs(lab_core: CoreCase, layer: BlockLayer) -> None:
-    truth = lab_core.gdb["block"]["backends"]
+def test_back_ends_equal_gdbs(core: CoreCase, layer: BlockLayer) -> None:
+    truth = core.gdb["block"]["backends"]
     assert [blk.address_ for blk in layer.backends()] == [each["address"] for each in truth]
     for expected in truth:
         backend = layer.backend_of(expected["address"])
@@ -50,8 +49,7 @@ def test_back_ends_equal_gdbs(lab_core: CoreCase, layer: BlockLayer) -> None:
     assert layer.limits == []
 
 
-@pytest.mark.lab
-def test_nodes_equal_gdbs(lab_core: CoreCase, layer: BlockLayer) -> None:
+def test_nodes_equal_gdbs(core: CoreCase, layer: BlockLayer) -> None:
     def as_gdb(node: Node) -> dict[str, Any]:
         return {
             "address": node.address,
@@ -66,20 +64,19 @@ def test_nodes_equal_gdbs(lab_core: CoreCase, layer: BlockLayer) -> None:
     expected = [
         {**{k: v for k, v in node.items() if k != "engines"},
          "children": [child["node"] for child in node["children"]]}
-        for node in lab_core.gdb["block"]["nodes"]
+        for node in core.gdb["block"]["nodes"]
     ]  # fmt: skip
     assert [as_gdb(node) for node in layer.nodes()] == expected
 
 
-@pytest.mark.lab
 def test_the_graph_is_every_node_below_and_depths_are_edges(
-    lab_core: CoreCase, layer: BlockLayer
+    core: CoreCase, layer: BlockLayer
 ) -> None:
     children = {
         node["node_name"]: [child["node"] for child in node["children"]]
-        for node in lab_core.gdb["block"]["nodes"]
+        for node in core.gdb["block"]["nodes"]
     }
-    for expected in lab_core.gdb["block"]["backends"]:
+    for expected in core.gdb["block"]["backends"]:
         level = [expected["root"]] if expected["root"] else []
         found = {node.name: node.depth for node in layer.graph_of(expected["address"])}
         depth = 0
@@ -92,8 +89,9 @@ def test_the_graph_is_every_node_below_and_depths_are_edges(
 
 @pytest.mark.lab
 def test_file_is_what_the_node_names_or_else_what_the_nbd_client_connects_to(
-    lab_core: CoreCase, process: Process, layer: BlockLayer
+    lab_core: CoreCase, process: Process
 ) -> None:
+    layer = BlockLayer(process.views)
     named = {node["address"]: node for node in lab_core.gdb["block"]["nodes"]}
     for blk in layer.backends():
         backend = layer.backend_of(blk.address_)
@@ -114,13 +112,12 @@ def test_file_is_what_the_node_names_or_else_what_the_nbd_client_connects_to(
             assert BlockLayer(views).backend_of(blk.address_).file == expected
 
 
-@pytest.mark.lab
-def test_a_list_that_runs_into_itself_is_cut_and_told(process: Process) -> None:
-    whole = BlockLayer(process.views).backends()
+def test_a_list_that_runs_into_itself_is_cut_and_told(opened: Process) -> None:
+    whole = BlockLayer(opened.views).backends()
     if not whole:
         pytest.skip("no back-end in this core")
-    link = whole[-1].address_ + process.views.offset(BlockBackend.c_type, "link")
-    layer = BlockLayer(patched(process.views, {link: whole[0].address_.to_bytes(8, "little")}))
+    link = whole[-1].address_ + opened.views.offset(BlockBackend.c_type, "link")
+    layer = BlockLayer(patched(opened.views, {link: whole[0].address_.to_bytes(8, "little")}))
     assert [blk.address_ for blk in layer.backends()] == [blk.address_ for blk in whole]
     assert "runs into itself" in layer.limits[0].why
     again, told = layer.noting(layer.backends)
@@ -128,17 +125,16 @@ def test_a_list_that_runs_into_itself_is_cut_and_told(process: Process) -> None:
     assert told == layer.limits
 
 
-@pytest.mark.lab
-def test_a_graph_with_a_cycle_ends(process: Process) -> None:
-    layer = BlockLayer(process.views)
+def test_a_graph_with_a_cycle_ends(opened: Process) -> None:
+    layer = BlockLayer(opened.views)
     for blk in layer.backends():
         graph = layer.graph_of(blk.address_)
         with_child = [node for node in graph if list(layer.children(node))]
         if not with_child:
             continue
-        child = process.views.pointer(with_child[-1].view.children)
-        at = child + process.views.offset(BdrvChild.c_type, "bs")
-        looped = BlockLayer(patched(process.views, {at: graph[0].address.to_bytes(8, "little")}))
+        child = opened.views.pointer(with_child[-1].view.children)
+        at = child + opened.views.offset(BdrvChild.c_type, "bs")
+        looped = BlockLayer(patched(opened.views, {at: graph[0].address.to_bytes(8, "little")}))
         names = [node.name for node in looped.graph_of(blk.address_)]
         assert len(names) == len(set(names))
 

@@ -103,29 +103,27 @@ def test_no_secret_and_no_environment_in_any_result(lab_core: CoreCase, process:
         assert value not in text
 
 
-@pytest.mark.lab
-def test_identity_equals_what_qemu_said(lab_core: CoreCase, process: Process) -> None:
-    info: QemuInfo = process.qemu_info
-    state = lab_core.gdb["state"]
-    assert info.pid == lab_core.case.manifest["pid"]
+def test_identity_equals_what_qemu_said(core: CoreCase, opened: Process) -> None:
+    info: QemuInfo = opened.qemu_info
+    state = core.gdb["state"]
+    assert info.pid == core.case.manifest["pid"]
     assert info.vm_name == state["qemu_name"]
     uuid = "" if info.vm_uuid is None else str(info.vm_uuid).replace("-", "")
     assert (uuid or "0" * 32) == state["qemu_uuid"]
-    said = lab_core.case.qmp_before
+    said = core.case.qmp_before
     if said is not None:
         assert said["query-name"].get("name") == info.vm_name
         none = "00000000-0000-0000-0000-000000000000"
         assert said["query-uuid"]["UUID"] == (info.vm_uuid or none)
 
 
-@pytest.mark.lab
-def test_name_and_uuid_from_the_arguments(lab_core: CoreCase, process: Process) -> None:
+def test_name_and_uuid_from_the_arguments(core: CoreCase, opened: Process) -> None:
     """The way for builds whose variables are not known gives the same."""
-    views, core = process.views, process.core
-    info = process.qemu_info
-    assert commandline.option(views, core, "-name", "guest") == info.vm_name
-    assert commandline.option(views, core, "-uuid") == info.vm_uuid
-    assert commandline.option(views, core, "-no-such-option") is None
+    views, image = opened.views, opened.core
+    info = opened.qemu_info
+    assert commandline.option(views, image, "-name", "guest") == info.vm_name
+    assert commandline.option(views, image, "-uuid") == info.vm_uuid
+    assert commandline.option(views, image, "-no-such-option") is None
 
 
 # Cores without the stack

@@ -30,12 +30,11 @@ def test_a_build_of_which_nothing_is_known() -> None:
     assert machine.guest_ram_state(views).startswith("unknown")
 
 
-@pytest.mark.lab
-def test_the_version_is_the_one_that_qemu_said(lab_core: CoreCase, process: Process) -> None:
-    version = machine.qemu_version(process.views, process.core.executable)
+def test_the_version_is_the_one_that_qemu_said(core: CoreCase, opened: Process) -> None:
+    version = machine.qemu_version(opened.views, opened.core.executable)
     assert isinstance(version, str)
-    assert version.split()[0] == lab_core.case.manifest["qemu_version"]
-    said = lab_core.case.qmp_before
+    assert version.split()[0] == core.case.manifest["qemu_version"]
+    said = core.case.qmp_before
     if said is not None:
         parts = said["query-version"]["qemu"]
         assert version == f"{parts['major']}.{parts['minor']}.{parts['micro']}" + (
@@ -65,22 +64,20 @@ def test_the_machine_equals_gdbs(lab_core: CoreCase, process: Process) -> None:
     assert machine.accelerator(process.views, process.objects) == "tcg"
 
 
-@pytest.mark.lab
-def test_the_run_state_equals_gdbs(lab_core: CoreCase, process: Process) -> None:
-    name = lab_core.gdb["state"]["run_state"]["name"]
+def test_the_run_state_equals_gdbs(core: CoreCase, opened: Process) -> None:
+    name = core.gdb["state"]["run_state"]["name"]
     expected = name.removeprefix("RUN_STATE_").lower().replace("_", "-")
-    assert machine.run_state(process.views) == expected
-    after = lab_core.case.qmp_after
-    if after is not None and lab_core.while_alive:
+    assert machine.run_state(opened.views) == expected
+    after = core.case.qmp_after
+    if after is not None and core.while_alive:
         assert after["query-status"]["status"] == expected
 
 
-@pytest.mark.lab
-def test_the_migration_status_equals_what_qemu_said(lab_core: CoreCase, process: Process) -> None:
-    status = machine.migration_status(process.views)
-    migrating = lab_core.case.scenario in ("stuck-migration", "fork-stuck")
+def test_the_migration_status_equals_what_qemu_said(core: CoreCase, opened: Process) -> None:
+    status = machine.migration_status(opened.views)
+    migrating = core.case.scenario in ("stuck-migration", "fork-stuck")
     assert status == ("active" if migrating else "none")
-    assert (status == "none") == (lab_core.gdb["state"]["migration_state"] == 0)
+    assert (status == "none") == (core.gdb["state"]["migration_state"] == 0)
 
 
 @pytest.mark.lab

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from vringcore.qemu.process import Process
     from vringcore.view.views import Views
 
-pytestmark = pytest.mark.lab
-
 PLACES = {
     "tracked_requests": "tracked-request",
     "queued_requests": "drain-queue",
@@ -67,10 +65,10 @@ def addresses(found: dict[int, list[InFlight]]) -> set[int]:
     return {block(each).address for queue in found.values() for each in queue}
 
 
-def test_requests_equal_gdbs(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        found, limits = ask(process.views, disk)
-        expected = truth(lab_core, disk)
+def test_requests_equal_gdbs(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        found, limits = ask(opened.views, disk)
+        expected = truth(core, disk)
         assert limits == []
         assert addresses(found) == set(expected)
         for index, requests in found.items():
@@ -84,18 +82,18 @@ def test_requests_equal_gdbs(lab_core: CoreCase, process: Process) -> None:
                 assert block(each).type == known["type"]
 
 
-def test_every_request_in_use_is_identified(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        found, _ = ask(process.views, disk)
+def test_every_request_in_use_is_identified(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        found, _ = ask(opened.views, disk)
         in_use = {number: q["fields"]["inuse"] for number, q in enumerate(disk["queues"])}
         assert {index: len(requests) for index, requests in found.items()} == in_use
         assert list(found) == list(range(len(disk["queues"])))
 
 
-def test_sector_length_start_and_data_equal_gdbs(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        expected = truth(lab_core, disk)
-        found, _ = ask(process.views, disk)
+def test_sector_length_start_and_data_equal_gdbs(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        expected = truth(core, disk)
+        found, _ = ask(opened.views, disk)
         for each in (each for queue in found.values() for each in queue):
             request, known = block(each), expected[block(each).address]
             if request.operation not in ("read", "write"):
@@ -111,9 +109,9 @@ def test_sector_length_start_and_data_equal_gdbs(lab_core: CoreCase, process: Pr
             ]
 
 
-def test_oldest_first_and_no_age_below_zero(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        found, _ = ask(process.views, disk)
+def test_oldest_first_and_no_age_below_zero(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        found, _ = ask(opened.views, disk)
         for requests in found.values():
             starts = [block(each).started_ns for each in requests]
             known = [start for start in starts if isinstance(start, int)]
@@ -128,28 +126,28 @@ def test_oldest_first_and_no_age_below_zero(lab_core: CoreCase, process: Process
                     assert each.age.nanoseconds >= 0
 
 
-def test_a_request_held_for_long_is_seen_to_be_old(lab_core: CoreCase, process: Process) -> None:
+def test_a_request_held_for_long_is_seen_to_be_old(core: CoreCase, opened: Process) -> None:
     """The server let others pass the held one for two seconds and more before the core."""
-    if lab_core.case.scenario != "out-of-order":
+    if core.case.scenario != "out-of-order":
         pytest.skip("not this scenario")
-    (disk,) = disks(lab_core)
-    found, _ = ask(process.views, disk)
+    (disk,) = disks(core)
+    found, _ = ask(opened.views, disk)
     oldest, *others = found[0]
-    held = lab_core.case.manifest["expected"]["notes"]["held_offset"]
+    held = core.case.manifest["expected"]["notes"]["held_offset"]
     assert block(oldest).sector == held // 512
     ages = [each.age.nanoseconds for each in (oldest, *others)]  # type: ignore[union-attr]
     assert ages[0] > 1_000_000_000 > max(ages[1:])
 
 
 def test_places_are_those_where_gdb_found_it_outermost_first(
-    lab_core: CoreCase, process: Process
+    core: CoreCase, opened: Process
 ) -> None:
-    layer = BlockLayer(process.views)
-    for disk in disks(lab_core):
-        expected = truth(lab_core, disk)
+    layer = BlockLayer(opened.views)
+    for disk in disks(core):
+        expected = truth(core, disk)
         backend = layer.attached_to(disk["address"])
         depths = {n.name: n.depth for n in layer.graph_of(backend.address_)} if backend else {}
-        found, _ = ask(process.views, disk)
+        found, _ = ask(opened.views, disk)
         for each in (each for queue in found.values() for each in queue):
             here = {(w.place, w.node) for w in each.waits_in}
             theirs = {
@@ -159,7 +157,7 @@ def test_places_are_those_where_gdb_found_it_outermost_first(
             theirs = {(place, "" if node == "backend" else node) for place, node in theirs}
             assert theirs <= here
             # gdb's script knows neither the engines nor the coroutines that qcow2 starts.
-            assert {place for place, node in here - theirs if node != below_qcow2(lab_core)} <= {
+            assert {place for place, node in here - theirs if node != below_qcow2(core)} <= {
                 "linux-aio",
                 "io-uring",
                 "thread-pool",
@@ -175,14 +173,12 @@ def below_qcow2(core: CoreCase) -> str | None:
     return "slow0" if core.case.scenario == "qcow2-tasks" else None
 
 
-def test_parts_of_a_request_in_coroutines_of_their_own(
-    lab_core: CoreCase, process: Process
-) -> None:
+def test_parts_of_a_request_in_coroutines_of_their_own(core: CoreCase, opened: Process) -> None:
     """qcow2 reads scattered clusters at once; each waits in the throttle node below it."""
-    if lab_core.case.scenario != "qcow2-tasks":
+    if core.case.scenario != "qcow2-tasks":
         pytest.skip("not this scenario")
-    (disk,) = disks(lab_core)
-    found, _ = ask(process.views, disk)
+    (disk,) = disks(core)
+    found, _ = ask(opened.views, disk)
     several = 0
     for each in (each for queue in found.values() for each in queue):
         tracked = [w for w in each.waits_in if w.place == "tracked-request"]
@@ -196,11 +192,11 @@ def test_parts_of_a_request_in_coroutines_of_their_own(
     assert several
 
 
-def test_worker_threads_hold_a_request_each(lab_core: CoreCase, process: Process) -> None:
-    if lab_core.case.scenario not in WORKERS:
+def test_worker_threads_hold_a_request_each(core: CoreCase, opened: Process) -> None:
+    if core.case.scenario not in WORKERS:
         pytest.skip("not this scenario")
-    (disk,) = disks(lab_core)
-    found, _ = ask(process.views, disk)
+    (disk,) = disks(core)
+    found, _ = ask(opened.views, disk)
     requests = [each for queue in found.values() for each in queue]
     workers = [w for each in requests for w in each.waits_in if w.place == "thread-pool"]
     assert requests
@@ -208,14 +204,14 @@ def test_worker_threads_hold_a_request_each(lab_core: CoreCase, process: Process
     assert len({w.address for w in workers}) == len(workers) == len(requests)
 
 
-def test_kernel_engines_hold_as_many_as_they_count(lab_core: CoreCase, process: Process) -> None:
+def test_kernel_engines_hold_as_many_as_they_count(core: CoreCase, opened: Process) -> None:
     engines: dict[str, dict[str, int]] = {}
-    for node in lab_core.gdb["block"]["nodes"]:
+    for node in core.gdb["block"]["nodes"]:
         engines.update(node["engines"])
     found = [
         waiting
-        for disk in disks(lab_core)
-        for queue in ask(process.views, disk)[0].values()
+        for disk in disks(core)
+        for queue in ask(opened.views, disk)[0].values()
         for each in queue
         for waiting in each.waits_in
     ]
@@ -229,18 +225,18 @@ def test_kernel_engines_hold_as_many_as_they_count(lab_core: CoreCase, process: 
         assert len({w.address for w in here}) == len(here)
 
 
-def test_the_server_holds_exactly_what_waits_for_it(lab_core: CoreCase, process: Process) -> None:
-    if lab_core.case.scenario in NOT_HELD_ALONE or not lab_core.case.servers:
+def test_the_server_holds_exactly_what_waits_for_it(core: CoreCase, opened: Process) -> None:
+    if core.case.scenario in NOT_HELD_ALONE or not core.case.servers:
         pytest.skip("no server whose record can be compared")
     held = sorted(
         (each["type"], each["offset"], each["length"])
-        for server in lab_core.case.servers
+        for server in core.case.servers
         for each in server["held"]
     )
     # Requests that QEMU merged share a slot and are one to the server.
     slots: dict[int, list[BlockRequest]] = {}
-    for disk in disks(lab_core):
-        for queue in ask(process.views, disk)[0].values():
+    for disk in disks(core):
+        for queue in ask(opened.views, disk)[0].values():
             for each in queue:
                 for waiting in each.waits_in:
                     if waiting.place == "nbd":
@@ -267,10 +263,10 @@ def without_lists(views: Views, disk: dict[str, Any]) -> Views:
     return patched(views, dict.fromkeys(heads, bytes(8)))
 
 
-def test_the_search_alone_finds_the_same(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        expected = truth(lab_core, disk)
-        found, limits = ask(without_lists(process.views, disk), disk)
+def test_the_search_alone_finds_the_same(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        expected = truth(core, disk)
+        found, limits = ask(without_lists(opened.views, disk), disk)
         assert addresses(found) == set(expected)
         assert all(each.waits_in == () for queue in found.values() for each in queue)
         assert bool(limits) == bool(expected)
@@ -279,9 +275,9 @@ def test_the_search_alone_finds_the_same(lab_core: CoreCase, process: Process) -
             assert f"{len(expected)} identified" in limits[0].why
 
 
-def test_who_asks_again_is_told_again(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        views = without_lists(process.views, disk)
+def test_who_asks_again_is_told_again(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        views = without_lists(opened.views, disk)
         queues, _ = read_queues(views, disk["fields"]["vq"], disk["address"])
         layer = BlockLayer(views)
         first = virtio_blk_requests(layer, disk["address"], queues)
@@ -289,23 +285,23 @@ def test_who_asks_again_is_told_again(lab_core: CoreCase, process: Process) -> N
         assert layer.limits == []
 
 
-def test_the_search_keeps_to_its_budget(lab_core: CoreCase, process: Process) -> None:
-    for disk in disks(lab_core):
-        none = heapscan.scan(process.views, disk["address"], budget=0)
+def test_the_search_keeps_to_its_budget(core: CoreCase, opened: Process) -> None:
+    for disk in disks(core):
+        none = heapscan.scan(opened.views, disk["address"], budget=0)
         assert none.candidates == []
         assert none.bytes_read == 0
         assert none.bytes_left > 0
-        some = heapscan.scan(process.views, disk["address"], budget=none.bytes_left // 2)
+        some = heapscan.scan(opened.views, disk["address"], budget=none.bytes_left // 2)
         assert some.bytes_read <= none.bytes_left // 2
         assert some.bytes_read + some.bytes_left == none.bytes_left
 
 
 def test_more_candidates_than_requests_in_use_are_not_guessed(
-    lab_core: CoreCase, process: Process
+    core: CoreCase, opened: Process
 ) -> None:
     """With one fewer in use than there is, it cannot be told which of them is freed memory."""
-    for disk in disks(lab_core):
-        views = without_lists(process.views, disk)
+    for disk in disks(core):
+        views = without_lists(opened.views, disk)
         found, _ = ask(views, disk)
         busy = next((index for index, queue in found.items() if len(queue) > 1), None)
         if busy is None:
@@ -323,51 +319,49 @@ def test_more_candidates_than_requests_in_use_are_not_guessed(
 
 @pytest.mark.parametrize("member", ["dev", "vq", "elem.index"])
 def test_a_request_of_another_device_or_queue_is_not_taken(
-    lab_core: CoreCase, process: Process, member: str
+    core: CoreCase, opened: Process, member: str
 ) -> None:
-    at = process.views.offset("struct VirtIOBlockReq", member)
-    for disk in disks(lab_core):
-        for address in sorted(truth(lab_core, disk))[:1]:
+    at = opened.views.offset("struct VirtIOBlockReq", member)
+    for disk in disks(core):
+        for address in sorted(truth(core, disk))[:1]:
             wrong = bytes(8) if member == "dev" else b"\xff" * (4 if member == "elem.index" else 8)
-            found, limits = ask(patched(process.views, {address + at: wrong}), disk)
+            found, limits = ask(patched(opened.views, {address + at: wrong}), disk)
             assert address not in addresses(found)
             assert any("in use are in no list" in limit.what for limit in limits)
 
 
 def test_damage_gives_fewer_requests_and_never_another_error(
-    lab_core: CoreCase, process: Process
+    core: CoreCase, opened: Process
 ) -> None:
     """What was read is overwritten in places taken at random, with values chosen to mislead."""
     chance = random.Random(7)
-    for disk in disks(lab_core):
-        space = TracingSpace(process.views.space)
-        ask(over(process.views, space), disk)
+    for disk in disks(core):
+        space = TracingSpace(opened.views.space)
+        ask(over(opened.views, space), disk)
         read = space.touched()
         for _ in range(25):
             start, end = chance.choice(read)
             value = chance.choice([0, 1, -1, 1 << 63, start, disk["address"]]) & (1 << 64) - 1
             at = chance.randrange(start, end) & ~7
-            views = patched(process.views, {at: value.to_bytes(8, "little")})
+            views = patched(opened.views, {at: value.to_bytes(8, "little")})
             found, limits = ask(views, disk)
             queues, _ = read_queues(views, disk["fields"]["vq"], disk["address"])
             missing = {q.index for q in queues if q.view.inuse > len(found[q.index])}
             assert limits or not missing
 
 
-def test_an_idle_disk_has_none(lab_core: CoreCase, process: Process) -> None:
-    if lab_core.case.scenario not in ("idle", "paused"):
+def test_an_idle_disk_has_none(core: CoreCase, opened: Process) -> None:
+    if core.case.scenario not in ("idle", "paused"):
         pytest.skip("not this scenario")
-    for disk in disks(lab_core):
-        found, limits = ask(process.views, disk, deep=True)
+    for disk in disks(core):
+        found, limits = ask(opened.views, disk, deep=True)
         assert addresses(found) == set()
         assert limits == []
 
 
-def test_a_tracked_request_without_coroutine_leads_nowhere(
-    lab_core: CoreCase, process: Process
-) -> None:
-    views = process.views
-    for disk in disks(lab_core):
+def test_a_tracked_request_without_coroutine_leads_nowhere(core: CoreCase, opened: Process) -> None:
+    views = opened.views
+    for disk in disks(core):
         blk = views.at(VirtIOBlock, disk["address"]).blk
         for node in BlockLayer(views).graph_of(blk):
             head = node.address + views.offset(BlockDriverState.c_type, "tracked_requests")
@@ -375,4 +369,4 @@ def test_a_tracked_request_without_coroutine_leads_nowhere(
             if first:
                 co = first + views.offset(BdrvTrackedRequest.c_type, "co")
                 found, _ = ask(patched(views, {co: bytes(8)}), disk)
-                assert addresses(found) <= set(truth(lab_core, disk))
+                assert addresses(found) <= set(truth(core, disk))
