@@ -20,13 +20,12 @@ KINDS = {
 
 def stack_address(frame: Any) -> int | None:
     frame.select()
-    found = re.search(r"(?:frame at|inlined into frame \d+ *at) (0x[0-9a-f]+)", info())
+    try:
+        text: str = gdb.execute("info frame", to_string=True)
+    except gdb.MemoryError:  # of a thread whose registers nobody took
+        return None
+    found = re.search(r"(?:frame at|inlined into frame \d+ *at) (0x[0-9a-f]+)", text)
     return int(found[1], 16) if found else None
-
-
-def info() -> str:
-    text: str = gdb.execute("info frame", to_string=True)
-    return text
 
 
 def rows() -> list[dict[str, Any]]:

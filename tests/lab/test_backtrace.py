@@ -14,6 +14,8 @@ import vringcore
 from tests.lab.cases import CoreCase, iter_cores
 from tests.lab.gdb_run import write_truth
 from vringcore.model.threads import Thread
+from vringcore.qemu.block_structs import BdrvTrackedRequest
+from vringcore.qemu.threads import frames_of
 
 pytestmark = pytest.mark.lab
 
@@ -38,11 +40,18 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def pairs(case: Case) -> Iterator[tuple[Thread, list[dict[str, Any]]]]:
-    """Yield our threads with gdb's frames, without those that gdb infers for tail calls."""
-    _, threads, truth = case
+    """Yield our threads with gdb's frames, without those that gdb infers for tail calls.
+
+    Left out are threads that ran while /proc was read: nothing is known of their registers.
+    """
+    core, threads, truth = case
     frames = {each["lwp"]: each["frames"] for each in truth}
     assert frames.keys() == {thread.lwp for thread in threads}
     for thread in threads:
+        if frames[thread.lwp][0]["pc"] == 0:
+            assert core.kind == "proc"
+            assert (thread.frames, thread.frames_end) == ((), "stack-not-readable")
+            continue
         yield thread, [f for f in frames[thread.lwp] if f["kind"] != "tail-call"]
 
 
@@ -94,6 +103,28 @@ def test_without_the_libraries_no_frame_of_the_program_is_lost(case: Case, tmp_p
         assert all(pc in rest for pc in ours), thread.lwp
         if core.kind != "proc":  # which has the libraries' own pages
             assert {frame.how for frame in thread.frames} >= {"heuristic"}
+
+
+def test_sleeping_coroutines_are_unwound_to_where_they_began(case: Case) -> None:
+    core = case[0]
+    with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
+        process = opened.process
+        views = process.views
+        sleeping = {
+            int(request.co)
+            for node in process.block.nodes()
+            for request in views.elements(node.view.tracked_requests, BdrvTrackedRequest, "list")
+        }
+        for address in sleeping:
+            found = process.backtraces.of_coroutine(address)
+            names = [frame.function for frame in frames_of(process, found)]
+            assert found.end == "outermost"
+            assert names[0] == "qemu_coroutine_switch"
+            assert names[-2:] == ["coroutine_trampoline", "__start_context"]
+            assert {frame.how for frame in found.frames} == {"saved", "cfi"}
+            # Whoever calls a function on this stack lies above it.
+            low = [int(frame.registers["rsp"]) for frame in found.frames]
+            assert low == sorted(low)
 
 
 def test_every_thread_has_a_role(case: Case) -> None:

@@ -26,9 +26,11 @@ PROGRAM = r"""
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static volatile int sink;
+static ucontext_t here, there;
 static int (*volatile indirect)(int, char *);
 static char *other_stack;
 
@@ -75,9 +77,19 @@ __attribute__((noinline)) static int sorted(int n)
     return numbers[n & 3];
 }
 
+static void routine(void) { sink += dynamic(1, "in a context") + 1; }
+
 int main(int count, char **words)
 {
     indirect = aligned;
+    if (count > 1 && !strcmp(words[1], "context")) {
+        getcontext(&there);
+        there.uc_stack.ss_sp = malloc(1 << 16);
+        there.uc_stack.ss_size = 1 << 16;
+        there.uc_link = &here;
+        makecontext(&there, routine, 0);
+        swapcontext(&here, &there);
+    }
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_ONSTACK};
     if (count > 1 && !strcmp(words[1], "alternate")) {
         stack_t stack = {.ss_sp = other_stack = malloc(1 << 16), .ss_size = 1 << 16};
@@ -171,6 +183,19 @@ def test_without_the_c_library_its_frames_are_guessed_over(program: Path, tmp_pa
     rest = iter(truth)
     assert all(pc in rest for pc in ours)
     assert any(frame.how == "heuristic" for frame in found.frames)
+
+
+def test_a_context_begins_where_makecontext_had_it_begin(program: Path, tmp_path: Path) -> None:
+    """As a coroutine of QEMU's does: it was called by nobody."""
+    core = crash(program, tmp_path / "core", "context")
+    truth = [pc for pc, _ in physical(gdb_frames(program, core, tmp_path / "frames.json"))]
+    found, _ = backtrace_of(core)
+    ours = [frame.pc for frame in found.frames]
+    assert ours == truth[: len(ours)]
+    assert found.end == "outermost"
+    names = functions_of(program, core, [frame.code_address for frame in found.frames])
+    assert names[-2:] == ["routine", "__start_context"]
+    assert {frame.how for frame in found.frames} == {"registers", "cfi"}
 
 
 def symbol(program: Path, name: str) -> int:

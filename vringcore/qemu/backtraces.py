@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from vringcore.unwind.frames import Backtrace
 
 
+_PLACES = {"x86-64": ("rsp", "rbp", "rip"), "aarch64": ("sp", "x29", "pc")}
+
+
 class Backtraces:
     """Unwinds stacks of one process. Libraries are opened when a stack leads into them. Close it.
 
@@ -23,6 +26,7 @@ class Backtraces:
     """
 
     def __init__(self, process: Process) -> None:
+        self._process = process
         core, files = process.core, process.files
         self._core = core
         self.space = LibrarySpace(core, files.mapped, files.executable, process.symbols.file_of)
@@ -33,6 +37,21 @@ class Backtraces:
     def of(self, registers: Mapping[str, int]) -> Backtrace:
         """Return the frames of a stack from registers by name: at least ``sp`` and ``pc``."""
         return self._unwinder.backtrace(registers)
+
+    def of_coroutine(self, address: int) -> Backtrace:
+        """Return the frames of a coroutine that sleeps; of one that runs they are out of date.
+
+        :param address: of the Coroutine
+        :raises CorruptDataError, LayoutMissingError, MemoryFault: as
+            :func:`~vringcore.qemu.coroutines.saved_context`
+        """
+        from vringcore.qemu.coroutines import saved_context
+
+        context = saved_context(self._process.views, self._core, address)
+        names = _PLACES[self._core.machine]
+        return self._unwinder.backtrace(
+            dict(zip(names, (context.sp, context.fp, context.pc), strict=True)), saved=True
+        )
 
     def module_at(self, address: int) -> Module | None:
         """Return the module that an address lies in, the vDSO too."""

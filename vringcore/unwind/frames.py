@@ -31,6 +31,7 @@ MAX_INSTRUCTIONS = 4 << 20
 """Bytes of call frame instructions that are done for one process: thousands of functions' are."""
 
 REGISTERS = "registers"
+SAVED = "saved"
 CFI = "cfi"
 SIGNAL = "signal"
 HEURISTIC = "heuristic"
@@ -51,9 +52,10 @@ class Frame(msgspec.Struct, frozen=True):
     :param pc: where it goes on when what it called returns
     :param cfa: the stack pointer before it was called; None where that is not known
     :param registers: those whose value is known, by name
-    :param how: how it was found: ``registers`` (the innermost), ``cfi``, ``signal`` (it was
-        interrupted by one) or ``heuristic`` (a guess)
-    :param trampoline: it is where a signal handler returns to
+    :param how: how it was found: ``registers`` (the innermost), ``saved`` (the innermost of what
+        setjmp() left), ``cfi``, ``signal`` (it was interrupted by one) or ``heuristic`` (a guess)
+    :param trampoline: it is entered by a return, at its first instruction: where a signal handler
+        returns to, or the function of a context made by makecontext()
     """
 
     pc: int
@@ -116,13 +118,17 @@ class Unwinder:
         self._images = Images(space, modules)
         self._rows = _Rows(self._images)
 
-    def backtrace(self, registers: Mapping[str, int]) -> Backtrace:
-        """Return the frames from registers by name, as NT_PRSTATUS names them."""
+    def backtrace(self, registers: Mapping[str, int], *, saved: bool = False) -> Backtrace:
+        """Return the frames from registers by name, as NT_PRSTATUS names them.
+
+        :param saved: they are what setjmp() or a switch of stacks saved: the program counter is a
+            return address
+        """
         architecture = ARCHITECTURES.get(self._machine)
         if architecture is None:
             return Backtrace((), UNKNOWN_MACHINE, f"stacks of {self._machine} cannot be unwound")
         walk = _Walk(self._space, self._images, self._rows, self._machine)
-        return walk.run(architecture.numbered(registers))
+        return walk.run(architecture.numbered(registers), SAVED if saved else REGISTERS)
 
 
 class _Rows:
@@ -160,14 +166,13 @@ class _Walk:
         self._machine = ARCHITECTURES[machine]
         self._guesser = Guesser(space, images, self._machine, self._callers, self._is_trampoline)
 
-    def run(self, registers: dict[int, int]) -> Backtrace:
+    def run(self, registers: dict[int, int], how: str) -> Backtrace:
         """Walk up from a frame's registers."""
         machine = self._machine
-        if machine.pc not in registers or machine.sp not in registers:
-            return Backtrace((), UNREADABLE, "the thread's registers are not in the core")
+        if machine.pc not in registers or not registers.get(machine.sp):
+            return Backtrace((), UNREADABLE, "the registers are not known")
         frames: list[Frame] = []
         seen: set[tuple[int, int]] = set()
-        how = REGISTERS
         reach = 0
         while True:
             place = registers[machine.pc], registers[machine.sp]
@@ -210,11 +215,22 @@ class _Walk:
                     return step
             if found is not None:
                 return self._by_row(*found, registers, exact=exact)
+            if not exact and self._begins_a_stack(pc):
+                return _Step(None, None, CFI, trampoline=True)
         except MemoryFault as error:
             problem = str(error)
         except VringcoreError as error:
             problem = str(error)
         return self._guess(registers, problem)
+
+    def _begins_a_stack(self, pc: int) -> bool:
+        """Tell whether a return leads to a function's start, with nothing described before it.
+
+        No call is there to return to: makecontext() laid the address on the stack (glibc's
+        __start_context; the unwind information of what it returns to is left out on purpose).
+        """
+        found = self._rows.at(pc)
+        return found is not None and found[0].start == pc
 
     def _interrupted(self, registers: dict[int, int]) -> _Step | None:
         try:
