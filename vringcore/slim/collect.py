@@ -32,6 +32,7 @@ from vringcore.qemu.structs import (
     VirtQueueElement,
 )
 from vringcore.qemu.survey import Survey
+from vringcore.qemu.threads import frames_of
 from vringcore.slim.linkmap import read_link_map
 from vringcore.slim.stacks import coroutine_stack, thread_stacks
 from vringcore.view.declare import View
@@ -200,8 +201,15 @@ def ask_everything(process: TracedProcess) -> None:
         found = attempt(lambda a=address: coroutine_stack(process, a))  # type: ignore[misc]
         if isinstance(found, tuple):
             stacks.add(found[0], found[1] - found[0])
+            attempt(lambda a=address: _ask_frames(process, a))  # type: ignore[misc]
     attempt(lambda: read_link_map(process))
     process.recorded.complete()
+
+
+def _ask_frames(process: TracedProcess, coroutine: int) -> None:
+    """Unwind a sleeping coroutine, and name its functions."""
+    for _ in frames_of(process, process.backtraces.of_coroutine(coroutine)):
+        pass
 
 
 def _ask_element(process: TracedProcess, request: BlockRequest | None) -> None:
