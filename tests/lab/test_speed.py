@@ -44,6 +44,29 @@ def test_faster_and_smaller_than_gdb_and_drgn(core: CoreCase) -> None:
     assert results["warm"].peak_kib < results["drgn"].peak_kib
 
 
+PRINT_GOAL = 5
+
+PRINTED = (
+    ("print", "current_machine->ram_size"),  # a variable whose file is known beforehand
+    ("print", "bdrv_file"),  # a static one, and one of any file
+    ("print", "all_bdrv_states"),
+    ("print", "*(BlockDriverState *)all_bdrv_states.tqh_first"),
+    ("print", "sizeof(struct NBDClientConnection)"),
+    ("print", "RUN_STATE_RUNNING"),
+    ("print", "&blk_co_preadv"),
+    ("print", "curent_machine"),  # there is none
+    ("ptype", "struct BlockBackend"),
+    ("whatis", "virtio_queue_empty"),
+)
+
+
+def test_one_cold_print_is_faster_than_gdbs(core: CoreCase) -> None:
+    from benchmarks.print_compare import measure
+
+    for row in measure(str(core.case.executable), str(core.path), 3, PRINTED):
+        assert row.ratio >= PRINT_GOAL * ALLOWANCE, row
+
+
 HEAVY = {
     "construct", "elftools", "inspect", "json", "lief", "lz4", "numpy", "pickle", "rich",
     "shutil", "subprocess", "tempfile", "zlib", "zstandard",
