@@ -76,7 +76,8 @@ class Survey:
     ) -> tuple[Queue, ...]:
         raw = self.devices.raw[index]
         in_flight = self._in_flight(raw, limits) if "requests" in parts else None
-        fields = "queue-fields" in parts
+        # What a fork keeps in its queues is always shown.
+        fields = "queue-fields" in parts or bool(self.devices.unknown_queue_members())
         return tuple(
             self._queue(raw, queue, fields, None if in_flight is None else in_flight[queue.index])
             for queue in raw.queues
