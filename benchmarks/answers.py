@@ -81,7 +81,7 @@ def _is_scalar(value: dict[str, Any]) -> bool:
 
 
 def _number(value: Any) -> int:
-    """Return a scalar as integer; a value that is absent is a KeyError, never a number."""
+    """Return a scalar as integer; a value that is absent is a ValueError, never a number."""
     if isinstance(value, dict):
         value = value["address"] if "address" in value else value["value"]
     return int(value, 0) if isinstance(value, str) else int(value)

@@ -213,6 +213,15 @@ def read_section_headers(
     :raises VringcoreError: of class ``error`` if the table or the names' table leaves the file, or
         the count cannot be true
     """
+    rows = _section_rows(source, header, error)
+    names = _section_names(source, header, rows, error) if rows else b""
+    return [SectionHeader(i, _string_at(names, row[0]), *row[1:]) for i, row in enumerate(rows)]
+
+
+def _section_rows(
+    source: Source, header: ElfHeader, error: ElfError = ElfFormatError
+) -> list[tuple[int, ...]]:
+    """Return the section headers as they lie in the file."""
     if not header.shoff or not header.shnum:
         return []
     _check_count(source, "section", header.shnum, error)
@@ -226,9 +235,7 @@ def read_section_headers(
             expected=f"{header.shnum} section headers at offset {header.shoff:#x}",
             hint="copy the file again",
         )
-    rows = list(layout.iter_unpack(source.read(header.shoff, size)))
-    names = _section_names(source, header, rows, error)
-    return [SectionHeader(i, _string_at(names, row[0]), *row[1:]) for i, row in enumerate(rows)]
+    return list(layout.iter_unpack(source.read(header.shoff, size)))
 
 
 def iterate_notes(data: bytes, byteorder: str, align: int = 4) -> Iterator[Note]:
@@ -275,10 +282,11 @@ def read_build_id(source: Source, header: ElfHeader) -> str:
 
     :raises ElfFormatError: if the section headers leave the file
     """
-    sections = read_section_headers(source, header)
+    sections = _section_rows(source, header)
     if not sections:
         return build_id_of_segments(source, header, read_program_headers(source, header))
-    places = [(s.offset, s.size, s.addralign) for s in sections if s.type == SHT_NOTE]
+    # Offset, size and alignment; no name is needed.
+    places = [(row[4], row[5], row[8]) for row in sections if row[1] == SHT_NOTE]
     return _build_id_at(source, header, places)
 
 
