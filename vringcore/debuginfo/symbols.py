@@ -76,7 +76,7 @@ class SymbolTable:
         self._data = data[: len(data) - len(data) % self._entry.size]
         self.strings = strings.data
         self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
-        self._rows: dict[int, list[tuple[int, int]]] = {}
+        self._rows: dict[int, list[int]] = {}
         self._values: list[int] | None = None
         # All local symbols come first, each file's behind the symbol that names the file.
         self._infos = self._data[4 if wide else 12 :: self._entry.size]
@@ -206,13 +206,13 @@ class SymbolTable:
         return self._covering(section, address)
 
     def _covering(self, section: SectionHeader, address: int) -> Symbol | None:
-        rows = self._section_rows(section)
-        number = bisect_right(rows, (address, len(self._data)))
+        rows, values = self._section_rows(section), self._all_values()
+        number = bisect_right(rows, address, key=values.__getitem__)
         best: tuple[int, Symbol] | None = None
-        for value, at in reversed(rows[max(0, number - _LOOK_BACK) : number]):
-            if best is not None and best[1].address != value:
+        for row in reversed(rows[max(0, number - _LOOK_BACK) : number]):
+            if best is not None and best[1].address != values[row]:
                 break
-            found = self._decode_defined(at)
+            found = self._decode_defined(row * self._entry.size)
             if found is not None and found[1].address + found[1].size > address:
                 best = found if best is None else min(best, found, key=_rank)
         return None if best is None else best[1]
@@ -274,14 +274,13 @@ class SymbolTable:
     def _section_of(self, address: int) -> SectionHeader | None:
         return next((s for s in self._sections if s.addr <= address < s.addr + s.size), None)
 
-    def _section_rows(self, section: SectionHeader) -> list[tuple[int, int]]:
-        """Return (address, place in the table) of a section's symbols, sorted."""
+    def _section_rows(self, section: SectionHeader) -> list[int]:
+        """Return the numbers of the entries for a section's symbols, sorted by address."""
         rows = self._rows.get(section.index)
         if rows is None:
-            low, high, size = section.addr, section.addr + section.size, self._entry.size
-            values = self._all_values()
-            rows = [(v, n * size) for n, v in enumerate(values) if low <= v < high]
-            rows.sort()
+            low, high, values = section.addr, section.addr + section.size, self._all_values()
+            rows = [row for row, value in enumerate(values) if low <= value < high]
+            rows.sort(key=values.__getitem__)
             self._rows[section.index] = rows
         return rows
 
