@@ -13,7 +13,7 @@ from vringcore.addresses import GuestAddress, HostAddress
 from vringcore.errors import VringcoreError
 from vringcore.memory.space import AddressSpace, Piece, Range
 from vringcore.model.values import Absent, encode
-from vringcore.qemu import commandline, machine, memory
+from vringcore.qemu import commandline, machine, memory, ramblocks
 from vringcore.qemu.qom import ObjectModel
 from vringcore.view.views import Views
 
@@ -109,7 +109,7 @@ def test_walks_end_with_our_errors_in_bounded_time(sound: Process) -> None:
         walks: list[Callable[[], object]] = [
             lambda o=objects: list(o.walk()),  # type: ignore[misc]
             lambda o=objects: [o.climb(a) for a in o.instances("iothread")],  # type: ignore[misc]
-            lambda v=views: list(memory.ram_blocks(v)),  # type: ignore[misc]
+            lambda v=views: list(ramblocks.ram_blocks(v)),  # type: ignore[misc]
             lambda v=views, s=space: memory.flat_ranges(v, s),  # type: ignore[misc]
             lambda v=views: memory.guest_memory(v).read(GuestAddress(0x1000), 64),  # type: ignore[misc]
             lambda v=views: memory.guest_memory(v).ranges(),  # type: ignore[misc]

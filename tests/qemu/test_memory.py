@@ -16,7 +16,7 @@ from tests.qemu.support import Image
 from vringcore.addresses import GuestAddress
 from vringcore.errors import AddressOverflowError, MemoryFault
 from vringcore.memory.gaps import GapKind
-from vringcore.qemu import memory
+from vringcore.qemu import memory, ramblocks
 from vringcore.qemu.flat_space import FlatRow, FlatSpace, GuestSpace, Region
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def test_ram_blocks_equal_gdbs(lab_core: CoreCase, process: Process) -> None:
             "max_length": block.max_length,
             "offset": block.offset,
         }
-        for block in memory.ram_blocks(process.views)
+        for block in ramblocks.ram_blocks(process.views)
     ] == lab_core.gdb["ram_blocks"]
 
 
