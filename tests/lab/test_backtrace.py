@@ -1,42 +1,56 @@
-"""Every frame of every thread of the lab's cores, as gdb has them."""
+"""Every frame of every thread, as gdb has them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 import vringcore
-from tests.lab.cases import CoreCase, iter_cores
-from tests.lab.gdb_run import write_truth
+from tests.cores import cores, has_devices, lab_cores
+from tests.lab.cases import CoreCase
+from tests.lab.gdb_run import FRAMES, write_truth
 from vringcore.model.threads import Thread
 from vringcore.qemu.block_structs import BdrvTrackedRequest
 from vringcore.qemu.threads import frames_of
 
-pytestmark = pytest.mark.lab
-
-SCRIPT = Path(__file__).with_name("gdb_frames.py")
-CORES: list[Any] = [core for core in iter_cores() if core.gdb is not None and "devices" in core.gdb]
-NONE = pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2 all`"))
-
 Case = tuple[CoreCase, tuple[Thread, ...], list[dict[str, Any]]]
 
 
-@pytest.fixture(
-    scope="module", params=[*CORES] or [NONE], ids=lambda core: core.name if core else "none"
-)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    core: CoreCase = request.param
-    target = tmp_path_factory.mktemp("gdb") / "frames.json"
-    write_truth(core.case.executable, core.path, target, SCRIPT)
-    with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
+@cache
+def truth_of(core: CoreCase) -> list[dict[str, Any]]:
+    """Return what gdb says: of a whole core now, of a dump what it said of the whole one."""
+    if not core.whole:
+        frames: list[dict[str, Any]] = core.frames
+        return frames
+    with TemporaryDirectory() as scratch:
+        target = Path(scratch) / "frames.json"
+        write_truth(core.case.executable, core.path, target, FRAMES)
+        said: list[dict[str, Any]] = json.loads(target.read_text())
+    return said
+
+
+def case_of(core: CoreCase) -> Case:
+    with core.open() as opened:
         threads = opened.report({"threads"}).threads
     assert isinstance(threads, tuple)
-    return core, threads, json.loads(target.read_text())
+    return core, threads, truth_of(core)
+
+
+@pytest.fixture(scope="module", params=cores(has_devices))
+def case(request: pytest.FixtureRequest) -> Case:
+    return case_of(request.param)
+
+
+@pytest.fixture(scope="module", params=lab_cores(has_devices))
+def lab_case(request: pytest.FixtureRequest) -> Case:
+    return case_of(request.param)
 
 
 def pairs(case: Case) -> Iterator[tuple[Thread, list[dict[str, Any]]]]:
@@ -87,16 +101,18 @@ def test_nothing_is_guessed(case: Case) -> None:
         assert {frame.how for frame in thread.frames} <= {"registers", "cfi", "signal"}
 
 
-def test_without_the_libraries_no_frame_of_the_program_is_lost(case: Case, tmp_path: Path) -> None:
+def test_without_the_libraries_no_frame_of_the_program_is_lost(
+    lab_case: Case, tmp_path: Path
+) -> None:
     """The frames in libraries are guessed over; what is shown is part of what gdb has."""
-    core = case[0]
+    core = lab_case[0]
     executable = str(core.case.executable)
     with vringcore.open_core(
         str(core.path), executable=executable, sysroot=str(tmp_path)
     ) as opened:
         threads = opened.report({"threads"}).threads
     assert isinstance(threads, tuple)
-    for thread, truth in pairs((core, threads, case[2])):
+    for thread, truth in pairs((core, threads, lab_case[2])):
         theirs = [f["pc"] for f in truth if f["kind"] != "inlined"]
         ours = [int(frame.pc) for frame in thread.frames if not frame.inlined]
         rest = iter(theirs)
@@ -105,8 +121,8 @@ def test_without_the_libraries_no_frame_of_the_program_is_lost(case: Case, tmp_p
             assert {frame.how for frame in thread.frames} >= {"heuristic"}
 
 
-def test_sleeping_coroutines_are_unwound_to_where_they_began(case: Case) -> None:
-    core = case[0]
+def test_sleeping_coroutines_are_unwound_to_where_they_began(lab_case: Case) -> None:
+    core = lab_case[0]
     with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
         process = opened.process
         views = process.views
