@@ -30,7 +30,10 @@ _OPTIONS = (
     *("--enable-tools", "--enable-debug-info", "--enable-pie"),
     *("--disable-werror", "--disable-strip", "--disable-docs", "--disable-install-blobs"),
 )
-_TARGETS = ("qemu-system-x86_64", "storage-daemon/qemu-storage-daemon", "qemu-nbd")
+_TARGETS = (
+    *("qemu-system-x86_64", "storage-daemon/qemu-storage-daemon", "qemu-nbd"),
+    "contrib/vhost-user-blk/vhost-user-blk",
+)
 
 # What QEMU 9.0 and later ask of meson's environment; bookworm's own meson is too old for them.
 _NEWER_MESON = ("meson>=1.8", "tomli", "distlib", "pycotap")
@@ -53,10 +56,11 @@ VERSIONS = {
 
 
 def qemu(version: str) -> Path:
-    """The directory with the finished binaries, built if they are not there yet."""
+    """The directory with the finished binaries; those that are not there yet are built."""
     packages.install(*_RUN_PACKAGES)
     target = qemu_directory(version)
-    if (target / "build.json").exists():
+    missing = [name for name in _TARGETS if not (target / Path(name).name).exists()]
+    if not missing:
         return target
     packages.install(*_BUILD_PACKAGES)
     work = work_directory() / f"qemu-{version}"
@@ -67,9 +71,9 @@ def qemu(version: str) -> Path:
         change(source)
     objects = source / "objects"
     objects.mkdir()
-    configured = _compile(version, source, objects)
+    configured = _compile(version, source, objects, missing)
     target.mkdir(parents=True, exist_ok=True)
-    for name in _TARGETS:
+    for name in missing:
         shutil.copy2(objects / name, target)
     record = {"version": version, "source": source.name, "configure": configured}
     (target / "build.json").write_text(json.dumps(record, indent=1))
@@ -77,7 +81,7 @@ def qemu(version: str) -> Path:
     return target
 
 
-def _compile(version: str, source: Path, objects: Path) -> list[str]:
+def _compile(version: str, source: Path, objects: Path, targets: list[str]) -> list[str]:
     environment = dict(os.environ)
     command = [str(source / "configure"), *_OPTIONS]
     if VERSIONS[version].newer_meson:
@@ -85,7 +89,7 @@ def _compile(version: str, source: Path, objects: Path) -> list[str]:
         command.append(f"--python={python}")
         environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
     _run(command, objects, environment)
-    _run(["ninja", *_TARGETS], objects, environment)
+    _run(["ninja", *targets], objects, environment)
     return command
 
 

@@ -35,14 +35,17 @@ class Machine:
         *,
         kernel: Path | None = None,
         user: int | None = None,
+        suite: str = guest.STOCK,
+        kernel_arguments: str = "",
     ) -> None:
         self._console = directory / "console.log"
         initramfs = directory / "initramfs"
-        initramfs.write_bytes(guest.initramfs().read_bytes() + guest.scenario_archive(script))
+        initramfs.write_bytes(guest.initramfs(suite).read_bytes() + guest.scenario_archive(script))
         monitor = directory / "qmp"
         self.command = [
             str(executable),
-            *_common_arguments(self._console, kernel or guest.kernel(), initramfs, monitor),
+            *_common_arguments(self._console, kernel or guest.kernel(suite), initramfs, monitor),
+            *("-append", f"console=ttyS0 quiet panic=-1 {kernel_arguments}".rstrip()),
             *arguments,
         ]
         self._output = directory / "qemu.out"
@@ -87,7 +90,6 @@ def _common_arguments(console: Path, kernel: Path, initramfs: Path, monitor: Pat
         *("-no-user-config", "-nodefaults", "-display", "none"),
         *("-accel", "tcg,thread=multi,tb-size=16", "-smp", "4"),
         *("-kernel", str(kernel), "-initrd", str(initramfs)),
-        *("-append", "console=ttyS0 quiet panic=-1"),
         *("-chardev", f"file,id=serial0,path={console}", "-serial", "chardev:serial0"),
         *("-qmp", f"unix:{monitor},server=on,wait=off"),
     ]

@@ -19,6 +19,7 @@ _PLAIN_COMMANDS = (
     "query-blockstats",
     "query-memory-devices",
     "query-migrate",
+    "query-chardev",
 )
 _SIMPLE_TYPES = ("bool", "str", "string", "int", "uint", "OnOffAuto", "link<", "size", "drive")
 
@@ -45,14 +46,22 @@ def virtio_devices(monitor: Monitor) -> list[dict[str, Any]]:
 def in_use(monitor: Monitor, device_id: str) -> dict[int, int]:
     """Requests in flight per queue of the device with this id."""
     for device in virtio_devices(monitor):
-        if device["path"] == f"/machine/peripheral/{device_id}/virtio-backend":
+        if _is(device["path"], device_id):
             return {queue["queue-index"]: queue["inuse"] for queue in device["queues"]}
     raise MonitorRefusedError(f"x-query-virtio lists no device {device_id}")
+
+
+def _is(path: str, device_id: str) -> bool:
+    # A device of virtio-mmio has the id itself.
+    own = f"/machine/peripheral/{device_id}"
+    return path in (own, f"{own}/virtio-backend")
 
 
 def _virtio_device(monitor: Monitor, found: dict[str, Any]) -> dict[str, Any]:
     path = found["path"]
     status = monitor.execute("x-query-virtio-status", path=path)
+    if status["vhost-started"]:
+        return {**found, "status": status, **_vhost_queues(monitor, path, status["num-vqs"])}
     queues = [
         monitor.execute("x-query-virtio-queue-status", path=path, queue=number)
         for number in range(status["num-vqs"])
@@ -63,6 +72,21 @@ def _virtio_device(monitor: Monitor, found: dict[str, Any]) -> dict[str, Any]:
         for slot in _slots_in_flight(queue)
     ]
     return {**found, "status": status, "queues": queues, "elements": elements}
+
+
+def _vhost_queues(monitor: Monitor, path: str, count: int) -> dict[str, Any]:
+    """What QEMU knows of queues that a vhost back-end runs.
+
+    x-query-virtio-queue-status would ask the back-end, whose ring then stops, or wait for it.
+    """
+    return {
+        "queues": [{"queue-index": number} for number in range(count)],
+        "elements": [],
+        "vhost_queues": [
+            monitor.execute("x-query-virtio-vhost-queue-status", path=path, queue=number)
+            for number in range(count)
+        ],
+    }
 
 
 def _slots_in_flight(queue: dict[str, Any]) -> list[int]:

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab import canaries, capture, gdb_run, proc, qmp_facts, rawcore
-from tests.lab.guest import READY
+from tests.lab import backend, canaries, capture, gdb_run, guest, proc, qmp_facts, rawcore
+from tests.lab.backend import Backend
 from tests.lab.machine import Machine
 from tests.lab.nbd import NbdServer
 from tests.lab.paths import cases_directory, qemu_directory, work_directory
@@ -30,9 +30,12 @@ def make_case(version: str, scenario: Scenario) -> Path:
     """Makes a case anew and moves it to its place once it is complete; returns that place."""
     work = _empty_work(version, scenario.name)
     program = executable(version, SYSTEM_EMULATOR)
+    guest.make(scenario.guest)
     with tempfile.TemporaryDirectory(prefix="vringcore-lab-") as scratch:
         _capture(scenario, program, Path(scratch), work)
     write_truths(work, program)
+    if scenario.check is not None:
+        scenario.check(_read(work / "gdb.json"), _read(work / "server.json"))
     _record_canaries(work, scenario)
     return _put_in_place(work, version, scenario.name)
 
@@ -111,9 +114,11 @@ def running(
         servers = [NbdServer(plan, scratch, children) for plan in scenario.servers]
         if scenario.prepare is not None:
             scenario.prepare(scratch, servers, children)
+        daemon = program.with_name(backend.PROGRAM)
+        backends = [Backend(plan, daemon, servers, scratch, children) for plan in scenario.backends]
         machine = Machine(
             program,
-            _filled(scenario.arguments, servers, scratch),
+            _filled(scenario.arguments, servers, backends, scratch),
             scenario.script,
             scratch,
             children,
@@ -122,8 +127,8 @@ def running(
             user=user,
         )
         with closing(machine.monitor):
-            machine.wait_for(READY)
-            session = Session(scenario, machine, servers)
+            machine.wait_for(guest.READY)
+            session = Session(scenario, machine, servers, backends)
             scenario.incident(session)
             yield session
 
@@ -147,8 +152,11 @@ def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> No
         (case / "console.log").write_text(machine.console())
 
 
-def _filled(arguments: tuple[str, ...], servers: list[NbdServer], scratch: Path) -> list[str]:
+def _filled(
+    arguments: tuple[str, ...], servers: list[NbdServer], backends: list[Backend], scratch: Path
+) -> list[str]:
     places = {f"{{{server.name}.nbd}}": str(server.socket_path) for server in servers}
+    places |= {f"{{{back.name}.vhost}}": str(back.socket_path) for back in backends}
     places["{directory}"] = str(scratch)
     filled = []
     for argument in arguments:
@@ -191,7 +199,11 @@ def _in_flight(facts: dict[str, Any] | None) -> dict[str, dict[str, int]] | None
     if facts is None:
         return None
     return {
-        device["path"]: {str(queue["queue-index"]): queue["inuse"] for queue in device["queues"]}
+        device["path"]: {
+            str(queue["queue-index"]): queue["inuse"]
+            for queue in device["queues"]
+            if "inuse" in queue
+        }
         for device in facts["virtio"]
     }
 
@@ -231,3 +243,7 @@ def build_id(program: Path) -> str:
 
 def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1))
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tests.lab import guest
+from tests.lab.backend import BackendPlan
 from tests.lab.nbd import NbdServer, ServerPlan
 from tests.lab.processes import Children
 
@@ -19,12 +21,12 @@ class Device:
     """A virtio device as its command line asks for it: what a reader of the core must find.
 
     `server` names the NBD server behind a disk; `queues` is the number of virtqueues where the
-    command line fixes it.
+    command line fixes it. A device of virtio-mmio has no PCI address.
     """
 
     id: str
     kind: str
-    pci_address: str
+    pci_address: str | None
     serial: str | None = None
     iothread: str | None = None
     node: str | None = None
@@ -37,11 +39,15 @@ class Scenario:
     """One reproducible situation.
 
     `arguments` are QEMU's beyond the common ones; `{NAME.nbd}` stands for the socket of the NBD
-    server NAME and `{directory}` for the case's scratch directory. `script` is run by the guest's
-    init. `prepare` may set up more in the scratch directory before QEMU is started. `incident` is
-    called once the guest has printed the ready line, and leaves the VM as the core shall show it.
-    `taken_by` is "gcore", or "proc" (tests/lab/rawcore.py) where gcore would wait for ever.
-    `canaries` are texts by name that the core must hold and no output may show.
+    server NAME, `{NAME.vhost}` for that of the vhost-user back-end NAME and `{directory}` for the
+    case's scratch directory. `script` is run by the guest's init, on the kernel of the suite
+    `guest` with `kernel_arguments` besides the common ones. `prepare` may set up more in the
+    scratch directory before QEMU is started. `incident` is called once the guest has printed the
+    ready line, and leaves the VM as the core shall show it. `taken_by` is "gcore", or "proc"
+    (tests/lab/rawcore.py) where gcore would wait for ever. `canaries` are texts by name that the
+    core must hold and no output may show. `check` is handed gdb's truth and server.json, and raises
+    where chance did not bring about what the case is for. `versions` are those of QEMU that can
+    have it.
     """
 
     name: str
@@ -57,3 +63,8 @@ class Scenario:
     monitor_answers_after: bool = True
     taken_by: str = "gcore"
     canaries: dict[str, str] = field(default_factory=dict)
+    backends: tuple[BackendPlan, ...] = ()
+    guest: str = guest.STOCK
+    kernel_arguments: str = ""
+    check: Callable[[Any, Any], None] | None = None
+    versions: tuple[str, ...] = ("7.2", "10.0")

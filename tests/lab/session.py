@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.lab import qmp_facts
+from tests.lab.backend import Backend
 from tests.lab.machine import GuestError, Machine
 from tests.lab.nbd import HeldRequest, NbdServer
 from tests.lab.qmp import MonitorSilentError
@@ -19,10 +20,17 @@ _ATTEMPTS = 10
 class Session:
     """Handed to a scenario's incident; keeps what QEMU and the servers said."""
 
-    def __init__(self, scenario: Scenario, machine: Machine, servers: list[NbdServer]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        machine: Machine,
+        servers: list[NbdServer],
+        backends: list[Backend],
+    ) -> None:
         self.scenario = scenario
         self.machine = machine
         self.servers = {server.name: server for server in servers}
+        self.backends = {backend.name: backend for backend in backends}
         self.facts: dict[str, Any] | None = None
         self.notes: dict[str, Any] = {}
 
@@ -30,10 +38,14 @@ class Session:
         """Records what QEMU says now; the last call before the core wins."""
         self.facts = qmp_facts.ask(self.machine.monitor)
 
-    def stop_server(self, device: Device) -> None:
-        """Freezes the server of a disk so that every queue has requests that never return."""
+    def stop_server(self, device: Device, requests: int | None = None) -> None:
+        """Freezes the server of a disk so that every queue has requests that never return.
+
+        :param requests: how many the server must hold; needed where QEMU counts descriptors, of
+            which a request has several, as in packed rings
+        """
         server = self.servers[str(device.server)]
-        self._hold(device, server, server.stop, server.resume)
+        self._hold(device, server, server.stop, server.resume, requests=requests)
 
     def close_gate(self, device: Device, count: int) -> None:
         """Lets the server of a disk hold all requests, until `count` of them are in flight."""
@@ -92,6 +104,8 @@ class Session:
         hold: Callable[[], None],
         release: Callable[[], None],
         count: int = 1,
+        *,
+        requests: int | None = None,
     ) -> None:
         """Holds requests, again and again until server and QEMU agree on how many are in flight.
 
@@ -104,7 +118,8 @@ class Session:
             self.settle()
             in_use = qmp_facts.in_use(self.machine.monitor, device.id)
             total = sum(in_use.values())
-            if all(in_use.values()) and total >= count and total == len(server.held()):
+            expected = total if requests is None else requests
+            if all(in_use.values()) and total >= count and expected == len(server.held()):
                 return
             release()
             time.sleep(1)

@@ -1,4 +1,4 @@
-"""Every virtio device and queue with all members, and the raw bytes of the rings."""
+"""Every virtio device and queue with all members, its rings, its IOMMU and its vhost back-end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import gdb
 
-from tests.lab.oracle.flatten import flatten, read, string, symbol
+from tests.lab.oracle import iommu
+from tests.lab.oracle.flatten import flatten, string, symbol
 from tests.lab.oracle.lists import has, object_types, tail_queue, variable
+from tests.lab.oracle.rings import rings
+from tests.lab.oracle.vhost import vhost
 
-_EVENT_IDX = 1 << 29
 _MAX_QUEUES = 1024
 
 # QOM type to C type, as the instance_size of QEMU's TypeInfo tables says.
@@ -29,6 +31,7 @@ _MODELS = {
     "virtio-crypto-device": "VirtIOCrypto",
     "virtio-pmem": "VirtIOPMEM",
     "virtio-iommu-device": "VirtIOIOMMU",
+    "vhost-user-blk": "VHostUserBlk",
 }
 
 
@@ -66,14 +69,20 @@ def _device(device: gdb.Value) -> dict[str, Any]:
         "id": string(device["parent_obj"]["id"]) or string(proxy["id"]),
         "proxy_types": object_types(int(proxy)),
         **flatten(device),
-        "queues": [_queue(queue, device) for queue in _queues(device)],
+        "iommu": None,
+        "vhost": None,
     }
+    region = iommu.memory_region(device)
+    if region is not None:
+        found["iommu"] = iommu.translation(region)
+    found["queues"] = [_queue(queue, device, found["iommu"]) for queue in _queues(device)]
     if "pci-device" in found["proxy_types"]:
         pci = proxy.cast(gdb.lookup_type("PCIDevice").pointer())
         found["devfn"] = int(pci["devfn"])
     if model is not None:
         whole = gdb.Value(address).cast(gdb.lookup_type(model).pointer()).dereference()
         found["model"] = flatten(whole)
+        found["vhost"] = vhost(device, whole)
     return found
 
 
@@ -85,7 +94,7 @@ def _queues(device: gdb.Value) -> Iterator[gdb.Value]:
         yield queue
 
 
-def _queue(queue: gdb.Value, device: gdb.Value) -> dict[str, Any]:
+def _queue(queue: gdb.Value, device: gdb.Value, translation: Any) -> dict[str, Any]:
     caches = queue["vring"]["caches"]
     found = {
         "address": int(queue.address),
@@ -94,25 +103,5 @@ def _queue(queue: gdb.Value, device: gdb.Value) -> dict[str, Any]:
     }
     if int(caches) == 0:
         return {**found, "caches": None, "rings": None}
-    event_index = bool(int(device["guest_features"]) & _EVENT_IDX)
-    return {
-        **found,
-        "caches": flatten(caches.dereference()),
-        "rings": _rings(caches, int(queue["vring"]["num"]), event_index),
-    }
-
-
-def _rings(caches: gdb.Value, size: int, event_index: bool) -> dict[str, Any]:
-    # Virtio 1.2, 2.7: sizes of the three parts of a split virtqueue.
-    event = 2 if event_index else 0
-    sizes = {"desc": 16 * size, "avail": 4 + 2 * size + event, "used": 4 + 8 * size + event}
-    return {part: _bytes_at(int(caches[part]["ptr"]), length) for part, length in sizes.items()}
-
-
-def _bytes_at(address: int, length: int) -> str | None:
-    if address == 0:
-        return None
-    try:
-        return read(address, length).hex()
-    except gdb.error:
-        return None
+    features = int(device["guest_features"])
+    return {**found, "caches": flatten(caches.dereference()), **rings(queue, features, translation)}

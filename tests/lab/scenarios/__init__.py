@@ -14,9 +14,13 @@ from tests.lab.scenarios import (
     held,
     idle,
     late,
+    mmio,
     nine,
     others,
+    rings,
     stuck,
+    translated,
+    vhost,
 )
 
 ALL: tuple[Scenario, ...] = (
@@ -38,6 +42,22 @@ ALL: tuple[Scenario, ...] = (
     engines.SLOW_THREADS,
     engines.DRIVE_THROTTLE,
     engines.QCOW2_TASKS,
+    rings.STUCK_PACKED,
+    rings.STUCK_PACKED_DIRECT,
+    rings.STUCK_PLAIN,
+    rings.STUCK_LEGACY,
+    rings.STUCK_IN_ORDER,
+    rings.STUCK_IN_ORDER_PACKED,
+    rings.IN_ORDER_HELD,
+    nine.NINE_PACKED,
+    mmio.MICROVM,
+    mmio.MICROVM_LEGACY,
+    translated.STUCK_IOMMU,
+    translated.STUCK_IOMMU_SCALABLE,
+    translated.STUCK_IOMMU_FIRST_LEVEL,
+    translated.STUCK_VIRTIO_IOMMU,
+    vhost.STUCK_VHOST_USER,
+    vhost.VHOST_USER_GONE,
 )
 OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK,)
 NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)
@@ -47,7 +67,7 @@ def names_for(version: str) -> tuple[str, ...]:
     """The scenarios that are made of a version; of a fork only its own."""
     if version.endswith("-fork"):
         return tuple(scenario.name for scenario in OF_FORKS)
-    return tuple(name for name in NAMES if name not in names_for(f"{version}-fork"))
+    return (*(scenario.name for scenario in ALL if version in scenario.versions), *others.NAMES)
 
 
 def make(version: str, name: str) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import Any
 
 from tests.lab import qmp_facts
 from tests.lab.machine import GuestError
@@ -23,6 +25,7 @@ _DEVICES = (
     Device("mem0", "virtio-mem", "00:0b.0", queues=1),
 )
 _MEMORY_STEP = 32 << 20
+_RING_PACKED = 34
 
 _ARGUMENTS = (
     *("-machine", "q35", "-m", "256M,maxmem=1G,slots=2"),
@@ -102,4 +105,28 @@ NINE_DEVICES = Scenario(
         ServerPlan("server2", ("memory", "64M")),
     ),
     incident=_use_all,
+)
+
+
+def _check_packed(truth: Any, servers: Any) -> None:
+    unpacked = [
+        device["id"]
+        for device in truth["devices"]
+        if not device["fields"]["guest_features"] >> _RING_PACKED & 1
+    ]
+    if unpacked:
+        raise GuestError(f"devices without packed rings: {unpacked}")
+
+
+def _packed(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The same devices, each offering packed rings."""
+    return tuple(f"{word},packed=on" if word.startswith("virtio-") else word for word in arguments)
+
+
+NINE_PACKED = replace(
+    NINE_DEVICES,
+    name="nine-packed",
+    summary="as nine-devices, every queue a packed one",
+    arguments=_packed(_ARGUMENTS),
+    check=_check_packed,
 )
