@@ -137,6 +137,7 @@ def _without_programs(found: Results) -> Results:
     return found
 
 
+@pytest.mark.lab
 @pytest.mark.skipif(not QEMU.exists(), reason="no QEMU: `python -m tests.lab build 7.2`")
 def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real QEMUs are started, cores taken, answers compared, and tables printed."""
