@@ -10,7 +10,7 @@ import vringcore
 from vringcore.layout.provider import LayoutStore
 from vringcore.model.values import encode
 
-PARTS = ("devices", "queues", "queue-fields")
+PARTS = ("queues", "queue-fields")
 
 store = LayoutStore.default()
 for path in sys.argv[2:]:
