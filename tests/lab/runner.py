@@ -125,6 +125,8 @@ def running(
             scenario.environment,
             kernel=kernel,
             user=user,
+            suite=scenario.guest,
+            kernel_arguments=scenario.kernel_arguments,
         )
         with closing(machine.monitor):
             machine.wait_for(guest.READY)

@@ -5,6 +5,7 @@ Each is a disk with four queues, an iothread and an NBD server that has stopped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.lab import guest
@@ -19,6 +20,12 @@ _QUEUE_SIZE = 64
 
 _LOOPS = 8
 """Readers and writers of the guest's script: each has one request in flight."""
+
+
+_Check = Callable[[Any, Any], None]
+
+# Virtio 1.2, 6: reserved feature bits.
+_INDIRECT, _EVENT_IDX, _VERSION_1, _PACKED, _IN_ORDER = 28, 29, 32, 34, 35
 
 
 def _disk(serial: str) -> Device:
@@ -41,6 +48,19 @@ def _stop_chains(session: Session) -> None:
     session.ask()
 
 
+def _negotiated(*, on: tuple[int, ...] = (), off: tuple[int, ...] = ()) -> _Check:
+    """Driver and device have agreed on some features, and not on others."""
+
+    def check(truth: Any, servers: Any) -> None:
+        features = truth["devices"][0]["fields"]["guest_features"]
+        if not all(features >> bit & 1 for bit in on) or any(features >> bit & 1 for bit in off):
+            raise GuestError(f"the guest's driver took the features {features:#x}")
+        if features >> _PACKED & 1:
+            _check_wrapped(truth, servers)
+
+    return check
+
+
 def _check_wrapped(truth: Any, servers: Any) -> None:
     """Both sides of some ring stand in an odd round, and all that the server holds is found."""
     fields = [queue["fields"] for queue in truth["devices"][0]["queues"]]
@@ -61,7 +81,7 @@ STUCK_PACKED = Scenario(
     devices=(_disk("PACKED"),),
     servers=(MEMORY_SERVER,),
     incident=_stop,
-    check=_check_wrapped,
+    check=_negotiated(on=(_PACKED, _INDIRECT, _EVENT_IDX)),
 )
 
 STUCK_PACKED_DIRECT = Scenario(
@@ -74,7 +94,7 @@ STUCK_PACKED_DIRECT = Scenario(
     devices=(_disk("PACKEDDIRECT"),),
     servers=(MEMORY_SERVER,),
     incident=_stop_chains,
-    check=_check_wrapped,
+    check=_negotiated(on=(_PACKED,), off=(_INDIRECT, _EVENT_IDX)),
 )
 
 STUCK_PLAIN = Scenario(
@@ -85,6 +105,7 @@ STUCK_PLAIN = Scenario(
     devices=(_disk("PLAIN"),),
     servers=(MEMORY_SERVER,),
     incident=_stop,
+    check=_negotiated(off=(_PACKED, _INDIRECT, _EVENT_IDX)),
 )
 
 STUCK_LEGACY = Scenario(
@@ -95,6 +116,7 @@ STUCK_LEGACY = Scenario(
     devices=(_disk("LEGACY"),),
     servers=(MEMORY_SERVER,),
     incident=_stop,
+    check=_negotiated(on=(_INDIRECT,), off=(_VERSION_1,)),
 )
 
 STUCK_IN_ORDER = Scenario(
@@ -105,6 +127,7 @@ STUCK_IN_ORDER = Scenario(
     devices=(_disk("INORDER"),),
     servers=(MEMORY_SERVER,),
     incident=_stop,
+    check=_negotiated(on=(_IN_ORDER,), off=(_PACKED,)),
     guest=guest.NEWER,
     versions=("10.0",),
 )
@@ -117,7 +140,7 @@ STUCK_IN_ORDER_PACKED = Scenario(
     devices=(_disk("INORDERPACKED"),),
     servers=(MEMORY_SERVER,),
     incident=_stop,
-    check=_check_wrapped,
+    check=_negotiated(on=(_IN_ORDER, _PACKED)),
     guest=guest.NEWER,
     versions=("10.0",),
 )
@@ -144,6 +167,7 @@ def _hold_first(session: Session) -> None:
 
 
 def _check_held_back(truth: Any, servers: Any) -> None:
+    _negotiated(on=(_IN_ORDER,))(truth, servers)
     in_use = sum(queue["fields"]["inuse"] for queue in truth["devices"][0]["queues"])
     held = sum(len(server["held"]) for server in servers)
     if held != 1 or in_use < 1 + _FILLED:
@@ -174,6 +198,7 @@ done
             (
                 *("eval", "thread_model=echo parallel", "get_size=echo 64M"),
                 f"pread=while [ $4 = {_HELD_OFFSET} ]; do sleep 0.1; done; head -c $3 /dev/zero",
+                "pwrite=cat >/dev/null",
             ),
         ),
     ),
