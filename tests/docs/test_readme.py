@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.cases import iter_cores
+from tests.cores import cores
+from tests.lab.cases import CoreCase
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-STUCK = [core for core in iter_cores() if core.case.scenario == "stuck-migration"]
 
 
 def test_every_link_leads_to_a_file() -> None:
@@ -32,17 +32,15 @@ def test_every_verb_of_the_table_is_there() -> None:
         assert done.returncode == 0, verb
 
 
-@pytest.mark.lab
-@pytest.mark.skipif(not STUCK, reason="no core: `python -m tests.lab make 7.2 stuck-migration`")
-def test_the_library_example_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("core", cores(lambda core: core.name.endswith("stuck-migration/gcore")))
+def test_the_library_example_runs(core: CoreCase, tmp_path: Path) -> None:
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
-    core = STUCK[0]
     example = tmp_path / "example.py"
     example.write_text(
         code.group(1)
         .replace('"core.20873"', repr(str(core.path)))
-        .replace('"/usr/bin/qemu-system-x86_64"', repr(str(core.case.executable)))
+        .replace('executable="/usr/bin/qemu-system-x86_64"', how_it_is_opened(core))
     )
     done = subprocess.run(
         [sys.executable, str(example)],
@@ -58,6 +56,11 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
         line = f"disk0 {index} {fields['last_avail_idx']} {fields['used_idx']} {fields['inuse']}"
         assert line in done.stdout
     assert done.stdout.count("sectors at") == len(core.gdb["requests"])
+
+
+def how_it_is_opened(core: CoreCase) -> str:
+    name = "executable" if core.whole else "sysroot"
+    return f"{name}={getattr(core.options, name)!r}"
 
 
 def test_the_first_command_prints_what_is_shown() -> None:

@@ -33,7 +33,7 @@ TRUTH = ("qmp-before.json", "qmp-after.json", "server.json", "proc.json")
 LEFT_OUT = ("executable", "environment", "canaries", "gcore_seconds", "rawcore_seconds")
 """Of the manifest: what is planted to be looked for, and what is true of one machine only."""
 
-PRINTED = {"stuck-migration/gcore", "nine-devices/gcore", "fork-stuck/gcore"}
+PRINTED = ("stuck-migration/gcore", "nine-devices/gcore", "fork-stuck/gcore")
 """Scenarios and kinds of the cores of which expressions are printed."""
 
 DEVICES_PRINTED = 2
@@ -41,9 +41,9 @@ LEVEL = 19
 HIDDEN = "<redacted>"
 
 
-def make(case: Case) -> Path:
+def make(case: Case, root: Path = DUMPS) -> Path:
     """Makes the dump of a case, or makes it anew; returns its directory."""
-    target = DUMPS / case.version / case.scenario
+    target = root / case.version / case.scenario
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "dump"
         made.mkdir()
@@ -63,7 +63,7 @@ def commands(core: CoreCase) -> list[str]:
 
     Not ``info symbol``: the names of the program's sections are in no small core.
     """
-    if not any(core.name.endswith(name) for name in PRINTED):
+    if not core.name.endswith(PRINTED):
         return []
     devices = pointers([each["address"] for each in core.gdb["devices"][:DEVICES_PRINTED]])
     values = [*STRUCTURES, *of_devices(devices)]
@@ -88,7 +88,9 @@ def _make_core(core: CoreCase, made: Path, scratch: Path) -> None:
     _pack(made / core.beside("printed"), printed or None)
     frames = scratch / "frames.json"
     write_truth(core.case.executable, core.path, frames, FRAMES)
-    _pack(made / core.beside("frames"), json.loads(frames.read_text()))
+    threads = json.loads(frames.read_text())
+    # gdb's own order differs from run to run.
+    _pack(made / core.beside("frames"), sorted(threads, key=lambda thread: int(thread["lwp"])))
     frames.unlink()
 
 
