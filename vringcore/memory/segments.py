@@ -73,9 +73,9 @@ class SegmentSpace(AddressSpace[HostAddress]):
         self.name = name
         self.trace: Trace | None = None
         self._source = source
-        self._segments = _disjoint(
-            sorted(filter(_is_sound, segments), key=attrgetter("address")), source.size
-        )
+        sound = [s for s in segments if 0 <= s.address < s.end]
+        sound.sort(key=attrgetter("address"))
+        self._segments = _disjoint(sound, source.size)
         # The fast path of ``read`` works on plain lists of numbers.
         self._starts = [segment.address for segment in self._segments]
         self._data_ends = [_data_end(segment, source.size) for segment in self._segments]
@@ -193,13 +193,12 @@ def _gap(kind: GapKind, start: int, end: int, hint: str = "") -> Piece:
     return Piece(start, end - start, None, gap)
 
 
-def _is_sound(segment: Segment) -> bool:
-    return 0 <= segment.address < segment.end
-
-
 def _data_end(segment: Segment, file_size: int) -> int:
+    start, end = segment.address, segment.file_end
+    if end <= segment.end and 0 <= segment.offset <= file_size - (end - start):
+        return end
     in_file = max(0, file_size - segment.offset)
-    return min(segment.file_end, segment.end, segment.address + in_file)
+    return min(end, segment.end, start + in_file)
 
 
 def _disjoint(segments: list[Segment], file_size: int) -> list[Segment]:
