@@ -30,6 +30,7 @@ PLACES = {
     "throttled_reqs": "throttle",
     "nbd": "nbd",
     "rq": "retry-list",
+    "thread_pool": "thread-pool",
 }
 """Where gdb's script found a request, and what that place is called here."""
 
@@ -156,11 +157,10 @@ def test_places_are_those_where_gdb_found_it_outermost_first(
             }
             theirs = {(place, "" if node == "backend" else node) for place, node in theirs}
             assert theirs <= here
-            # gdb's script knows neither the engines nor the coroutines that qcow2 starts.
+            # gdb's script knows neither what the kernel has nor the coroutines that qcow2 starts.
             assert {place for place, node in here - theirs if node != below_qcow2(core)} <= {
                 "linux-aio",
                 "io-uring",
-                "thread-pool",
             }
             order = [depths[w.node] for w in each.waits_in if w.place == "tracked-request"]
             assert order == sorted(order)

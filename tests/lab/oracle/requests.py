@@ -11,6 +11,7 @@ from tests.lab.oracle.block import all_nodes, backends, node_name, throttled
 from tests.lab.oracle.devices import model_type, virtio_devices
 from tests.lab.oracle.flatten import integer, symbol
 from tests.lab.oracle.lists import chain, linked_list, object_types, simple_queue
+from tests.lab.oracle.workers import file_work, pool_elements
 
 _ENTRIES = (
     "blk_aio_read_entry",
@@ -36,7 +37,8 @@ def requests() -> list[dict[str, Any]]:
 
 
 def _by_coroutine() -> Iterator[tuple[dict[str, Any], gdb.Value]]:
-    for place, coroutine in (*_tracked(), *_queued(), *throttled(), *_nbd_slots()):
+    ways = (*_tracked(), *_queued(), *throttled(), *_nbd_slots(), *_in_thread_pools())
+    for place, coroutine in ways:
         request = _request_of(coroutine)
         if request is not None:
             yield place, request
@@ -74,6 +76,17 @@ def _nbd_slots() -> Iterator[tuple[dict[str, Any], gdb.Value]]:
             if int(waiting):
                 place = {"list": "nbd", "node": node_name(node), "slot": slot}
                 yield {**place, "coroutine": int(waiting)}, waiting
+
+
+def _in_thread_pools() -> Iterator[tuple[dict[str, Any], gdb.Value]]:
+    pointer = gdb.lookup_type("ThreadPoolCo").pointer()
+    for element in pool_elements():
+        if int(element["common"]["opaque"]):
+            waiting = element["common"]["opaque"].cast(pointer)["co"]
+            file = file_work(element)
+            node = {} if file is None else {"node": node_name(file["bs"])}
+            place = {"list": "thread_pool", **node, "element": int(element)}
+            yield {**place, "coroutine": int(waiting)}, waiting
 
 
 def _by_retry_list() -> Iterator[tuple[dict[str, Any], gdb.Value]]:

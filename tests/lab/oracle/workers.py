@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gdb
@@ -15,14 +16,17 @@ _FILE_WORK = "handle_aiocb_"
 
 
 def thread_pools() -> list[dict[str, Any]]:
-    """Every element of the thread pools of all nodes' event loops."""
+    """What the thread pools of all nodes' event loops have to do."""
+    return [_element(element) for element in pool_elements()]
+
+
+def pool_elements() -> Iterator[gdb.Value]:
+    """Every element of those pools."""
     loops = {int(node["aio_context"]): node["aio_context"] for node in all_nodes()}
-    found = []
     for loop in loops.values():
         pool = loop["thread_pool"]
         if int(pool):
-            found += [_element(element) for element in linked_list(pool["head"], "all")]
-    return found
+            yield from linked_list(pool["head"], "all")
 
 
 def work_of(frame: gdb.Frame | None) -> int | None:
@@ -43,17 +47,23 @@ def work_of(frame: gdb.Frame | None) -> int | None:
     return None
 
 
+def file_work(element: gdb.Value) -> gdb.Value | None:
+    """The RawPosixAIOData of an element that works on a host file."""
+    if (symbol(element["func"]) or "").startswith(_FILE_WORK):
+        return element["arg"].cast(gdb.lookup_type("RawPosixAIOData").pointer())
+    return None
+
+
 def _element(element: gdb.Value) -> dict[str, Any]:
-    function = symbol(element["func"])
     found = {
         "address": int(element),
         "state": str(element["state"]),
-        "function": function,
+        "function": symbol(element["func"]),
         "argument": int(element["arg"]),
         "file": None,
     }
-    if (function or "").startswith(_FILE_WORK):
-        data = element["arg"].cast(gdb.lookup_type("RawPosixAIOData").pointer())
+    data = file_work(element)
+    if data is not None:
         found["file"] = {
             "node": node_name(data["bs"]),
             "fd": int(data["aio_fildes"]),
