@@ -16,7 +16,6 @@ from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError, UsageError
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
-from vringcore.qemu.survey import Survey
 from vringcore.version import VERSION
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from vringcore.model.devices import Device
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
     from vringcore.qemu.process import Process
+    from vringcore.qemu.survey import Survey
 
 DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
 """What a report can hold of devices: them, whole C structures, the queues, requests in flight."""
@@ -208,6 +208,8 @@ class Core:
     def _asked(self) -> Survey:
         process = self.process
         if self._survey is None:
+            from vringcore.qemu.survey import Survey
+
             self._survey = Survey(process)
         return self._survey
 

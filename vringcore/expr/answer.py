@@ -10,7 +10,6 @@ from vringcore.errors import UsageError
 from vringcore.expr.cvalue import CValue
 from vringcore.expr.evaluate import evaluate_any
 from vringcore.expr.places import decay
-from vringcore.expr.ptype import ptype, whatis
 from vringcore.expr.scalars import address_in, number_of
 from vringcore.expr.show import show
 from vringcore.expr.show_scalar import check_format
@@ -104,6 +103,8 @@ def _computed(value: CValue) -> Any:
 
 
 def _about_type(views: Views, type_: Type, question: str, *, named: bool) -> str:
+    from vringcore.expr.ptype import ptype, whatis
+
     if question == "whatis":
         return whatis(views.layouts, type_, named=named)
     return ptype(views.layouts, type_, offsets=question == "offsets")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from vringcore.errors import ExpressionError
 from vringcore.expr.lexer import Token, tokens, unquote
-from vringcore.expr.literal import number
 from vringcore.expr.parsetype import TypeParser
 from vringcore.expr.syntax import (
     Binary,
@@ -226,6 +225,8 @@ class _Parser(TypeParser):
         self.advance()
         match token.kind:
             case "number":
+                from vringcore.expr.literal import number
+
                 return number(token)
             case "string":
                 return String(token.at, unquote(token))

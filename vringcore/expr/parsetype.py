@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vringcore.errors import ExpressionError
 from vringcore.expr.lexer import Token
-from vringcore.expr.literal import number
 from vringcore.expr.syntax import (
     ArrayOf,
     Derivation,
@@ -187,6 +186,8 @@ class TypeParser:
         token = self.token
         if token.kind != "number":
             raise self.unexpected("a number")
+        from vringcore.expr.literal import number
+
         constant = number(self.advance())
         if not isinstance(constant, Integer):
             raise ExpressionError(f"{token.text} counts nothing", position=token.at)
