@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.debuginfo.elf import ElfFile
+from vringcore.elfcore.executable import read_executable
 from vringcore.errors import DebugInfoMissingError, ExecutableMismatchError, VringcoreError
+from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from vringcore.debuginfo.elf import ElfFile
 
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
 
@@ -132,8 +135,8 @@ def find_executable(
     :raises FileError, ElfFormatError: if ``given`` cannot be read
     """
     if given is not None:
-        with ElfFile.open(given) as elf:
-            found = elf.build_id
+        with FileSource.open(given, what="executable") as source:
+            found = read_executable(source).build_id
         if build_id and found != build_id:
             raise ExecutableMismatchError(
                 "the executable is another build than the one that ran",
@@ -218,6 +221,8 @@ def _by_link(
 ) -> Iterator[tuple[str, int | None]]:
     if not executable:
         return
+    from vringcore.debuginfo.elf import ElfFile
+
     try:
         with ElfFile.open(executable) as elf:
             link = elf.debug_link()
@@ -241,6 +246,8 @@ def _is_it(
     if not os.path.exists(path):  # noqa: PTH110
         log.append(f"{path}: not there")
         return False
+    from vringcore.debuginfo.elf import ElfFile
+
     try:
         with ElfFile.open(path, what="debug file" if dwarf else "executable") as elf:
             reason = _why_not(elf, build_id, dwarf, checksum)

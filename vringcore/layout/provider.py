@@ -43,13 +43,16 @@ class Layouts:
 
     ``derived`` is for higher layers to keep what they compile from it; it lives as long as this
     does and is shared by all cores of the build. ``log`` tells what was tried and refused.
+
+    :param providers: gone through when the bundle first does not know something, not before
     """
 
     def __init__(
         self, bundle: Bundle, providers: Iterable[Provider] = (), cache: LayoutCache | None = None
     ) -> None:
         self._bundle = bundle
-        self._providers = list(providers)
+        self._offered = providers
+        self._taken: list[Provider] | None = None
         self._cache = cache
         self._lock = RLock()
         self._types: dict[str, Typed | None] = {}
@@ -88,6 +91,13 @@ class Layouts:
         return self._bundle
 
     @property
+    def _providers(self) -> list[Provider]:
+        with self._lock:
+            if self._taken is None:
+                self._taken = list(self._offered)
+            return self._taken
+
+    @property
     def providers(self) -> Sequence[Provider]:
         """Who is asked for what is not known."""
         return tuple(self._providers)
@@ -96,7 +106,7 @@ class Layouts:
         """Use providers from now on, if there were none so far."""
         with self._lock:
             if not self._providers:
-                self._providers = list(providers)
+                self._taken = list(providers)
                 self._types = {k: t for k, t in self._types.items() if t is not None}
 
     # Types

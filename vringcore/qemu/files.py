@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from vringcore.addresses import HostAddress
 from vringcore.debuginfo.find import find_files
-from vringcore.debuginfo.provider import DebugInfo
 from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
 from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
@@ -15,9 +14,13 @@ from vringcore.layout.provider import Layouts
 from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.debuginfo.provider import DebugInfo
     from vringcore.elfcore.headers import ProgramHeader
     from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.modules import Module
+    from vringcore.layout.protocol import Provider
     from vringcore.layout.provider import LayoutStore
     from vringcore.options import Options
 
@@ -59,7 +62,7 @@ class ProgramFiles:
             self.executable.build_id if self.executable else ""
         )
         self._found.build_id = self.build_id
-        self._debug = DebugInfo(self._found)
+        self._debug: DebugInfo | None = None
 
     @property
     def bias(self) -> int:
@@ -124,16 +127,24 @@ class ProgramFiles:
         if self._core.slim is not None:
             brought = self._brought_bundle()
             if brought is not None:
-                return Layouts(brought, [self._debug])
+                return Layouts(brought, self._providers())
         header = self._core.header
         return store.layouts(
             self.build_id,
-            [self._debug],
+            self._providers(),
             module=self._core.executable_path.rsplit("/", 1)[-1],
             machine=self._core.machine,
             big_endian=header.big_endian,
             pointer_size=header.elf_class // 8,
         )
+
+    def _providers(self) -> Iterator[Provider]:
+        """Yield what is asked for layouts that are not at hand; nothing is imported before that."""
+        from vringcore.debuginfo.provider import DebugInfo
+
+        if self._debug is None:
+            self._debug = DebugInfo(self._found)
+        yield self._debug
 
     def missing_debug_information(self) -> DebugInfoMissingError | None:
         """Return the error that lists the places tried; None if there is debug information."""
@@ -150,7 +161,8 @@ class ProgramFiles:
 
     def close(self) -> None:
         """Close every file."""
-        self._debug.close()
+        if self._debug is not None:
+            self._debug.close()
         if self.executable is not None:
             self.executable.source.close()
 
