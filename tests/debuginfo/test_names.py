@@ -176,3 +176,10 @@ def test_a_name_with_two_mistakes_is_like_the_right_one(
         letters[at % len(name)] = letter
     strings = b"\0first\0" + name.encode() + b"\0last\0"
     assert name.encode() in similar_names(strings, "".join(letters).encode())
+
+
+def test_a_name_that_is_the_end_of_another_is_like_it() -> None:
+    strings = b"\0the_current_machine\0"
+    start = strings.index(b"current")
+    assert b"current_machine" in similar_names(strings, b"curent_machine", {1, start})
+    assert similar_names(strings, b"curent_machine") == [b"the_current_machine"]

@@ -117,17 +117,15 @@ class DebugInfo:
     @ours
     def similar(self, name: str, kind: str) -> list[str]:
         """Return names like one, without a look at all units: some may be of another kind."""
-        from vringcore.debuginfo.similar import similar_names
-
         raw = name.encode("utf-8", "surrogateescape")
         with self._lock:
             if kind == "variable":
-                sections = [table.strings for table in self._symbols()]
-                found = {raw} if self.search().defines(name) else set()
+                found = {n for table in self._symbols() for n in table.similar(name)}
+                found |= {raw} if self.search().defines(name) else set()
             else:
-                sections, found = [self._dwarf().strings.data], set()
-            for strings in sections:
-                found.update(similar_names(strings, raw))
+                from vringcore.debuginfo.similar import similar_names
+
+                found = set(similar_names(self._dwarf().strings.data, raw))
         return sorted(n for word in found if (n := word.decode("latin-1")).isidentifier())
 
     @ours

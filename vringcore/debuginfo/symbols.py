@@ -57,7 +57,6 @@ class SymbolTable:
     """``.symtab`` of a file, or ``.dynsym`` where that is all there is.
 
     ``complete`` tells which: only a complete table proves that something is not in the program.
-    ``strings`` are the names of its symbols.
 
     :raises ElfFormatError: if the table or its strings leave the file
     """
@@ -74,7 +73,7 @@ class SymbolTable:
         self._word = struct.Struct(order + "I")
         data = table.data
         self._data = data[: len(data) - len(data) % self._entry.size]
-        self.strings = strings.data
+        self._strings = strings.data
         self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
         self._rows: dict[int, list[int]] = {}
         self._values: list[int] | None = None
@@ -115,7 +114,7 @@ class SymbolTable:
 
         GCC numbers function-static variables, and link-time optimisation adds ``.lto_priv.N``.
         """
-        strings = self.strings
+        strings = self._strings
         prefix = b"\0" + name.encode("utf-8", "surrogateescape") + b"."
         found = []
         at = strings.find(prefix)
@@ -135,7 +134,7 @@ class SymbolTable:
         """
         import re
 
-        strings = self.strings
+        strings = self._strings
         found: list[Namesake] = []
         wanted = re.escape(name.encode("utf-8", "surrogateescape"))
         for number, hit in enumerate(re.finditer(wanted + rb"[.\0]", strings)):
@@ -152,6 +151,14 @@ class SymbolTable:
     def _namesakes_at(self, offset: int, *, exact: bool) -> Iterator[Namesake]:
         for row, info, symbol in self._rows_at(offset):
             yield Namesake(symbol, row, exact=exact, code=info & 15 in _CODE)
+
+    def similar(self, name: str) -> list[bytes]:
+        """Return names like one, of symbols of any kind."""
+        from vringcore.debuginfo.similar import similar_names
+
+        names = struct.Struct(f"{self._word.format}{self._entry.size - self._word.size}x")
+        starts = {start for (start,) in names.iter_unpack(self._data)}
+        return similar_names(self._strings, name.encode("utf-8", "surrogateescape"), starts)
 
     def may_have(self, name: str) -> bool:
         """Tell whether any variable is called so, or as compilers rename a static one.
@@ -218,7 +225,7 @@ class SymbolTable:
         return None if best is None else best[1]
 
     def _named(self, name: bytes) -> Iterator[tuple[int, Symbol]]:
-        strings, pattern = self.strings, name + b"\0"
+        strings, pattern = self._strings, name + b"\0"
         if not name:
             return
         # A name may be the tail of a longer one, so every hit counts.
@@ -266,8 +273,8 @@ class SymbolTable:
             name, info, _, section, value, size = self._entry.unpack_from(self._data, at)
         else:
             name, value, size, info, _, section = self._entry.unpack_from(self._data, at)
-        end = self.strings.find(0, name)
-        label = self.strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
+        end = self._strings.find(0, name)
+        label = self._strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
         local = info & 15 == _STT_TLS
         return info, section, Symbol(label, value, size, local)
 
