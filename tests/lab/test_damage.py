@@ -407,7 +407,7 @@ def test_a_ring_of_hostile_descriptors(stuck: Damaged) -> None:
 
 def same_answer(part: Any, whole: Any) -> bool:
     """Tell whether two reports say the same of QEMU; the cores themselves differ."""
-    return all(part[key] == whole[key] for key in ("qemu", "devices", "limits"))
+    return all(part[key] == whole[key] for key in ("qemu", "devices", "threads", "limits"))
 
 
 def unharmed(mine: dict[str, Any], its: dict[str, Any]) -> bool:
