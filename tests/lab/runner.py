@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab import backend, canaries, capture, gdb_run, guest, proc, qmp_facts, rawcore
-from tests.lab.backend import Backend
+from tests.lab import canaries, capture, gdb_run, guest, proc, qmp_facts, rawcore
+from tests.lab.backend import Backend, BackendPlan
 from tests.lab.machine import Machine
 from tests.lab.nbd import NbdServer
 from tests.lab.paths import cases_directory, qemu_directory, work_directory
@@ -114,11 +114,14 @@ def running(
         servers = [NbdServer(plan, scratch, children) for plan in scenario.servers]
         if scenario.prepare is not None:
             scenario.prepare(scratch, servers, children)
-        daemon = program.with_name(backend.PROGRAM)
-        backends = [Backend(plan, daemon, servers, scratch, children) for plan in scenario.backends]
+        places = _places(scenario, servers, scratch)
+        backends = {
+            plan.name: _backend(plan, program.parent, places, scratch, children)
+            for plan in scenario.backends
+        }
         machine = Machine(
             program,
-            _filled(scenario.arguments, servers, backends, scratch),
+            _filled(scenario.arguments, places),
             scenario.script,
             scratch,
             children,
@@ -154,18 +157,36 @@ def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> No
         (case / "console.log").write_text(machine.console())
 
 
-def _filled(
-    arguments: tuple[str, ...], servers: list[NbdServer], backends: list[Backend], scratch: Path
-) -> list[str]:
-    places = {f"{{{server.name}.nbd}}": str(server.socket_path) for server in servers}
-    places |= {f"{{{back.name}.vhost}}": str(back.socket_path) for back in backends}
-    places["{directory}"] = str(scratch)
+def _places(scenario: Scenario, servers: list[NbdServer], scratch: Path) -> dict[str, str]:
+    """What stands for the paths of this run in a scenario's arguments."""
+    return {
+        **{f"{{{server.name}.nbd}}": str(server.socket_path) for server in servers},
+        **{
+            f"{{{plan.name}.vhost}}": str(_vhost_socket(plan, scratch))
+            for plan in scenario.backends
+        },
+        "{directory}": str(scratch),
+    }
+
+
+def _filled(arguments: tuple[str, ...], places: dict[str, str]) -> list[str]:
     filled = []
     for argument in arguments:
         for mark, value in places.items():
             argument = argument.replace(mark, value)
         filled.append(argument)
     return filled
+
+
+def _vhost_socket(plan: BackendPlan, scratch: Path) -> Path:
+    return scratch / f"{plan.name}.vhost"
+
+
+def _backend(
+    plan: BackendPlan, programs: Path, places: dict[str, str], scratch: Path, children: Children
+) -> Backend:
+    command = [str(programs / plan.command[0]), *_filled(plan.command[1:], places)]
+    return Backend(command, _vhost_socket(plan, scratch), scratch / f"{plan.name}.out", children)
 
 
 def _manifest(session: Session, program: Path) -> dict[str, Any]:

@@ -25,12 +25,12 @@ class Session:
         scenario: Scenario,
         machine: Machine,
         servers: list[NbdServer],
-        backends: list[Backend],
+        backends: dict[str, Backend],
     ) -> None:
         self.scenario = scenario
         self.machine = machine
         self.servers = {server.name: server for server in servers}
-        self.backends = {backend.name: backend for backend in backends}
+        self.backends = backends
         self.facts: dict[str, Any] | None = None
         self.notes: dict[str, Any] = {}
 
@@ -113,6 +113,7 @@ class Session:
         QEMU 7.2's NBD client may have read an answer that it cannot act upon before the next one
         comes: the request's coroutine then waits for `receive_mutex`, held by one that reads.
         """
+        in_use: dict[int, int] = {}
         for _ in range(_ATTEMPTS):
             hold()
             self.settle()
@@ -123,4 +124,7 @@ class Session:
                 return
             release()
             time.sleep(1)
-        raise GuestError(f"{device.id}: server and QEMU never agreed on what is in flight")
+        raise GuestError(
+            f"{device.id}: server and QEMU never agreed on what is in flight;"
+            f" at last {in_use} and {len(server.held())}"
+        )

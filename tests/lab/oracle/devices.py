@@ -14,6 +14,7 @@ from tests.lab.oracle.rings import rings
 from tests.lab.oracle.vhost import vhost
 
 _MAX_QUEUES = 1024
+_IN_ORDER = 1 << 35
 
 # QOM type to C type, as the instance_size of QEMU's TypeInfo tables says.
 _MODELS = {
@@ -89,7 +90,7 @@ def _device(device: gdb.Value) -> dict[str, Any]:
 def _queues(device: gdb.Value) -> Iterator[gdb.Value]:
     for number in range(_MAX_QUEUES):
         queue = device["vq"][number]
-        if int(queue["vring"]["num"]) == 0:
+        if _size(queue) == 0:
             return
         yield queue
 
@@ -104,4 +105,17 @@ def _queue(queue: gdb.Value, device: gdb.Value, translation: Any) -> dict[str, A
     if int(caches) == 0:
         return {**found, "caches": None, "rings": None}
     features = int(device["guest_features"])
-    return {**found, "caches": flatten(caches.dereference()), **rings(queue, features, translation)}
+    found |= {"caches": flatten(caches.dereference()), **rings(queue, features, translation)}
+    if features & _IN_ORDER and has(queue["used_elems"].dereference(), "in_order_filled"):
+        found["used_elems"] = [_used_element(queue, slot) for slot in range(_size(queue))]
+    return found
+
+
+def _size(queue: gdb.Value) -> int:
+    return int(queue["vring"]["num"])
+
+
+def _used_element(queue: gdb.Value, slot: int) -> dict[str, int]:
+    """What QEMU notes of a buffer that may have to wait for those before it."""
+    element = queue["used_elems"][slot]
+    return {name: int(element[name]) for name in ("index", "len", "ndescs", "in_order_filled")}

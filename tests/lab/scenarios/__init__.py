@@ -57,6 +57,7 @@ ALL: tuple[Scenario, ...] = (
     translated.STUCK_IOMMU_FIRST_LEVEL,
     translated.STUCK_VIRTIO_IOMMU,
     vhost.STUCK_VHOST_USER,
+    vhost.STUCK_VHOST_INFLIGHT,
     vhost.VHOST_USER_GONE,
 )
 OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK,)

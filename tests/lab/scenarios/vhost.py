@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.lab.backend import BackendPlan
 from tests.lab.machine import GuestError
 from tests.lab.scenario import Device, Scenario
+from tests.lab.scenarios.aio import mount_fuse
 from tests.lab.scenarios.parts import MEMORY_SERVER, ready, traffic
 from tests.lab.session import Session
 
 _QUEUES = 4
+_LATE = 5
+"""Seconds in which requests come that the back-end does not take."""
+
 _DISK = Device("disk0", "virtio-blk", "00:05.0", queues=_QUEUES)
 
 _ARGUMENTS = (
@@ -21,6 +27,29 @@ _ARGUMENTS = (
     *("-chardev", "socket,id=vhost0,path={backend0.vhost}"),
     *("-device", f"vhost-user-blk-pci,id=disk0,chardev=vhost0,num-queues={_QUEUES},addr=5"),
 )
+
+_EXPORT = (
+    "vhost-user-blk,id=export0,node-name=nbd0,addr.type=unix,addr.path={backend0.vhost}"
+    f",writable=on,num-queues={_QUEUES}"
+)
+_STORAGE_DAEMON = BackendPlan(
+    "backend0",
+    (
+        "qemu-storage-daemon",
+        *("--blockdev", "driver=nbd,node-name=nbd0,server.type=unix,server.path={server0.nbd}"),
+        *("--export", _EXPORT),
+    ),
+)
+"""It has many requests at once, and keeps no record of them that QEMU could see."""
+
+_RECORDING = BackendPlan(
+    "backend0",
+    (
+        "vhost-user-blk",
+        *("--socket-path={backend0.vhost}", "--blk-file={directory}/fuse/nbd"),
+    ),
+)
+"""It has one request at a time, and notes it in the memory that it shares with QEMU."""
 
 # One more reader every two seconds: some come when the back-end takes no requests any more.
 _LATE_READERS = """
@@ -37,7 +66,15 @@ def _stop(session: Session) -> None:
     session.servers["server0"].stop()
     session.settle()
     session.backends["backend0"].stop()
-    time.sleep(5)
+    time.sleep(_LATE)
+    session.ask()
+
+
+def _hang(session: Session) -> None:
+    """Stops the server of the file; the back-end sleeps in the kernel over its next request."""
+    session.servers["server0"].stop()
+    session.settle()
+    time.sleep(_LATE)
     session.ask()
 
 
@@ -49,24 +86,33 @@ def _kill(session: Session) -> None:
     session.ask()
 
 
-def _check_shared(truth: Any, servers: Any) -> None:
-    """The back-end has noted requests of every queue, and others wait that it has not taken."""
-    vhost = truth["devices"][0]["vhost"]
-    if not vhost["listed"] or vhost["inflight"] is None or vhost["inflight"]["region"] is None:
+def _check_waiting(truth: Any, servers: Any) -> None:
+    """Every queue has requests, and more than the back-end has taken."""
+    device = truth["devices"][0]
+    waiting = [_waiting(queue["rings"]) for queue in device["queues"]]
+    held = sum(len(server["held"]) for server in servers)
+    if not device["vhost"]["listed"] or not all(waiting) or not 0 < held < sum(waiting):
+        raise GuestError(f"requests by queue: {waiting}; the server holds {held}")
+
+
+def _check_noted(truth: Any, servers: Any) -> None:
+    """The back-end has noted the one request that it has taken."""
+    _check_waiting(truth, servers)
+    inflight = truth["devices"][0]["vhost"]["inflight"]
+    if inflight is None or inflight["region"] is None:
         raise GuestError("no inflight region in the core")
-    region = bytes.fromhex(vhost["inflight"]["region"])
+    region = bytes.fromhex(inflight["region"])
     stride = len(region) // _QUEUES
     noted = [_noted(region[number * stride :]) for number in range(_QUEUES)]
-    held = sum(len(server["held"]) for server in servers)
-    if not all(noted) or sum(noted) < held:
-        raise GuestError(f"the back-end notes {noted} requests, its server holds {held}")
-    waiting = [_waiting(queue["rings"]) for queue in truth["devices"][0]["queues"]]
-    if sum(waiting) <= sum(noted):
-        raise GuestError("no request came after the back-end had stopped")
+    if sum(noted) != 1:
+        raise GuestError(f"the back-end notes {noted} requests")
 
 
 def _noted(record: bytes) -> int:
-    """How many descriptors are marked in one queue's record (QEMU, vhost-user protocol)."""
+    """How many descriptors are marked in one queue's record.
+
+    vhost-user protocol, "Inflight I/O tracking": a header of 16 bytes, then 16 per descriptor.
+    """
     count = struct.unpack_from("<H", record, 10)[0]
     return sum(record[16 + 16 * number] for number in range(count))
 
@@ -76,25 +122,45 @@ def _waiting(rings: dict[str, str]) -> int:
     return int.from_bytes(available, "little") - int.from_bytes(used, "little") & 0xFFFF
 
 
-STUCK_VHOST_USER = Scenario(
-    name="stuck-vhost-user",
-    summary="vhost-user-blk; the back-end has stopped with requests in it",
-    arguments=_ARGUMENTS,
-    script=traffic("vda") + _LATE_READERS + ready(5),
-    devices=(_DISK,),
-    servers=(MEMORY_SERVER,),
-    backends=(BackendPlan("backend0", "server0", _QUEUES),),
-    incident=_stop,
-    check=_check_shared,
+def _scenario(
+    name: str, summary: str, backend: BackendPlan, incident: Callable[[Session], None]
+) -> Scenario:
+    return Scenario(
+        name=name,
+        summary=summary,
+        arguments=_ARGUMENTS,
+        script=traffic("vda") + _LATE_READERS + ready(5),
+        devices=(_DISK,),
+        servers=(MEMORY_SERVER,),
+        backends=(backend,),
+        incident=incident,
+    )
+
+
+STUCK_VHOST_USER = replace(
+    _scenario(
+        "stuck-vhost-user",
+        "vhost-user-blk; the back-end has stopped with requests in it",
+        _STORAGE_DAEMON,
+        _stop,
+    ),
+    check=_check_waiting,
 )
 
-VHOST_USER_GONE = Scenario(
-    name="vhost-user-gone",
-    summary="vhost-user-blk; the back-end has died with requests in it",
-    arguments=_ARGUMENTS,
-    script=traffic("vda") + _LATE_READERS + ready(5),
-    devices=(_DISK,),
-    servers=(MEMORY_SERVER,),
-    backends=(BackendPlan("backend0", "server0", _QUEUES),),
-    incident=_kill,
+STUCK_VHOST_INFLIGHT = replace(
+    _scenario(
+        "stuck-vhost-inflight",
+        "vhost-user-blk; the back-end hangs in a request that it has noted in shared memory",
+        _RECORDING,
+        _hang,
+    ),
+    prepare=mount_fuse,
+    check=_check_noted,
+)
+
+VHOST_USER_GONE = _scenario(
+    "vhost-user-gone",
+    "vhost-user-blk; the back-end has died with requests in it",
+    _STORAGE_DAEMON,
+    _kill,
 )
