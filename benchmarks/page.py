@@ -100,7 +100,10 @@ member of every queue, and were equal.
 {results.executable.stat().st_size / 2**20:.0f} MiB with its debug information
 - {", ".join([f"Python {platform.python_version()}", *_versions(startup.costs)])}
 - Linux {platform.release()}, {_processor()}, {os.cpu_count()} processors
-- Wall-clock time; programs run in turn, {results.rounds} times each; page cache and byte code warm
+- Wall-clock time; programs run in turn, {results.rounds} times each in the first table and
+  {max(1, results.rounds // 2)} in the others; page cache and byte code warm
+- Load average of the machine over the last 15 minutes when this was written: \
+{os.getloadavg()[2]:.1f}. On a quiet one it is this benchmark's own, about 1
 
 `cold` has nothing cached about the build, `warm` has its layouts in the cache by build-id. gdb also
 reads the threads and libc's debug information, and drgn indexes every name; neither walks a ring or
@@ -116,8 +119,8 @@ core by gcore of {startup.apparent / 2**20:.0f} MiB, {startup.stored / 2**20:.0f
 
 ## Each further core of the same build in one process
 
-{results.further_cores} cores of the lab, of one to nine devices. (Time of all - time of the
-first) / {results.further_cores - 1}: vringcore through the library, with a `LayoutStore` shared by
+{results.further_cores} cores of the lab, of one to nine devices: (time of all - time of the
+first) / {results.further_cores - 1}. vringcore through the library, with a `LayoutStore` shared by
 all cores and the document of `queues --json` encoded; gdb by `core-file` again; drgn by a new
 `Program`.
 

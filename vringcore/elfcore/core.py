@@ -176,11 +176,11 @@ def _check_memory_left(source: FileSource, loads: list[ProgramHeader]) -> None:
 def _segment(header: ProgramHeader) -> Segment:
     return Segment(
         header.vaddr,
-        header.vaddr + max(header.memsz, header.filesz),
+        header.vaddr + (header.memsz if header.memsz > header.filesz else header.filesz),
         header.vaddr + header.filesz,
         header.offset,
-        bool(header.flags & PF_W),
-        bool(header.flags & PF_X),
+        header.flags & PF_W != 0,
+        header.flags & PF_X != 0,
     )
 
 

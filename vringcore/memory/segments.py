@@ -73,12 +73,20 @@ class SegmentSpace(AddressSpace[HostAddress]):
         self.name = name
         self.trace: Trace | None = None
         self._source = source
+        self._read = source.read
         sound = [s for s in segments if 0 <= s.address < s.end]
         sound.sort(key=attrgetter("address"))
         self._segments = _disjoint(sound, source.size)
         # The fast path of ``read`` works on plain lists of numbers.
         self._starts = [segment.address for segment in self._segments]
-        self._data_ends = [_data_end(segment, source.size) for segment in self._segments]
+        size = source.size
+        self._data_ends = [
+            # Nearly always all that should be in the file is there; the rest is told apart below.
+            s.file_end
+            if s.file_end <= s.end and 0 <= s.offset <= size - (s.file_end - s.address)
+            else _data_end(s, size)
+            for s in self._segments
+        ]
         self._deltas = [segment.offset - segment.address for segment in self._segments]
 
     def read(self, address: HostAddress, size: int) -> bytes:
@@ -96,7 +104,7 @@ class SegmentSpace(AddressSpace[HostAddress]):
         if index < 0 or size < 0 or address + size > self._data_ends[index]:
             return None
         try:
-            data = self._source.read(address + self._deltas[index], size)
+            data = self._read(address + self._deltas[index], size)
         except FileError:
             return None
         if len(data) != size:
@@ -194,11 +202,8 @@ def _gap(kind: GapKind, start: int, end: int, hint: str = "") -> Piece:
 
 
 def _data_end(segment: Segment, file_size: int) -> int:
-    start, end = segment.address, segment.file_end
-    if end <= segment.end and 0 <= segment.offset <= file_size - (end - start):
-        return end
     in_file = max(0, file_size - segment.offset)
-    return min(end, segment.end, start + in_file)
+    return min(segment.file_end, segment.end, segment.address + in_file)
 
 
 def _disjoint(segments: list[Segment], file_size: int) -> list[Segment]:

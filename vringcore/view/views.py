@@ -62,9 +62,8 @@ class Views:
 
         :raises LayoutMissingError: if the build does not define the type at all
         """
-        binding = self.binding(view)
-        place = HostAddress(address)
-        return view(binding, place, binding.snapshot(address))
+        binding = self._bindings.get(view) or self.binding(view)
+        return view(binding, HostAddress(address), binding.snapshot(address))
 
     def binding(self, view: type[View]) -> Binding:
         """Return the view's binding to this build, made on first use."""
