@@ -121,9 +121,8 @@ def test_without_the_libraries_no_frame_of_the_program_is_lost(
             assert {frame.how for frame in thread.frames} >= {"heuristic"}
 
 
-def test_sleeping_coroutines_are_unwound_to_where_they_began(lab_case: Case) -> None:
-    core = lab_case[0]
-    with vringcore.open_core(str(core.path), executable=str(core.case.executable)) as opened:
+def test_sleeping_coroutines_are_unwound_to_where_they_began(case: Case) -> None:
+    with case[0].open() as opened:
         process = opened.process
         views = process.views
         sleeping = {

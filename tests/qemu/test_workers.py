@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from tests.lab.cases import CoreCase, iter_cores
+from tests.cores import cores
+from tests.lab.cases import CoreCase
 from tests.qemu.damaged import patched
-from tests.qemu.support import open_lab
 from vringcore.qemu.aio_structs import RawPosixAIOData, ThreadPoolElement, ThreadPoolElementAio
 from vringcore.qemu.requests import virtio_blk_requests
 from vringcore.qemu.syscalls import Caller, SystemCall, callers
@@ -23,19 +23,17 @@ if TYPE_CHECKING:
     from vringcore.qemu.process import Process
     from vringcore.view.views import Views
 
-pytestmark = pytest.mark.lab
-
-CORES = [core for core in iter_cores() if core.case.scenario in ("slow-threads", "stuck-threads")]
-PARAMETERS: list[Any] = CORES or [
-    pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab make 7.2 all`"))
-]
 FLUSH = 8
 NUMBERS = {17: "pread64", 18: "pwrite64", 75: "fdatasync", 295: "preadv", 296: "pwritev"}
 
 
-@pytest.fixture(params=PARAMETERS, ids=lambda core: core.name if core else "none", scope="module")
+def has_thread_pools(core: CoreCase) -> bool:
+    return core.case.scenario in ("slow-threads", "stuck-threads")
+
+
+@pytest.fixture(params=cores(has_thread_pools), scope="module")
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[CoreCase, Process]]:
-    process = open_lab(request.param)
+    process = request.param.open_process()
     yield request.param, process
     process.close()
 
@@ -135,11 +133,9 @@ def as_flushes(core: CoreCase, process: Process) -> tuple[Views, list[Caller]]:
     return patched(process.views, changes), flushing
 
 
-def test_like_requests_are_told_apart_by_the_threads_stacks() -> None:
-    core = next((core for core in CORES if core.name == "7.2/slow-threads/gcore"), None)
-    if core is None:
-        pytest.skip("no such core")
-    process = open_lab(core)
+@pytest.mark.parametrize("core", cores(lambda core: "7.2/slow-threads/" in core.name))
+def test_like_requests_are_told_apart_by_the_threads_stacks(core: CoreCase) -> None:
+    process = core.open_process()
     views, flushing = as_flushes(core, process)
     elements = elements_of(views, core)
     right = {each["works_on"]: each["lwp"] for each in core.gdb["threads"] if each["works_on"]}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cases import CoreCase, iter_cores
+from tests.cores import cores, has_devices
+from tests.lab.cases import CoreCase
 from vringcore.addresses import HostAddress
 from vringcore.elfcore.core import open_elf_core
 from vringcore.errors import MemoryFault
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vringcore.virtio.descriptors import Descriptor
-
-pytestmark = pytest.mark.lab
-
-CORES = [core for core in iter_cores() if core.gdb is not None and core.gdb.get("devices")]
-NO_CORES: list[Any] = [
-    pytest.param(None, marks=pytest.mark.skip("no cores: run `python -m tests.lab make 7.2`"))
-]
 
 
 class GuestSpace(AddressSpace[int]):
@@ -51,10 +45,7 @@ class GuestSpace(AddressSpace[int]):
         yield Piece(address, size, None, Gap(GapKind.NOT_RAM, address, size))
 
 
-@pytest.fixture(
-    params=CORES or NO_CORES,
-    ids=lambda core: core.name if core else "none",
-)
+@pytest.fixture(params=cores(has_devices))
 def case(request: pytest.FixtureRequest) -> CoreCase:
     assert isinstance(request.param, CoreCase)
     return request.param
@@ -149,6 +140,8 @@ def test_chains_of_requests_in_flight_are_the_elements_qemu_popped(
         for writable, truth in ((False, "out_buffers"), (True, "in_buffers")):
             expected = [(b["dma_address"], b["length"]) for b in request[truth]]
             assert ranges(chain.buffers(writable=writable)) == expected
+        if not case.whole:
+            continue  # the driver's copy of the header is in no small core
         found = read_request(chain, guest)
         assert (found.header.type, found.header.sector) == (request["type"], request["out_sector"])
         assert found.status_address == sum(expected[-1]) - 1
