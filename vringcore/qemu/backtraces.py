@@ -32,7 +32,8 @@ class Backtraces:
         self.space = LibrarySpace(core, files.mapped, files.executable, process.symbols.file_of)
         self._kernel_image = vdso(core.auxv, core.memory)
         modules = [*core.modules, *([self._kernel_image] if self._kernel_image else [])]
-        self._unwinder = Unwinder(self.space, modules, core.machine)
+        order = "big-endian " if core.header.big_endian else ""
+        self._unwinder = Unwinder(self.space, modules, order + core.machine)
 
     def of(self, registers: Mapping[str, int]) -> Backtrace:
         """Return the frames of a stack from registers by name: at least ``sp`` and ``pc``."""
