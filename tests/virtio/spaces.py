@@ -8,11 +8,13 @@ from vringcore.addresses import GuestAddress, end_of
 from vringcore.errors import MemoryFault
 from vringcore.memory.gaps import Gap, GapKind
 from vringcore.memory.space import AddressSpace, Piece, Range
+from vringcore.virtio.packed import PackedAddresses, PackedRing
 from vringcore.virtio.split import RingAddresses, SplitRing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tests.synth.packed_rings import PackedQueue
     from tests.synth.rings import GuestMemory, SplitQueue
 
 
@@ -52,3 +54,11 @@ def ring_of(queue: SplitQueue, space: AddressSpace[GuestAddress]) -> SplitRing[G
         event_idx=queue.event_idx,
         big_endian=queue.big_endian,
     )
+
+
+def packed_ring_of(
+    queue: PackedQueue, space: AddressSpace[GuestAddress]
+) -> PackedRing[GuestAddress]:
+    """Return the library's reader of a built packed queue."""
+    addresses = PackedAddresses(queue.descriptors, queue.driver_event, queue.device_event)
+    return PackedRing(space, addresses, queue.size)

@@ -38,7 +38,8 @@ class ChainEnd(Enum):
     NESTED_INDIRECT = "nested-indirect"
     """A descriptor of an indirect table has the INDIRECT flag (2.7.5.3.1)."""
     INDIRECT_AND_NEXT = "indirect-and-next"
-    """A descriptor has both the INDIRECT and the NEXT flag (2.7.5.3.1)."""
+    """A descriptor has both the INDIRECT and the NEXT flag (2.7.5.3.1); in a packed ring also one
+    with a table behind one with NEXT (2.8.19)."""
     BAD_TABLE_LENGTH = "bad-table-length"
     """The length of an indirect table is not a multiple of 16."""
     EMPTY_TABLE = "empty-table"
@@ -64,6 +65,10 @@ class Breach(Enum):
     """A buffer that reaches behind the 64-bit address space."""
     LONGER_THAN_QUEUE = "longer-than-queue"
     """More buffers than the queue size (2.7.5.3.1); drivers do it with indirect tables."""
+    DUPLICATE_HEAD = "duplicate-head"
+    """The head was published before, and not given back since (2.7.13)."""
+    DUPLICATE_ID = "duplicate-id"
+    """In a packed ring: the buffer id of another chain that was not given back (2.8.6)."""
 
 
 class Remark(msgspec.Struct, frozen=True):
@@ -207,9 +212,11 @@ class ChainBuilder:
             except (MemoryFault, AddressOverflowError) as error:
                 return self.failed(error)
             # Its words lie as in the ring: the buffer id comes before the flags.
-            end = self.take(Descriptor(index, address, length, flags, number, where))
+            descriptor = Descriptor(index, address, length, flags, number, where)
             if flags & DESC_F_INDIRECT:
+                self.descriptors.append(descriptor)
                 return self.stop(ChainEnd.NESTED_INDIRECT, "it refers to a further indirect table")
+            end = self.take(descriptor)
             if end is not None:
                 return end
         return ChainEnd.COMPLETE

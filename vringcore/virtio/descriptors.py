@@ -30,7 +30,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
 
     ``index`` is its place in the table it lies in: the indirect table at ``table``, or the ring's
     own if that is None. ``address`` is guest-physical, or I/O-virtual behind an IOMMU; ``length``
-    counts bytes. ``next`` means something only with the NEXT flag.
+    counts bytes. ``next`` means something only with the NEXT flag; of a packed ring, whose
+    descriptors have no such word, it is the buffer id.
     """
 
     index: int

@@ -17,7 +17,7 @@ import msgspec
 from vringcore import ring_math
 from vringcore.errors import AddressOverflowError, CorruptDataError, MemoryFault
 from vringcore.virtio import constants as c
-from vringcore.virtio.chain import ChainBuilder, ChainEnd
+from vringcore.virtio.chain import Breach, Chain, ChainBuilder, ChainEnd, Remark
 from vringcore.virtio.descriptors import Descriptor
 from vringcore.virtio.split import Unreadable, kept
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vringcore.memory.space import AddressSpace
-    from vringcore.virtio.chain import Chain
 
 A = TypeVar("A", bound=int)
 
@@ -46,6 +45,17 @@ class Position(msgspec.Struct, frozen=True):
 
     slot: int
     wrap: bool
+
+    def since(self, older: Position, size: int) -> int:
+        """Return how many descriptors this is ahead of another position, 0 to ``2 * size - 1``.
+
+        Of two positions that are at most one round apart, more than ``size`` says that the other is
+        ahead.
+        """
+        ahead = ring_math.packed_distance(
+            self.slot, older.slot, size, wrapped=self.wrap != older.wrap
+        )
+        return ahead % (2 * size)
 
     def advanced(self, count: int, size: int) -> Position:
         """Return the position ``count`` descriptors further on, at most one round."""
@@ -99,6 +109,20 @@ class EventSuppression(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """What its flags ask for: ``enable``, ``disable``, ``desc`` or ``reserved``."""
         return ("enable", "disable", "desc", "reserved")[self.flags & 3]
+
+
+class PackedChain(msgspec.Struct, frozen=True):
+    """A chain of a packed ring: its first slot, how many slots it has, and its buffer id.
+
+    ``id`` is that of its last slot, by which the device gives it back (2.8.6); None if the walk did
+    not come to that slot, and ``count`` is then what it has at least. The chain's ``head`` is the
+    first slot.
+    """
+
+    start: Position
+    count: int
+    id: int | None
+    chain: Chain
 
 
 class PackedRing(Generic[A]):
@@ -176,54 +200,82 @@ class PackedRing(Generic[A]):
 
 def available_chains(
     ring: PackedRing[Any], start: Position, space: AddressSpace[Any], *, limit: int = 0
-) -> list[Chain]:
+) -> list[PackedChain]:
     """Return the chains that the driver has made available from a position on (2.8.6).
 
-    That position is the device's own: where it will look next. A chain's ``head`` is its first
-    slot. The walk ends at the first slot that is not available, or after one round.
+    That position is the device's own: where it will look next. The walk ends at the first slot that
+    is not available, behind a chain whose end in the ring cannot be told, or after one round. A
+    chain with the buffer id of an earlier one has the remark ``duplicate-id``.
 
     :param space: where the addresses in descriptors lead
     :param limit: chains after which the walk is cut; 0: no further limit
     """
-    chains: list[Chain] = []
-    position, taken = start, 0
-    while taken < ring.size and not (limit and len(chains) >= limit):
-        try:
-            head = ring.descriptor(position.slot)
-        except (MemoryFault, AddressOverflowError):
+    chains: list[PackedChain] = []
+    seen: set[int] = set()
+    position, left = start, ring.size
+    while left > 0 and not (limit and len(chains) >= limit):
+        if not _is_available(ring, position):
             break
-        if not head.is_available(position.wrap):
+        found = walk_packed(ring, position, space)
+        number = found.id
+        if number is not None and number in seen:
+            remarks = (*found.chain.remarks, Remark(Breach.DUPLICATE_ID, 0))
+            chain = msgspec.structs.replace(found.chain, remarks=remarks)
+            found = msgspec.structs.replace(found, chain=chain)
+        chains.append(found)
+        if number is None:
             break
-        chain, count = walk_packed(ring, position, space, room=ring.size - taken)
-        chains.append(chain)
-        position, taken = position.advanced(count, ring.size), taken + count
+        seen.add(number)
+        position, left = position.advanced(found.count, ring.size), left - found.count
     return chains
 
 
+def count_available(ring: PackedRing[Any], start: Position) -> int:
+    """Return how many chains the driver has made available, without a look into their tables.
+
+    As many as :func:`available_chains` returns.
+
+    :raises MemoryFault: if the ring cannot be read
+    :raises AddressOverflowError: if it leaves the address space
+    """
+    slots = ring.descriptors()
+    position, chains, inside = start, 0, False
+    for _ in range(ring.size):
+        slot = slots[position.slot]
+        if not slot.is_available(position.wrap):
+            break
+        chains += not inside
+        if slot.flags & c.DESC_F_INDIRECT and (inside or slot.flags & c.DESC_F_NEXT):
+            break
+        inside = bool(slot.flags & c.DESC_F_NEXT)
+        position = position.advanced(1, ring.size)
+    return chains
+
+
+def _is_available(ring: PackedRing[Any], position: Position) -> bool:
+    try:
+        return ring.descriptor(position.slot).is_available(position.wrap)
+    except (MemoryFault, AddressOverflowError):
+        return False
+
+
 def walk_packed(
-    ring: PackedRing[Any],
-    start: Position,
-    space: AddressSpace[Any],
-    *,
-    room: int = 0,
-    limit: int = 0,
-) -> tuple[Chain, int]:
+    ring: PackedRing[Any], start: Position, space: AddressSpace[Any], *, limit: int = 0
+) -> PackedChain:
     """Follow a chain from its first slot; nothing in the memory read can make this raise or run on.
 
     Its descriptors lie in adjacent slots, each with NEXT but the last (2.8.6); an indirect table is
     taken whole and in order (2.8.7).
 
-    :param room: slots that the chain may have, 0: all of the ring
     :param limit: buffers after which the walk is cut; 0 takes the queue size, at least 1,024
-    :returns: the chain, its ``head`` the first slot, and how many slots of the ring it takes
     """
     walk = ChainBuilder(ring.size, space, limit or max(ring.size, c.USUAL_CHAIN_LIMIT))
     position, count = start, 0
-    room = room or ring.size
+    buffer_id: int | None = None
     while True:
         walk.stopped_at = position.slot
-        if count >= room:
-            end = walk.stop(ChainEnd.LOOP, f"the chain goes on after {room} slots")
+        if count >= ring.size:
+            end = walk.stop(ChainEnd.LOOP, "the chain has all of the ring, and goes on")
             break
         try:
             slot = ring.descriptor(position.slot)
@@ -238,26 +290,26 @@ def walk_packed(
             end = walk.stop(ChainEnd.WRAP_BITS, "it is not marked as the first of its chain is")
             break
         count += 1
-        done = _take(walk, slot)
+        done = _take(walk, slot, first=count == 1)
+        if not slot.flags & c.DESC_F_NEXT and done is not ChainEnd.INDIRECT_AND_NEXT:
+            buffer_id = slot.id
         if done is not None:
             end = done
             break
         position = position.advanced(1, ring.size)
-    return walk.result(start.slot, end), max(count, 1)
+    return PackedChain(start, max(count, 1), buffer_id, walk.result(start.slot, end))
 
 
-def buffer_id(ring: PackedRing[Any], start: Position, count: int) -> int | Unreadable:
-    """Return the buffer id of a chain: that of its last slot (2.8.5)."""
-    last = start.advanced(count - 1, ring.size) if count > 1 else start
-    return kept(lambda: ring.descriptor(last.slot).id)
-
-
-def _take(walk: ChainBuilder, slot: PackedDescriptor) -> ChainEnd | None:
+def _take(walk: ChainBuilder, slot: PackedDescriptor, *, first: bool) -> ChainEnd | None:
     """Add a slot to a chain; return how the chain ends if it ends here."""
     flags = slot.flags & (c.DESC_F_NEXT | c.DESC_F_WRITE | c.DESC_F_INDIRECT)
     descriptor = Descriptor(slot.slot, slot.address, slot.length, flags, slot.id)
     if flags & c.DESC_F_INDIRECT:
         walk.descriptors.append(descriptor)
+        if not first:
+            return walk.stop(
+                ChainEnd.INDIRECT_AND_NEXT, "it has a table, and a descriptor with NEXT before it"
+            )
         return walk.enter(slot.address, slot.length, flags, packed=True)
     end = walk.take(descriptor)
     if end is not None or flags & c.DESC_F_NEXT:
@@ -265,13 +317,14 @@ def _take(walk: ChainBuilder, slot: PackedDescriptor) -> ChainEnd | None:
     return ChainEnd.COMPLETE
 
 
-def in_flight_slots(ring: PackedRing[Any], used: Position, avail: Position) -> Sequence[int]:
+def taken_slots(ring: PackedRing[Any], used: Position, avail: Position) -> Sequence[int]:
     """Return the slots between where the device will write used descriptors and where it will look.
 
-    They belong to chains that the device has taken and not given back; ``len`` of it is what
-    ``inuse`` counts.
+    As many belong to chains that the device has taken and not given back, though, once a chain was
+    given back before an older one, not just these.
+
+    :param used: where the device will write the next used descriptor
+    :param avail: where it will look for the next available one
     """
-    count = ring_math.packed_distance(
-        avail.slot, used.slot, ring.size, wrapped=avail.wrap != used.wrap
-    )
-    return [(used.slot + step) % ring.size for step in range(max(0, min(count, ring.size)))]
+    count = min(avail.since(used, ring.size), ring.size)
+    return [(used.slot + step) % ring.size for step in range(count)]
