@@ -7,6 +7,7 @@ them, through a duplicate of the server's file descriptor.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -15,6 +16,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,25 +133,24 @@ class NbdServer:
         return list(begun.values())
 
     def _unread(self) -> list[HeldRequest]:
-        stream = self._peek()
-        held = []
+        return [request for stream in self._peek() for request in self._requests_in(stream)]
+
+    def _requests_in(self, stream: bytes) -> Iterator[HeldRequest]:
         position = max(stream.find(_REQUEST_MAGIC.to_bytes(4, "big")), 0)
         while position + _REQUEST.size <= len(stream):
             magic, _, command, _, offset, length = _REQUEST.unpack_from(stream, position)
             if magic != _REQUEST_MAGIC:
                 raise RuntimeError(f"{self.name}: no NBD request at byte {position} of the socket")
-            held.append(HeldRequest(_COMMANDS[command], offset, length, "socket"))
+            yield HeldRequest(_COMMANDS[command], offset, length, "socket")
             position += _REQUEST.size + (length if command == _WRITE else 0)
-        return held
 
-    def _peek(self) -> bytes:
+    def _peek(self) -> list[bytes]:
+        """What lies unread in each connection: nbdfuse has several."""
+        streams = []
         for connection in _connections(self._process.pid):
-            with connection:
-                try:
-                    return connection.recv(1 << 22, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    return b""
-        return b""
+            with connection, contextlib.suppress(BlockingIOError):
+                streams.append(connection.recv(1 << 22, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return streams
 
 
 def _logged_request(command: str, rest: str) -> HeldRequest:

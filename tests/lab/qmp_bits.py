@@ -60,8 +60,8 @@ def _names(features: dict[str, Any]) -> Iterator[str]:
 
 
 def _number(name: str) -> int:
-    known = _linux()
-    return known[name] if name in known else _NOT_IN_LINUX[name]
+    known = {**_NOT_IN_LINUX, **_linux()}
+    return known[name] if name in known else known[_OTHER_NAMES[name]]
 
 
 @cache

@@ -79,6 +79,7 @@ FEATURE_PROPERTIES = {
     "any_layout": 27,
     "iommu_platform": 33,
     "packed": 34,
+    "in_order": 35,
     "queue_reset": 40,
 }
 """QOM properties of a virtio device that are bits of its host features."""
@@ -295,7 +296,7 @@ def _compare_places(facts: Facts, devices: tuple[Device, ...], qmp: dict[str, An
     }
     for device in devices:
         assert device.id is not None
-        facts.same(f"{device.id} PCI address", device.pci_address, places[device.id])
+        facts.same(f"{device.id} PCI address", device.pci_address, places.get(device.id))
     names = {thread["id"] for thread in qmp["query-iothreads"]}
     ours = {device.iothread for device in devices if device.iothread is not None}
     facts.same("iothreads that QEMU does not have", ours - names, set())

@@ -26,6 +26,7 @@ _DEVICES = (
 )
 _MEMORY_STEP = 32 << 20
 _RING_PACKED = 34
+_USED = 1 << 15 | 1 << 7
 
 _ARGUMENTS = (
     *("-machine", "q35", "-m", "256M,maxmem=1G,slots=2"),
@@ -71,8 +72,14 @@ def _use_all(session: Session) -> None:
     session.wait_until(lambda: _ballooned(session), "the guest inflates the balloon")
     time.sleep(2)
     session.ask()
+
+
+def _use_all_split(session: Session) -> None:
+    _use_all(session)
     unused = [
-        device["path"] for device in qmp_facts.virtio_devices(monitor) if not _queues_used(device)
+        device["path"]
+        for device in qmp_facts.virtio_devices(session.machine.monitor)
+        if not _queues_used(device)
     ]
     if unused:
         raise GuestError(f"devices without a used queue: {unused}")
@@ -104,7 +111,7 @@ NINE_DEVICES = Scenario(
         ServerPlan("server1", ("memory", "64M")),
         ServerPlan("server2", ("memory", "64M")),
     ),
-    incident=_use_all,
+    incident=_use_all_split,
 )
 
 
@@ -116,6 +123,21 @@ def _check_packed(truth: Any, servers: Any) -> None:
     ]
     if unpacked:
         raise GuestError(f"devices without packed rings: {unpacked}")
+    unused = [
+        device["id"]
+        for device in truth["devices"]
+        if not any(_used(queue) for queue in device["queues"])
+    ]
+    if unused:
+        raise GuestError(f"devices without a used queue: {unused}")
+
+
+def _used(queue: Any) -> bool:
+    """Whether the device has used a buffer: in its first round it sets both wrap bits."""
+    fields, table = queue["fields"], bytes.fromhex((queue["rings"] or {}).get("desc") or "")
+    flags = [int.from_bytes(table[at + 14 : at + 16], "little") for at in range(0, len(table), 16)]
+    later = fields["used_idx"] or not fields["used_wrap_counter"]
+    return bool(later) or any(word & _USED == _USED for word in flags)
 
 
 def _packed(arguments: tuple[str, ...]) -> tuple[str, ...]:
@@ -128,5 +150,6 @@ NINE_PACKED = replace(
     name="nine-packed",
     summary="as nine-devices, every queue a packed one",
     arguments=_packed(_ARGUMENTS),
+    incident=_use_all,
     check=_check_packed,
 )
