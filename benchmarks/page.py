@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.contenders import Cost
-    from benchmarks.sections import Row
+    from benchmarks.sections import Row, Series
 
 LABELS = {"cold": "vringcore, cold", "warm": "vringcore, warm", "gdb": "gdb", "drgn": "drgn"}
 FIGURE = "benchmarks.svg"
@@ -27,8 +27,7 @@ class Results(msgspec.Struct):
     executable: Path
     rounds: int
     startup: Row | None = None
-    further: dict[str, Cost] | None = None
-    further_cores: int = 0
+    further: list[Series] | None = None
     sizes: list[Row] | None = None
     queues: list[Row] | None = None
 
@@ -39,7 +38,7 @@ def tables(results: Results) -> dict[str, str]:
     if results.startup is not None:
         found["startup"] = cost_table(results.startup.costs, LABELS)
     if results.further is not None:
-        found["further"] = cost_table(results.further, LABELS | {"warm": "vringcore"})
+        found["further"] = "\n\n".join(map(_series_table, results.further))
     if results.sizes is not None:
         found["sizes"] = row_table(
             results.sizes, ["guest RAM, GiB", "core, GiB", "stored, MiB"], _size_cells, peaks=True
@@ -119,10 +118,9 @@ core by gcore of {startup.apparent / 2**20:.0f} MiB, {startup.stored / 2**20:.0f
 
 ## Each further core of the same build in one process
 
-{results.further_cores} cores of the lab, of one to nine devices: (time of all - time of the
-first) / {results.further_cores - 1}. vringcore through the library, with a `LayoutStore` shared by
-all cores and the document of `queues --json` encoded; gdb by `core-file` again; drgn by a new
-`Program`.
+Cores of the lab: (time of all - time of the first) / (their number - 1). vringcore through the
+library, with a `LayoutStore` shared by all cores and the document of `queues --json` encoded; gdb
+by `core-file` again; drgn by a new `Program`.
 
 {found["further"]}
 
@@ -157,6 +155,12 @@ The pure parts (ring walk, look-up of a type in DWARF, decoding a VirtQueue) hav
 
     python -m pytest benchmarks/test_micro.py
 """
+
+
+def _series_table(series: Series) -> str:
+    table = cost_table(series.costs, LABELS | {"warm": "vringcore"})
+    queues = f"{series.least} to {series.most}" if series.least < series.most else series.most
+    return f"{series.cores} cores of {queues} queues:\n\n{table}"
 
 
 def _size_cells(row: Row) -> list[str]:

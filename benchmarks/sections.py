@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GIB = 1 << 30
+FEW_QUEUES = 16
+"""Cores with more than these are a series of their own: queues cost, and mixed hide that."""
+
+MAX_SERIES = 12
+"""Cores in one process."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -26,22 +31,43 @@ class Row(msgspec.Struct, frozen=True):
     costs: dict[str, Cost]
 
 
+class Series(msgspec.Struct, frozen=True):
+    """Several cores asked in one process: what each after the first takes.
+
+    ``least`` and ``most`` are the queues of the cores with the fewest and with the most.
+    """
+
+    cores: int
+    least: int
+    most: int
+    costs: dict[str, Cost]
+
+
 def startup(executable: Path, core: Path, rounds: int) -> Row:
     """Time one core, whole processes from start to exit."""
     with Contenders(executable) as contenders:
         return _row(contenders, 1, core, rounds)
 
 
-def further(executable: Path, cores: Sequence[Path], rounds: int) -> dict[str, Cost]:
-    """Time each further core of one build within one process."""
+def further(executable: Path, cores: Sequence[Path], rounds: int) -> list[Series]:
+    """Time each further core of one build within one process, those with many queues apart."""
+    found = []
     with Contenders(executable) as contenders:
-        contenders.verify(cores)
-        runs = {
-            name: partial(contenders.per_further_core, name, cores)
-            for name in contenders.names
-            if name != "cold"
-        }
-        return interleaved(runs, rounds)
+        counts = [sum(map(len, answer.values())) for answer in contenders.verify(cores)]
+        for many in (False, True):
+            group = {c: n for c, n in zip(cores, counts, strict=True) if (n > FEW_QUEUES) == many}
+            some = list(group)[:MAX_SERIES]
+            if len(some) < 2:
+                continue
+            runs = {
+                name: partial(contenders.per_further_core, name, some)
+                for name in contenders.names
+                if name != "cold"
+            }
+            queues = [group[core] for core in some]
+            costs = interleaved(runs, rounds)
+            found.append(Series(len(some), min(queues), max(queues), costs))
+    return found
 
 
 def sizes(executable: Path, rams: Sequence[int], rounds: int) -> list[Row]:

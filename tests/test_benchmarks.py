@@ -13,7 +13,7 @@ from benchmarks.answers import answers_of, difference, times_of
 from benchmarks.contenders import Cost
 from benchmarks.cores import core_of_size
 from benchmarks.page import LABELS, Results, cost_table, page, tables
-from benchmarks.sections import Row
+from benchmarks.sections import Row, Series
 from tests.lab.paths import qemu_directory
 
 ROOT = Path(__file__).parents[1]
@@ -90,8 +90,9 @@ def results(executable: Path) -> Results:
         executable,
         5,
         startup=Row(1, 1 << 30, 1 << 27, costs(1)),
-        further={name: cost for name, cost in costs(0.1).items() if name != "cold"},
-        further_cores=12,
+        further=[
+            Series(12, 1, 6, {name: cost for name, cost in costs(0.1).items() if name != "cold"})
+        ],
         sizes=[Row(n << 28, n << 28, 20 << 20, costs(1)) for n in (1, 4, 16)],
         queues=[Row(n, 1 << 28, 20 << 20, costs(1 + n / 100)) for n in (1, 64, 500)],
     )
