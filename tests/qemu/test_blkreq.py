@@ -21,7 +21,7 @@ from vringcore.qemu.blkreq import (
     block_request,
     summary,
 )
-from vringcore.qemu.structs import VirtIOBlockReq
+from vringcore.qemu.device_structs import VirtIOBlockReq
 from vringcore.view.views import Views
 
 U32, I64 = Base("unsigned int", 4, "unsigned"), Base("long", 8, "signed")

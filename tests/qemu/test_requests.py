@@ -14,8 +14,8 @@ from vringcore.model.values import Absent
 from vringcore.qemu import heapscan
 from vringcore.qemu.block import BlockLayer
 from vringcore.qemu.block_structs import BdrvTrackedRequest, BlockDriverState
+from vringcore.qemu.device_structs import VirtIOBlock
 from vringcore.qemu.requests import virtio_blk_requests
-from vringcore.qemu.structs import VirtIOBlock
 from vringcore.qemu.virtqueues import read_queues
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vringcore.qemu.absence import CORRUPT, attempt
 from vringcore.virtio import blk
 
 if TYPE_CHECKING:
-    from vringcore.qemu.structs import VirtIOBlockReq
+    from vringcore.qemu.device_structs import VirtIOBlockReq
     from vringcore.view.views import Views
 
 MAX_BUFFERS = 1024

@@ -15,8 +15,8 @@ import msgspec
 
 from vringcore.addresses import HostAddress
 from vringcore.errors import VringcoreError
+from vringcore.qemu.device_structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.qemu.ramblocks import ram_blocks
-from vringcore.qemu.structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:

@@ -11,10 +11,7 @@ from vringcore.errors import VringcoreError
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
 from vringcore.qemu.absence import absence_of, attempt
-from vringcore.qemu.structs import (
-    BusChild,
-    BusState,
-    DeviceState,
+from vringcore.qemu.device_structs import (
     IOThread,
     SCSIDevice,
     SCSIDiskState,
@@ -22,6 +19,7 @@ from vringcore.qemu.structs import (
     VirtIOSCSI,
     VirtIOSCSICommon,
 )
+from vringcore.qemu.structs import BusChild, BusState, DeviceState
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from vringcore.qemu.aio_structs import AioTask, AioTaskPool
 from vringcore.qemu.blkreq import Submitted, block_request, summary
 from vringcore.qemu.block_structs import BlkAioEmAIOCB, Coroutine
 from vringcore.qemu.clock import newest_stamp
-from vringcore.qemu.structs import VirtIOBlock, VirtIOBlockReq, VirtIODevice
+from vringcore.qemu.device_structs import VirtIOBlock, VirtIOBlockReq
+from vringcore.qemu.structs import VirtIODevice
 from vringcore.qemu.waiting import Place, places_below, places_in_loops
 from vringcore.view.lists import walk
 from vringcore.virtio.features import VERSION_1, has_feature

@@ -17,6 +17,7 @@ from vringcore.qemu import machine
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.aio_structs import AioContext
 from vringcore.qemu.block_structs import Coroutine
+from vringcore.qemu.device_structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.heapscan import MAX_SEGMENTS
 from vringcore.qemu.memory import flat_rows
@@ -28,8 +29,6 @@ from vringcore.qemu.structs import (
     Object,
     ObjectClass,
     TypeImpl,
-    VirtIOBlockReq,
-    VirtQueueElement,
 )
 from vringcore.qemu.survey import Survey
 from vringcore.qemu.threads import frames_of
