@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cores import cores
 from tests.qemu.damaged import over, patched
 from vringcore.memory.trace import TracingSpace
 from vringcore.model.requests import BlockRequest, InFlight
@@ -39,6 +40,15 @@ SERVER_WORDS = {"discard": "trim", "write-zeroes": "zero"}
 WORKERS = {"slow-threads", "stuck-threads"}
 NOT_HELD_ALONE = {"stuck-native", "stuck-io-uring", "stuck-threads", "slow-threads"}
 """A FUSE process between QEMU and server passes one request at a time (docs/lab.md)."""
+
+
+def of_scenarios(*names: str) -> list[Any]:
+    return cores(lambda core: core.case.scenario in names)
+
+
+def has_its_server(core: CoreCase) -> bool:
+    """Tell whether a server's record can be compared with what is in flight."""
+    return bool(core.case.servers) and core.case.scenario not in NOT_HELD_ALONE
 
 
 def disks(core: CoreCase) -> list[dict[str, Any]]:
@@ -127,10 +137,9 @@ def test_oldest_first_and_no_age_below_zero(core: CoreCase, opened: Process) -> 
                     assert each.age.nanoseconds >= 0
 
 
+@pytest.mark.parametrize("core", of_scenarios("out-of-order"), indirect=True)
 def test_a_request_held_for_long_is_seen_to_be_old(core: CoreCase, opened: Process) -> None:
     """The server let others pass the held one for two seconds and more before the core."""
-    if core.case.scenario != "out-of-order":
-        pytest.skip("not this scenario")
     (disk,) = disks(core)
     found, _ = ask(opened.views, disk)
     oldest, *others = found[0]
@@ -173,10 +182,9 @@ def below_qcow2(core: CoreCase) -> str | None:
     return "slow0" if core.case.scenario == "qcow2-tasks" else None
 
 
+@pytest.mark.parametrize("core", of_scenarios("qcow2-tasks"), indirect=True)
 def test_parts_of_a_request_in_coroutines_of_their_own(core: CoreCase, opened: Process) -> None:
     """qcow2 reads scattered clusters at once; each waits in the throttle node below it."""
-    if core.case.scenario != "qcow2-tasks":
-        pytest.skip("not this scenario")
     (disk,) = disks(core)
     found, _ = ask(opened.views, disk)
     several = 0
@@ -192,9 +200,8 @@ def test_parts_of_a_request_in_coroutines_of_their_own(core: CoreCase, opened: P
     assert several
 
 
+@pytest.mark.parametrize("core", of_scenarios(*WORKERS), indirect=True)
 def test_worker_threads_hold_a_request_each(core: CoreCase, opened: Process) -> None:
-    if core.case.scenario not in WORKERS:
-        pytest.skip("not this scenario")
     (disk,) = disks(core)
     found, _ = ask(opened.views, disk)
     requests = [each for queue in found.values() for each in queue]
@@ -225,9 +232,8 @@ def test_kernel_engines_hold_as_many_as_they_count(core: CoreCase, opened: Proce
         assert len({w.address for w in here}) == len(here)
 
 
+@pytest.mark.parametrize("core", cores(has_its_server), indirect=True)
 def test_the_server_holds_exactly_what_waits_for_it(core: CoreCase, opened: Process) -> None:
-    if core.case.scenario in NOT_HELD_ALONE or not core.case.servers:
-        pytest.skip("no server whose record can be compared")
     held = sorted(
         (each["type"], each["offset"], each["length"])
         for server in core.case.servers
@@ -350,9 +356,8 @@ def test_damage_gives_fewer_requests_and_never_another_error(
             assert limits or not missing
 
 
+@pytest.mark.parametrize("core", of_scenarios("idle", "paused"), indirect=True)
 def test_an_idle_disk_has_none(core: CoreCase, opened: Process) -> None:
-    if core.case.scenario not in ("idle", "paused"):
-        pytest.skip("not this scenario")
     for disk in disks(core):
         found, limits = ask(opened.views, disk, deep=True)
         assert addresses(found) == set()
