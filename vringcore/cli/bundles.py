@@ -29,6 +29,7 @@ VARIABLES = (
     ("vhost_devices", "hw/virtio/vhost.c", ""),
     ("current_migration", "migration/migration.c", ""),
     ("root", "qom/object.c", "object_get_root"),
+    ("internal_root", "qom/object.c", "object_get_internal_root"),
     ("block_backends", "block/block-backend.c", ""),
     ("all_bdrv_states", "block.c", ""),
 )
