@@ -12,8 +12,11 @@ from tests.cores import cores, has_devices
 from tests.lab.cases import CoreCase
 from tests.lab.compare import differences, flatten, symbols
 from vringcore.model.devices import Device
-from vringcore.model.queues import Queue, SplitGuest, SplitRing
+from vringcore.model.queues import Counts, Queue, SplitGuest, SplitRing
 from vringcore.model.values import Absent, Flags
+
+OF_LIBRARIES = {"g_free"}
+"""gdb reads the symbols of shared libraries, too."""
 
 EVENT_IDX = 29
 RING_PACKED = 34
@@ -89,7 +92,8 @@ def test_scsi_disks_have_their_place_serial_and_back_end(opened: Any) -> None:
 def test_every_member_of_every_device_equals_gdb(opened: Any) -> None:
     for device, truth in pairs(opened):
         assert differences(flatten(device.fields), truth["fields"]) == []
-        assert symbols(device.fields) == truth["symbols"]
+        own = {path: name for path, name in truth["symbols"].items() if name not in OF_LIBRARIES}
+        assert symbols(device.fields) == own
 
 
 def test_every_member_of_every_queue_equals_gdb(opened: Any) -> None:
@@ -111,7 +115,8 @@ def test_attributes_are_the_fields(opened: Any) -> None:
         assert queue.in_use == fields["inuse"]
         assert queue.vector == fields["vector"]
         assert queue.notification == bool(fields["notification"])
-        assert queue.handle_output == truth["role"]
+        # An event queue of virtio-iommu has no function.
+        assert queue.handle_output == (truth["role"] or f"{fields['handle_output']:#x}")
 
 
 def word(data: bytes, at: int) -> int:
@@ -119,10 +124,18 @@ def word(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 2], "little")
 
 
+def is_untranslated(ours: object, truth: dict[str, Any]) -> bool:
+    """Tell whether a ring behind an IOMMU is said to be that, rather than shown."""
+    through_iommu = truth.get("rings_through") == "iommu"
+    return through_iommu and isinstance(ours, Absent) and ours.reason == "behind-iommu"
+
+
 def test_guest_side_indices_equal_the_raw_rings(opened: Any) -> None:
     for device, queue, truth in queue_pairs(opened):
         rings = truth.get("rings") or {}
         if queue.ring != "split" or not rings.get("avail") or not rings.get("used"):
+            continue
+        if is_untranslated(queue.guest, truth):
             continue
         assert isinstance(queue.guest, SplitGuest)
         avail, used = bytes.fromhex(rings["avail"]), bytes.fromhex(rings["used"])
@@ -146,6 +159,8 @@ def test_rings_equal_the_raw_bytes(opened: Any) -> None:
         document = core.ring(str(device.index), queue.index)
         split = document.split
         assert isinstance(split, SplitRing)
+        if is_untranslated(split.descriptors, truth):
+            continue
         assert isinstance(split.descriptors, tuple)
         assert isinstance(split.available, tuple)
         assert isinstance(split.used, tuple)
@@ -219,15 +234,32 @@ def in_flight(core: vringcore.Core) -> Iterator[Any]:
 
 def test_every_request_in_use_is_identified(opened: Any) -> None:
     """As many as the scenario made at least: a guest may go on after the count was noted."""
-    case, core = opened
-    devices = {d.qom_path: d for d in core.virtio_devices()}
-    for path, queues in case.case.manifest["expected"]["in_flight"].items():
-        device = devices[path]
-        for queue in device.queues:
-            assert queue.in_use >= queues.get(str(queue.index), 0)
-            if device.kind == "virtio-blk":
-                assert len(queue.in_flight) == queue.in_use
-                assert queue.counts.unidentified == 0
+    case, _core = opened
+    noted = case.case.manifest["expected"]["in_flight"]
+    for device, queue, truth in queue_pairs(opened):
+        queues = noted[device.qom_path]
+        assert queue.in_use >= queues.get(str(queue.index), 0)
+        if device.kind == "virtio-blk":
+            ended = held_back(truth)
+            # Each is one entry of a split ring, and as many as its descriptors of a packed one.
+            entries = [
+                r["ndescs"]
+                for r in case.gdb["requests"]
+                if (r["device"], r["queue"]) == (device.address, queue.index)
+            ]
+            assert isinstance(queue.in_flight, tuple)
+            assert isinstance(queue.counts, Counts)
+            assert len(queue.in_flight) == len(entries)
+            assert queue.in_use == sum(entries) + ended
+            assert queue.counts.unidentified == 0
+
+
+def held_back(truth: dict[str, Any]) -> int:
+    """Return how many buffers have ended and wait for those before them (VIRTIO_F_IN_ORDER)."""
+    fields, elements = truth["fields"], truth.get("used_elems", [])
+    positions = range(fields["inuse"]) if elements else ()
+    slots = [elements[(fields["used_idx"] + at) % len(elements)] for at in positions]
+    return sum(element["in_order_filled"] for element in slots)
 
 
 def test_requests_are_those_that_the_server_holds(opened: Any) -> None:
