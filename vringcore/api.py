@@ -10,9 +10,10 @@ from __future__ import annotations
 from _thread import RLock  # `threading` costs more to import than a core to open
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError, UsageError
+from vringcore.model.queues import PackedRing, SplitRing
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vringcore.layout.provider import LayoutStore
     from vringcore.model.devices import Device
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
+    from vringcore.model.values import Absent
     from vringcore.qemu.process import Process
     from vringcore.qemu.survey import Survey
 
@@ -123,13 +125,23 @@ class Core:
         with self._lock:
             limits: list[Limitation] = []
             chosen = self.find_device(device)
-            model, split, chains = self._asked().ring(chosen.index, queue, limits)
+            model, ring, chains = self._asked().ring(chosen.index, queue, limits)
+            split: SplitRing | Absent | UnsetType = UNSET
+            packed: PackedRing | Absent | UnsetType = UNSET
+            if isinstance(ring, SplitRing):
+                split = ring
+            elif isinstance(ring, PackedRing):
+                packed = ring
+            else:  # if nobody can tell what kind it is, both are absent
+                split = UNSET if model.ring == "packed" else ring
+                packed = UNSET if model.ring == "split" else ring
             return RingDocument(
                 tool=TOOL,
                 device_id=chosen.id,
                 qom_path=chosen.qom_path,
                 queue=model,
                 split=split,
+                packed=packed,
                 chains=chains,
                 limits=self._limits(limits),
             )

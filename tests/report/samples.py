@@ -9,6 +9,7 @@ from vringcore.model.queues import (
     AvailEntry,
     Chain,
     Counts,
+    EventSuppression,
     PackedGuest,
     Queue,
     SplitGuest,
@@ -159,9 +160,11 @@ def packed_queue(index: int) -> Queue:
         in_use=0,
         vector=1,
         handle_output="virtio_net_handle_tx_bh",
-        guest=PackedGuest(3, LOST),
+        guest=PackedGuest(EventSuppression(0x8003, 3, True, 2, "desc"), LOST),
         counts=Counts(LOST, 0, 0, None, 0, None),
         in_flight=(),
+        last_avail_wrap_counter=True,
+        used_wrap_counter=True,
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vringcore.layout.types import Definition, Symbol, Type
 
-VIEW_MODULES = ("structs", "device_structs", "block_structs", "aio_structs")
+VIEW_MODULES = ("structs", "device_structs", "element_structs", "block_structs", "aio_structs")
 """Modules of :mod:`vringcore.qemu` that declare the structures it reads."""
 
 VARIABLES = (

@@ -20,7 +20,8 @@ First the pointers and what each means, then the descriptor chains in flight
 or published and not yet taken, then the three parts of the ring as the guest
 has them in its memory: the descriptor table, the available ring (heads
 published by the driver) and the used ring (heads given back, with the bytes
-written). Slots at which a pointer stands are marked `<- last_avail_idx`.
+written); or the one ring of descriptors if it is packed, each with its bits.
+Slots at which a pointer stands are marked `<- last_avail_idx`.
 Addresses are guest-physical. A chain's end says how its walk ended: complete,
 or what is wrong with it.
 """
@@ -59,12 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def exit_code(document: RingDocument) -> int:
     """Return 4 where there is a ring and no part of it could be read; no ring is an answer."""
+    from vringcore.model.queues import PackedRing, SplitRing
     from vringcore.model.values import Absent
 
-    split = document.split
-    if isinstance(split, Absent):
-        lost = document.queue.ring_state != "not-set-up"
+    parts: tuple[object, ...]
+    if isinstance(document.packed, PackedRing):
+        parts = (document.packed.descriptors,)
+    elif isinstance(document.split, SplitRing):
+        ring = document.split
+        parts = (ring.descriptors, ring.available, ring.used)
     else:
-        parts = (split.descriptors, split.available, split.used)
-        lost = all(isinstance(part, Absent) for part in parts)
-    return EXIT_PARTIAL if lost else EXIT_OK
+        return EXIT_OK if document.queue.ring_state == "not-set-up" else EXIT_PARTIAL
+    return EXIT_PARTIAL if all(isinstance(part, Absent) for part in parts) else EXIT_OK

@@ -25,11 +25,29 @@ class SplitGuest(msgspec.Struct, frozen=True):
     avail_event: int | Absent | None
 
 
-class PackedGuest(msgspec.Struct, frozen=True):
-    """The event suppression structures of a packed ring, ``off_wrap | flags << 16`` each."""
+class EventSuppression(msgspec.Struct, frozen=True):
+    """An event suppression structure (VirtIO 1.3, 2.8.14).
 
-    driver_event: int | Absent
-    device_event: int | Absent
+    ``name`` is what ``flags`` asks for: ``enable``, ``disable``, ``desc`` (an event at the
+    descriptor of ``slot`` and ``wrap``, which mean nothing otherwise) or ``reserved``. ``slot`` and
+    ``wrap`` are the two parts of ``off_wrap``.
+    """
+
+    off_wrap: int
+    slot: int
+    wrap: bool
+    flags: int
+    name: str
+
+
+class PackedGuest(msgspec.Struct, frozen=True):
+    """What lies in guest memory for a packed ring beside its descriptors (VirtIO 1.3, 2.8.10).
+
+    ``driver_event`` tells the device when to interrupt, ``device_event`` the driver when to notify.
+    """
+
+    driver_event: EventSuppression | Absent
+    device_event: EventSuppression | Absent
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -43,6 +61,10 @@ class Counts(msgspec.Struct, frozen=True):
     - ``leaked``: taken, and neither in use nor given back (``popped - in_use``)
     - ``past_used_event``: completions beyond the point at which the driver asked for an interrupt
       (``used.idx - used_event``); a hint, None without VIRTIO_F_EVENT_IDX
+
+    In a packed ring no index of the driver's exists: ``unseen`` counts the chains that descriptors
+    from ``last_avail_idx`` on show as available. The others count descriptors there, and
+    ``past_used_event`` is None unless the driver asks for an interrupt at a descriptor.
     """
 
     unseen: int | Absent
@@ -53,6 +75,20 @@ class Counts(msgspec.Struct, frozen=True):
     past_used_event: int | Absent | None
 
 
+class Ordered(msgspec.Struct, frozen=True):
+    """A chain that QEMU took from a ring with VIRTIO_F_IN_ORDER (an entry of ``used_elems``).
+
+    ``filled``: the device model is done with it. It is given back once all chains before it are,
+    too: the first that is not filled holds back the others. ``ndescs`` counts the ring's own
+    descriptors, ``written`` the bytes in its buffers that the device has filled, null before.
+    """
+
+    head: int
+    ndescs: int
+    filled: bool
+    written: int | None
+
+
 class Queue(msgspec.Struct, frozen=True):
     """One virtqueue.
 
@@ -60,6 +96,10 @@ class Queue(msgspec.Struct, frozen=True):
     is ``ready``, ``not-set-up``, ``unreadable`` or ``untranslatable``. ``fields`` is the whole
     ``struct VirtQueue``; the attributes before it are members every QEMU has, ``unknown_members``
     those of a fork. Where there are such, ``fields`` is always given.
+
+    ``last_avail_idx`` and ``used_idx`` are slots in a packed ring, each with a wrap counter, which
+    is left out for other rings. ``in_order`` are the chains in flight of a ring with
+    VIRTIO_F_IN_ORDER, oldest first; it is left out of others, and where QEMU keeps no record.
     """
 
     index: int
@@ -81,6 +121,9 @@ class Queue(msgspec.Struct, frozen=True):
     guest: SplitGuest | PackedGuest | Absent | UnsetType = UNSET
     counts: Counts | UnsetType = UNSET
     in_flight: tuple[InFlight, ...] | UnsetType = UNSET
+    in_order: tuple[Ordered, ...] | Absent | UnsetType = UNSET
+    last_avail_wrap_counter: bool | Absent | UnsetType = UNSET
+    used_wrap_counter: bool | Absent | UnsetType = UNSET
     unknown_members: tuple[str, ...] = ()
 
 
@@ -117,8 +160,46 @@ class SplitRing(msgspec.Struct, frozen=True):
     guest: SplitGuest
 
 
+class PackedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A descriptor of a packed ring as it is now (VirtIO 1.3, 2.8.13).
+
+    Of a used one ``id`` names the chain and ``length`` counts the bytes written. ``flag_names``
+    has ``avail`` and ``used`` for the two bits that tell the driver's from the device's.
+
+    ``state`` is ``taken`` between ``used_idx`` and ``last_avail_idx``; elsewhere ``available``,
+    ``used``, or ``left-over``: part of a chain that was given back by another slot. Empty if it
+    cannot be told. Once chains were given back out of order, a slot that is ``taken`` may hold
+    what is left of another chain, too.
+    """
+
+    slot: int
+    address: Hex
+    length: int
+    id: int
+    flags: int
+    flag_names: tuple[str, ...] = ()
+    state: str = ""
+    marks: tuple[str, ...] = ()
+
+
+class PackedRing(msgspec.Struct, frozen=True):
+    """The whole of a packed ring. A part that cannot be read is Absent.
+
+    The three addresses are where QEMU has the parts mapped.
+    """
+
+    descriptor_address: Hex | Absent
+    driver_event_address: Hex | Absent
+    device_event_address: Hex | Absent
+    descriptors: tuple[PackedSlot, ...] | Absent
+    guest: PackedGuest
+
+
 class Chain(msgspec.Struct, frozen=True):
-    """A descriptor chain from its head, and why the walk ended."""
+    """A descriptor chain, and why the walk ended.
+
+    ``head`` is the index of its first descriptor, in a packed ring its buffer id.
+    """
 
     head: int
     end: str

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from vringcore.model.devices import Device
-from vringcore.model.queues import Chain, Queue, SplitRing
+from vringcore.model.queues import Chain, PackedRing, Queue, SplitRing
 from vringcore.model.threads import Thread
 from vringcore.model.values import Absent, Hex
 
@@ -83,8 +83,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class RingDocument(msgspec.Struct, frozen=True, kw_only=True):
     """``vringcore/ring/1``: one queue's ring.
 
-    ``chains`` are the descriptor chains of the heads the driver has published and the device has
-    not taken, and of those in flight.
+    A split ring is ``split``, a packed one ``packed``; the other is left out. Both are there, and
+    absent, where nobody can tell which it is. ``chains`` are the descriptor chains of the heads the
+    driver has published and the device has not taken, and of those in flight.
     """
 
     schema: str = "vringcore/ring/1"
@@ -92,6 +93,7 @@ class RingDocument(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str | Absent | None
     qom_path: str | Absent
     queue: Queue
-    split: SplitRing | Absent
+    split: SplitRing | Absent | UnsetType = UNSET
+    packed: PackedRing | Absent | UnsetType = UNSET
     chains: tuple[Chain, ...]
     limits: tuple[Limitation, ...] = ()

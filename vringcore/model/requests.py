@@ -13,16 +13,18 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``index`` is its place in the table it lies in: the ring's, or the indirect table at
     ``table``. ``flags`` are named in ``flag_names`` (``next``, ``write``, ``indirect``, and
-    ``bit N`` for bits the specification does not know).
+    ``bit N`` for bits the specification does not know). A descriptor of a packed ring has a buffer
+    ``id`` in place of ``next``.
     """
 
     index: int
     address: Hex
     length: int
     flags: int
-    next: int
+    next: int | UnsetType = UNSET
     flag_names: tuple[str, ...] = ()
     table: Hex | None = None
+    id: int | UnsetType = UNSET
 
 
 class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,11 +100,12 @@ class Age(msgspec.Struct, frozen=True):
 class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request that the device took and has not given back.
 
-    ``head`` is the index of its first descriptor (``VirtQueueElement.index``). ``source`` tells
-    how it was identified: ``element`` (QEMU's own structure), ``ring`` (a candidate from the
-    ring), ``inflight_region`` (vhost-user). ``ndescs`` is the number of the ring's own descriptors
-    it takes (``VirtQueueElement.ndescs``; always 1 in a split ring). ``chain_end`` says how the
-    walk of its descriptors ended (``complete``, ``loop`` …).
+    ``head`` is the index of its first descriptor, in a packed ring its buffer id
+    (``VirtQueueElement.index``). ``source`` tells how it was identified: ``element`` (QEMU's own
+    structure), ``ring`` (a candidate from the ring), ``inflight_region`` (vhost-user). ``ndescs``
+    is the number of the ring's own descriptors it takes (``VirtQueueElement.ndescs``; always 1 in
+    a split ring). ``chain_end`` says how the walk of its descriptors ended (``complete``, ``loop``
+    …), or ``overwritten``: a packed ring holds them no more.
     """
 
     head: int

@@ -20,6 +20,7 @@ from vringcore.qemu.virtqueues import RawQueue, RingRules, read_queues
 from vringcore.virtio.constants import status_names
 from vringcore.virtio.features import (
     EVENT_IDX,
+    IN_ORDER,
     RING_PACKED,
     VERSION_1,
     feature_names,
@@ -122,6 +123,7 @@ class RawDevice:
             packed=has_feature(features, RING_PACKED),
             event_idx=has_feature(features, EVENT_IDX),
             big_endian=big,
+            in_order=has_feature(features, IN_ORDER),
         )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET
 
 from vringcore.model.queues import AvailEntry, Chain, SplitGuest, SplitRing, UsedEntry
 from vringcore.model.requests import Descriptor
@@ -11,7 +15,7 @@ from vringcore.qemu.absence import attempt
 from vringcore.qemu.virtqueues import guest_model
 from vringcore.ring_math import slot
 from vringcore.virtio import split
-from vringcore.virtio.chain import walk_chain
+from vringcore.virtio.chain import Breach, Remark, walk_chain
 from vringcore.virtio.constants import desc_flag_names
 
 if TYPE_CHECKING:
@@ -24,29 +28,35 @@ if TYPE_CHECKING:
     from vringcore.virtio.descriptors import Descriptor as RawDescriptor
 
 
-def descriptor_model(raw: RawDescriptor) -> Descriptor:
+def descriptor_model(raw: RawDescriptor, *, packed: bool = False) -> Descriptor:
     """Return a descriptor as the model has it."""
     return Descriptor(
         index=raw.index,
         address=Address(raw.address),
         length=raw.length,
         flags=raw.flags,
-        next=raw.next,
+        next=UNSET if packed else raw.next,
         flag_names=desc_flag_names(raw.flags),
         table=None if raw.table is None else Address(raw.table),
+        id=raw.next if packed else UNSET,
     )
 
 
-def chain_model(raw: RawChain) -> Chain:
-    """Return a chain as the model has it, with the rules it broke in ``detail``."""
+def chain_model(raw: RawChain, *, buffer_id: int | None = None) -> Chain:
+    """Return a chain as the model has it, with the rules it broke in ``detail``.
+
+    :param buffer_id: of a chain of a packed ring
+    """
     remarks = [
         f"{remark.breach.value} at descriptor {raw.descriptors[remark.position].index}"
         for remark in raw.remarks
     ]
     return Chain(
-        head=raw.head,
+        head=raw.head if buffer_id is None else buffer_id,
         end=raw.end.value,
-        descriptors=tuple(descriptor_model(d) for d in raw.descriptors),
+        descriptors=tuple(
+            descriptor_model(d, packed=buffer_id is not None) for d in raw.descriptors
+        ),
         readable_bytes=raw.readable_bytes,
         writable_bytes=raw.writable_bytes,
         detail="; ".join([raw.detail, *remarks] if raw.detail else remarks),
@@ -123,5 +133,14 @@ def chains_of(
     heads: Iterable[int],
     guest: AddressSpace[GuestAddress],
 ) -> list[Chain]:
-    """Return the chains of some heads, each head once."""
-    return [chain_model(walk_chain(ring.table, head, guest)) for head in dict.fromkeys(heads)]
+    """Return the chains of some heads, each head once; one that comes again is remarked."""
+    times = Counter(heads)
+    found = []
+    for head, count in times.items():
+        chain = walk_chain(ring.table, head, guest)
+        if count > 1 and chain.descriptors:
+            chain = msgspec.structs.replace(
+                chain, remarks=(*chain.remarks, Remark(Breach.DUPLICATE_HEAD, 0))
+            )
+        found.append(chain_model(chain))
+    return found

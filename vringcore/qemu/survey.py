@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from vringcore.errors import NoSuchQueueError, VringcoreError
 from vringcore.model.report import Limitation
@@ -16,13 +17,21 @@ from vringcore.qemu.devices import Devices
 if TYPE_CHECKING:
     from vringcore.memory.space import AddressSpace
     from vringcore.model.devices import Device
-    from vringcore.model.queues import Chain, PackedGuest, Queue, SplitGuest
-    from vringcore.model.queues import SplitRing as SplitRingModel
+    from vringcore.model.queues import (
+        Chain,
+        Counts,
+        Ordered,
+        PackedGuest,
+        PackedRing,
+        Queue,
+        SplitGuest,
+        SplitRing,
+    )
     from vringcore.model.requests import InFlight
     from vringcore.model.threads import Thread
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
-    from vringcore.qemu.virtqueues import RawQueue
+    from vringcore.qemu.virtqueues import RawQueue, RingRules
 
 QUEUE_PARTS = frozenset({"queues", "queue-fields", "requests"})
 """The parts of a report that lie within queues."""
@@ -85,7 +94,7 @@ class Survey:
 
     def ring(
         self, index: int, queue_index: int, limits: list[Limitation]
-    ) -> tuple[Queue, SplitRingModel | Absent, tuple[Chain, ...]]:
+    ) -> tuple[Queue, SplitRing | PackedRing | Absent, tuple[Chain, ...]]:
         """Return a queue, its ring, and the chains that are published or in flight.
 
         :raises NoSuchQueueError: if the device has no such queue, or it cannot be read
@@ -102,21 +111,43 @@ class Survey:
             return queue, rules, ()
         if found.place.missing is not None:
             return queue, found.place.missing, ()
-        if rules.packed:
-            return queue, Absent("packed-ring", None, "packed rings are not decoded yet"), ()
-        from vringcore.qemu import rings
-
+        read = self._packed_ring if rules.packed else self._split_ring
         try:
-            reader = virtqueues.split_ring(self._views, found, rules)
+            return (queue, *read(raw, found, rules, in_flight, limits))
         except VringcoreError as error:
             return queue, absence_of(error), ()
-        limits += [
-            Limitation("the ring breaks a rule of the specification", breach)
-            for breach in reader.breaches()
-        ]
-        heads = rings.published_heads(reader, found) + [r.head for r in in_flight]
+
+    def _split_ring(
+        self,
+        raw: RawDevice,
+        queue: RawQueue,
+        rules: RingRules,
+        in_flight: list[InFlight],
+        limits: list[Limitation],
+    ) -> tuple[SplitRing, tuple[Chain, ...]]:
+        from vringcore.qemu import rings
+
+        reader = virtqueues.split_ring(self._views, queue, rules)
+        limits += _breaches(reader.breaches())
+        heads = rings.published_heads(reader, queue) + [r.head for r in in_flight]
         chains = rings.chains_of(reader, heads, self._memory_of(raw))
-        return queue, rings.ring_model(reader, found), tuple(chains)
+        return rings.ring_model(reader, queue), tuple(chains)
+
+    def _packed_ring(
+        self,
+        raw: RawDevice,
+        queue: RawQueue,
+        _rules: RingRules,
+        in_flight: list[InFlight],
+        limits: list[Limitation],
+    ) -> tuple[PackedRing, tuple[Chain, ...]]:
+        from vringcore.qemu import packed, packed_rings
+
+        reader = packed.packed_ring(self._views, queue)
+        limits += _breaches(reader.breaches())
+        memory = self._memory_of(raw)
+        chains = packed_rings.chains_of(reader, queue, in_flight, self._views, memory)
+        return packed_rings.ring_model(self._views, reader, queue), tuple(chains)
 
     def _queue(
         self, raw: RawDevice, queue: RawQueue, fields: bool, in_flight: list[InFlight] | None
@@ -129,24 +160,18 @@ class Survey:
             total=raw.queue_count,
             fields=fields,
         )
-        identified = None if in_flight is None else len(in_flight)
         rules = raw.ring_rules
-        guest: SplitGuest | PackedGuest | Absent
-        if isinstance(rules, Absent):
-            guest = rules
-            counts = virtqueues.unknown_counts(queue, rules, identified)
-        elif rules.packed:
-            guest = virtqueues.packed_guest(self._views, queue)
-            # A packed ring counts descriptors, not requests.
-            taken = None if in_flight is None else sum(r.ndescs for r in in_flight)
-            counts = virtqueues.packed_counts(queue, taken)
-        else:
-            guest = virtqueues.split_guest(self._views, queue, rules)
-            counts = virtqueues.split_counts(queue, guest, identified)
+        ordered = None
+        if in_flight is not None and not isinstance(rules, Absent) and rules.in_order:
+            from vringcore.qemu import in_order
+
+            ordered = in_order.ordered(self._views, queue, packed=rules.packed)
+        guest, counts = self._guest_and_counts(queue, rules, in_flight, ordered)
         model = msgspec.structs.replace(
             model,
             guest=guest,
             counts=counts,
+            in_order=UNSET if ordered is None else ordered,
             unknown_members=self.devices.unknown_queue_members(),
         )
         if in_flight is not None:
@@ -154,6 +179,33 @@ class Survey:
                 model, in_flight=self._with_chains(raw, queue, in_flight)
             )
         return model
+
+    def _guest_and_counts(
+        self,
+        queue: RawQueue,
+        rules: RingRules | Absent,
+        in_flight: list[InFlight] | None,
+        ordered: tuple[Ordered, ...] | Absent | None,
+    ) -> tuple[SplitGuest | PackedGuest | Absent, Counts]:
+        """Return the driver's side of a queue, and the counts.
+
+        A packed ring counts descriptors, not requests; those that are done and only wait for an
+        older one are identified, too.
+        """
+        identified = None
+        if in_flight is not None:
+            identified = sum(r.ndescs for r in in_flight)
+            if isinstance(ordered, tuple):
+                identified += sum(entry.ndescs for entry in ordered if entry.filled)
+        if isinstance(rules, Absent):
+            return rules, virtqueues.unknown_counts(queue, rules, identified)
+        if rules.packed:
+            from vringcore.qemu import packed
+
+            event = packed.packed_guest(self._views, queue)
+            return event, packed.packed_counts(self._views, queue, event, identified)
+        guest = virtqueues.split_guest(self._views, queue, rules)
+        return guest, virtqueues.split_counts(queue, guest, identified)
 
     def _in_flight(self, raw: RawDevice, limits: list[Limitation]) -> dict[int, list[InFlight]]:
         """Return the requests in flight by queue index, from QEMU's own elements."""
@@ -166,10 +218,10 @@ class Survey:
     ) -> tuple[InFlight, ...]:
         """Join requests to their descriptors, which stay the device's until it uses the chain."""
         rules = raw.ring_rules
-        if not in_flight or isinstance(rules, Absent) or rules.packed:
+        if not in_flight or isinstance(rules, Absent) or queue.place.missing is not None:
             return tuple(in_flight)
-        if queue.place.missing is not None:
-            return tuple(in_flight)
+        if rules.packed:
+            return self._with_packed_chains(raw, queue, in_flight)
         from vringcore.qemu.rings import descriptor_model
         from vringcore.virtio.chain import walk_chain
 
@@ -189,6 +241,19 @@ class Survey:
                 )
             )
         return tuple(joined)
+
+    def _with_packed_chains(
+        self, raw: RawDevice, queue: RawQueue, in_flight: list[InFlight]
+    ) -> tuple[InFlight, ...]:
+        from vringcore.qemu.packed import available_position, packed_ring
+        from vringcore.qemu.packed_rings import Joiner
+
+        try:
+            reader, avail = packed_ring(self._views, queue), available_position(queue)
+        except VringcoreError:
+            return tuple(in_flight)  # its size or position, which is why, is shown with it
+        joiner = Joiner(self._views, reader, avail, self._memory_of(raw))
+        return tuple(joiner.joined(request) for request in in_flight)
 
     def _memory_of(self, raw: RawDevice) -> AddressSpace[Any]:
         """Return the guest's memory as a device sees it: through its ``dma_as``.
@@ -215,6 +280,10 @@ class Survey:
         except VringcoreError as error:
             # Only what lies in guest memory is lost by it: indirect tables.
             return UnmappedSpace(error)
+
+
+def _breaches(found: tuple[str, ...]) -> list[Limitation]:
+    return [Limitation("the ring breaks a rule of the specification", breach) for breach in found]
 
 
 def _no_queue(raw: RawDevice, index: int) -> NoSuchQueueError:

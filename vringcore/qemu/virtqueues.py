@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore import ring_math
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
-from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
+from vringcore.model.queues import Counts, Queue, SplitGuest
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent, Address
-from vringcore.qemu.absence import absence_of, attempt
+from vringcore.qemu.absence import NOT_IN_THIS_BUILD, absence_of, attempt
 from vringcore.qemu.structs import VirtQueue, VRingMemoryRegionCaches
 from vringcore.virtio import counts
 from vringcore.virtio.features import RING_PACKED, has_feature
@@ -175,11 +174,13 @@ class RingRules(msgspec.Struct, frozen=True):
     :param packed: VIRTIO_F_RING_PACKED was negotiated
     :param event_idx: VIRTIO_F_EVENT_IDX was negotiated
     :param big_endian: a legacy driver of a big-endian guest writes them (VirtIO 1.3, 2.7.3)
+    :param in_order: VIRTIO_F_IN_ORDER was negotiated
     """
 
     packed: bool
     event_idx: bool
     big_endian: bool
+    in_order: bool
 
 
 def split_ring(views: Views, raw: RawQueue, rules: RingRules) -> SplitRing[HostAddress]:
@@ -231,17 +232,6 @@ def _there(value: int | Unreadable) -> int | Absent:
     return absence_of(value) if isinstance(value, VringcoreError) else value
 
 
-def packed_guest(views: Views, raw: RawQueue) -> PackedGuest:
-    """Read the event suppression structures of a packed ring."""
-
-    def word(base: HostAddress | Absent) -> int | Absent:
-        if isinstance(base, Absent):
-            return base
-        return attempt(lambda: int.from_bytes(views.space.read(base, 4), "little"))
-
-    return PackedGuest(word(raw.place.avail), word(raw.place.used))
-
-
 def split_counts(raw: RawQueue, guest: SplitGuest | Absent, identified: int | None) -> Counts:
     """Return the counts of a split queue.
 
@@ -250,60 +240,22 @@ def split_counts(raw: RawQueue, guest: SplitGuest | Absent, identified: int | No
     last_avail = attempt(lambda: raw.view.last_avail_idx)
     used = attempt(lambda: raw.view.used_idx)
     in_use = attempt(lambda: raw.view.inuse)
-    popped = _both(last_avail, used, counts.popped)
+    popped = both(last_avail, used, counts.popped)
     if isinstance(guest, Absent):
         unseen: int | Absent = guest
         past: int | Absent | None = guest
     else:
-        unseen = _both(guest.avail_idx, last_avail, counts.unseen)
+        unseen = both(guest.avail_idx, last_avail, counts.unseen)
         past = None
         if guest.used_event is not None:
-            past = _both(guest.used_idx, guest.used_event, counts.past_used_event)
+            past = both(guest.used_idx, guest.used_event, counts.past_used_event)
     return Counts(
         unseen=unseen,
         popped=popped,
         in_use=in_use,
-        unidentified=_unidentified(in_use, identified),
-        leaked=_both(popped, in_use, counts.leaked),
+        unidentified=unidentified(in_use, identified),
+        leaked=both(popped, in_use, counts.leaked),
         past_used_event=past,
-    )
-
-
-def packed_counts(raw: RawQueue, identified: int | None) -> Counts:
-    """Return the counts of a packed queue, in descriptors (VirtIO 1.3, 2.8.1).
-
-    ``unseen`` would need the descriptors' flags, and is Absent here.
-    """
-    view = raw.view
-
-    def popped() -> int:
-        size = view.num
-        if not size:
-            return 0
-        ahead = ring_math.packed_distance(
-            view.last_avail_idx,
-            view.used_idx,
-            size,
-            wrapped=view.last_avail_wrap_counter != view.used_wrap_counter,
-        )
-        if not 0 <= ahead <= size:
-            raise CorruptDataError(
-                "the positions of a packed ring",
-                where=f"VirtQueue at {view.address_:#x}",
-                seen=f"last_avail_idx {view.last_avail_idx}, used_idx {view.used_idx}",
-                expected=f"at most {size} descriptors between them",
-            )
-        return ahead
-
-    in_use = attempt(lambda: view.inuse)
-    count = attempt(popped)
-    return Counts(
-        unseen=Absent("packed-ring", None, "no index tells it: read the descriptors' flags"),
-        popped=count,
-        in_use=in_use,
-        unidentified=_unidentified(in_use, identified),
-        leaked=_both(count, in_use, counts.leaked),
-        past_used_event=None,
     )
 
 
@@ -319,13 +271,15 @@ def unknown_counts(raw: RawQueue, why: Absent, identified: int | None) -> Counts
     )
 
 
-def _unidentified(in_use: int | Absent, identified: int | None) -> int | Absent | None:
+def unidentified(in_use: int | Absent, identified: int | None) -> int | Absent | None:
+    """Return how many of those in use were not found; None if they were not looked for."""
     if identified is None or isinstance(in_use, Absent):
         return None if identified is None else in_use
     return max(in_use - identified, 0)
 
 
-def _both(a: int | Absent, b: int | Absent, count: Callable[[int, int], int]) -> int | Absent:
+def both(a: int | Absent, b: int | Absent, count: Callable[[int, int], int]) -> int | Absent:
+    """Return a count of two numbers, or the reason why one of them is not there."""
     if isinstance(a, Absent):
         return a
     return b if isinstance(b, Absent) else count(a, b)
@@ -360,12 +314,22 @@ def queue_model(
         vector=attempt(lambda: view.vector),
         handle_output=handler if isinstance(handler, Absent) else _function(views, handler),
     )
+    if model.ring == "packed":
+        model = msgspec.structs.replace(
+            model,
+            last_avail_wrap_counter=attempt(lambda: _counter(view.last_avail_wrap_counter)),
+            used_wrap_counter=attempt(lambda: _counter(view.used_wrap_counter)),
+        )
     if fields:
         type_ = views.layouts.named(VirtQueue.c_type)
         model = msgspec.structs.replace(
             model, fields=attempt(lambda: views.value(type_, view.address_).read())
         )
     return model
+
+
+def _counter(value: bool | None) -> bool | Absent:
+    return Absent(NOT_IN_THIS_BUILD) if value is None else value
 
 
 def _ring_kind(features: int) -> Literal["split", "packed"]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vringcore.model.queues import Counts, PackedGuest, Queue, SplitGuest
+from vringcore.model.queues import Counts, EventSuppression, PackedGuest, Queue, SplitGuest
 from vringcore.model.values import Absent
 from vringcore.report.additions import print_additions
 from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal
 from vringcore.report.header import device_name, nothing_found, print_header
+from vringcore.report.in_order import in_order_note
 from vringcore.report.page import FAINT, STAND_OUT, Column, Page, column_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from msgspec import UnsetType
 
     from vringcore.model.devices import Device
     from vringcore.model.report import Report
@@ -120,8 +123,8 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
         member("size", rank=5),
         *_guest_columns(queues),
         member("shadow_avail_idx", rank=7),
-        member("last_avail_idx"),
-        member("used_idx"),
+        column_of("last_avail_idx", [last_avail(queue) for queue in queues]),
+        column_of("used_idx", [used(queue) for queue in queues]),
         *_count_columns(queues),
         member("signalled_used", rank=8),
         member("signalled_used_valid", rank=9),
@@ -132,6 +135,22 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
         Column("address", [hexadecimal(queue.address) for queue in queues], rank=11),
     ]
     return [column for column in columns if not _says_nothing(column)]
+
+
+def last_avail(queue: Queue) -> int | str | Absent:
+    """Return where the device looks next, in a packed ring with its wrap counter: ``51 w0``."""
+    return _position(queue.last_avail_idx, queue.last_avail_wrap_counter)
+
+
+def used(queue: Queue) -> int | str | Absent:
+    """Return where the device gives back next, in a packed ring with its wrap counter."""
+    return _position(queue.used_idx, queue.used_wrap_counter)
+
+
+def _position(index: int | Absent, wrap: bool | Absent | UnsetType) -> int | str | Absent:
+    if isinstance(index, Absent) or not isinstance(wrap, bool):
+        return index
+    return f"{index} w{int(wrap)}"
 
 
 def _says_nothing(column: Column) -> bool:
@@ -157,10 +176,25 @@ def _guest_columns(queues: Sequence[Queue]) -> list[Column]:
         ]
     if any(isinstance(guest, (PackedGuest, Absent)) for guest in packed):
         columns += [
-            _part(packed, PackedGuest, "driver_event", rank=3),
-            _part(packed, PackedGuest, "device_event", rank=8),
+            _event_column(packed, "driver_event", rank=3),
+            _event_column(packed, "device_event", rank=8),
         ]
     return columns
+
+
+def _event_column(guests: Sequence[Any], name: str, *, rank: int) -> Column:
+    values = [
+        event_cell(getattr(each, name)) if isinstance(each, PackedGuest) else each
+        for each in guests
+    ]
+    return column_of(name, values, rank, numeric=False)
+
+
+def event_cell(event: EventSuppression | Absent) -> str | Absent:
+    """Return what an event suppression structure asks for: ``at 51 w0`` or ``disable``."""
+    if isinstance(event, Absent) or event.name != "desc":
+        return event if isinstance(event, Absent) else event.name
+    return f"at {event.slot} w{int(event.wrap)}"
 
 
 def _count_columns(queues: Sequence[Queue]) -> list[Column]:
@@ -222,7 +256,13 @@ def _print_warnings(page: Page, devices: Sequence[Device]) -> None:
             page.line(f"note: {name}: broken, QEMU serves it no more until it is reset", STAND_OUT)
     if any(_waits(queue) for device in devices for queue in device.queues or ()):
         page.line("note: rx, event and stats queues hold empty buffers; unseen is normal there")
-
+    if any(queue.ring == "packed" for device in devices for queue in device.queues or ()):
+        page.line("note: w0 and w1 are wrap counters of packed rings, whose indices are slots")
+    for device in devices:
+        for queue in device.queues or ():
+            note = in_order_note(queue)
+            if note:
+                page.line(f"note: {device_name(device)} queue {queue.index}: {note}", STAND_OUT)
     if any(_past_used_event(queue) for device in devices for queue in device.queues or ()):
         page.line(
             "note: past_used_event is a hint only: a driver that polls, or waits for no completion,"

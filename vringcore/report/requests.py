@@ -9,6 +9,7 @@ from vringcore.model.requests import Age
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, hexadecimal, seconds, size
 from vringcore.report.header import device_name, nothing_found, print_header
+from vringcore.report.in_order import in_order_note
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
 
 if TYPE_CHECKING:
@@ -165,11 +166,14 @@ def _thread(thread: WorkerThread) -> str:
 
 
 def _print_unidentified(page: Page, devices: Sequence[Device]) -> None:
-    """Say what is in use and was not found: counted, never guessed."""
+    """Say what is in use and only waits, or was not found: counted, never guessed."""
     for device in devices:
         for queue in device.queues or ():
             count = queue.counts.unidentified if isinstance(queue.counts, Counts) else None
             name = f"{device_name(device)} queue {queue.index}"
+            held = in_order_note(queue)
+            if held:
+                page.line(f"note: {name}: {held}", STAND_OUT)
             if isinstance(count, Absent):
                 page.line(f"note: {name}: unidentified {page.notes.text(count)}", ALARM)
             elif count:

@@ -1,12 +1,16 @@
-"""``vringcore ring`` as text: a split ring with the pointers marked."""
+"""``vringcore ring`` as text: a ring with the pointers marked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vringcore.model.queues import Counts
+from msgspec import UNSET
+
+from vringcore.model.queues import Counts, PackedRing, SplitRing
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, hexadecimal
+from vringcore.report.in_order import print_in_order
+from vringcore.report.packed_ring import print_positions, print_slots
 from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column, Page, column_of
 from vringcore.report.queues import outstanding
 
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
         Chain,
         Queue,
         SplitGuest,
-        SplitRing,
         UsedEntry,
     )
     from vringcore.model.report import RingDocument
@@ -50,7 +53,7 @@ Entry = TypeVar("Entry", "AvailEntry", "UsedEntry")
 
 def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
     """Print one queue's ring; all of its slots only with ``detailed``."""
-    queue, split, notes = document.queue, document.split, page.notes
+    queue, notes = document.queue, page.notes
     known = isinstance(document.device_id, str) and document.device_id
     name = known or notes.text(document.qom_path)
     page.line(
@@ -59,20 +62,42 @@ def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
         "bold",
     )
     page.line()
-    _print_pointers(page, queue, None if isinstance(split, Absent) else split.guest)
-    if isinstance(split, Absent):
-        page.line()
-        page.line(f"The ring cannot be shown: {notes.text(split)}", ALARM)
+    packed = document.packed if isinstance(document.packed, PackedRing) else None
+    split = document.split if isinstance(document.split, SplitRing) else None
+    if queue.ring == "packed":
+        print_positions(page, queue, packed)
     else:
+        _print_pointers(page, queue, None if split is None else split.guest)
+    if packed is not None:
         _print_chains(page, document.chains)
+        print_in_order(page, queue)
+        places = _places(page, queue, packed)
+        print_slots(page, queue, packed, places, detailed=detailed)
+    elif split is not None:
+        _print_chains(page, document.chains)
+        print_in_order(page, queue)
         if detailed:
             _print_descriptor_table(page, queue, split, document.chains)
         _print_available(page, queue, split, detailed=detailed)
         _print_used(page, queue, split, detailed=detailed)
-        if not detailed:
-            page.line()
-            page.line("-v shows the whole descriptor table and every slot of both rings", FAINT)
+    else:
+        lost = document.packed if isinstance(document.packed, Absent) else document.split
+        page.line()
+        page.line(f"The ring cannot be shown: {notes.text(lost)}", ALARM)
+    if not detailed and (packed is not None or split is not None):
+        page.line()
+        whole = "every descriptor" if packed else "the whole descriptor table and every slot"
+        page.line(f"-v shows {whole} of {'the ring' if packed else 'both rings'}", FAINT)
     page.close(document.limits)
+
+
+def _places(page: Page, queue: Queue, packed: PackedRing) -> list[str]:
+    """Return where the parts of a packed ring lie: for the guest by ``VRing``, and in QEMU."""
+    return [
+        _place(page, queue, "desc", packed.descriptor_address),
+        _place(page, queue, "avail", packed.driver_event_address),
+        _place(page, queue, "used", packed.device_event_address),
+    ]
 
 
 def _print_pointers(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
@@ -144,13 +169,20 @@ def _table(descriptor: Descriptor) -> str:
 
 
 def _descriptor_columns(descriptors: Sequence[Descriptor]) -> list[Column]:
-    return [
+    columns = [
         Column("index", [str(each.index) for each in descriptors], numeric=True),
         Column("address", [hexadecimal(each.address) for each in descriptors], numeric=True),
         Column("length", [str(each.length) for each in descriptors], numeric=True),
         Column("flags", [_flags(each) for each in descriptors]),
-        Column("next", [_next(each) for each in descriptors], numeric=True),
     ]
+    if any(each.next is UNSET for each in descriptors):
+        return [*columns, Column("id", [_id(each) for each in descriptors], numeric=True)]
+    return [*columns, Column("next", [_next(each) for each in descriptors], numeric=True)]
+
+
+def _id(descriptor: Descriptor) -> str:
+    """Return the buffer id; in an indirect table that word means nothing."""
+    return str(descriptor.id) if descriptor.table is None else f"({descriptor.id})"
 
 
 def _next(descriptor: Descriptor) -> str:
@@ -234,10 +266,14 @@ def _window(entries: Sequence[Entry], *, detailed: bool) -> list[Entry]:
 def _heading(page: Page, title: str, queue: Queue, member: str, address: int | Absent) -> None:
     """Print a part's title and where it lies: for the guest by ``VRing``, and in QEMU's memory."""
     page.line()
+    page.line(f"{title}: {_place(page, queue, member, address)}", "bold")
+
+
+def _place(page: Page, queue: Queue, member: str, address: int | Absent) -> str:
     places = []
     vring = queue.fields.get("vring") if isinstance(queue.fields, dict) else None
     if isinstance(vring, dict) and member in vring:
         places.append(f"guest address {page.notes.text(vring[member])}")
     place = page.notes.text(address) if isinstance(address, Absent) else hexadecimal(address)
     places.append(f"{place} in QEMU")
-    page.line(f"{title}: {', '.join(places)}", "bold")
+    return ", ".join(places)

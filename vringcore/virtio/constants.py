@@ -23,6 +23,7 @@ EVENT_ALIGN = 4
 EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC = 0, 1, 2
 
 DESC_FLAG_NAMES = {0: "next", 1: "write", 2: "indirect"}
+PACKED_FLAG_NAMES = {**DESC_FLAG_NAMES, 7: "avail", 15: "used"}
 
 # Ring flags, 2.7.6 and 2.7.8; without meaning once VIRTIO_F_EVENT_IDX was negotiated.
 AVAIL_F_NO_INTERRUPT = 1
@@ -167,3 +168,8 @@ def status_names(status: int) -> tuple[str, ...]:
 def desc_flag_names(flags: int) -> tuple[str, ...]:
     """Return the names of a split-ring descriptor's flags (2.7.5)."""
     return bit_names(flags, DESC_FLAG_NAMES)
+
+
+def packed_flag_names(flags: int) -> tuple[str, ...]:
+    """Return the names of a packed-ring descriptor's flags (2.8.1 and 2.8.13)."""
+    return bit_names(flags, PACKED_FLAG_NAMES)

@@ -57,6 +57,11 @@ class Position(msgspec.Struct, frozen=True):
         )
         return ahead % (2 * size)
 
+    def before(self, count: int, size: int) -> Position:
+        """Return the position ``count`` descriptors further back, at most one round."""
+        slot = self.slot - count
+        return Position(slot + size, not self.wrap) if slot < 0 else Position(slot, self.wrap)
+
     def advanced(self, count: int, size: int) -> Position:
         """Return the position ``count`` descriptors further on, at most one round."""
         slot = self.slot + count
@@ -167,11 +172,11 @@ class PackedRing(Generic[A]):
 
     def driver_event(self) -> EventSuppression:
         """Return what the driver asks of the device: when to interrupt."""
-        return self._event(self.addresses.driver_event)
+        return read_event(self.space, self.addresses.driver_event)
 
     def device_event(self) -> EventSuppression:
         """Return what the device asks of the driver: when to notify."""
-        return self._event(self.addresses.device_event)
+        return read_event(self.space, self.addresses.device_event)
 
     def breaches(self) -> tuple[str, ...]:
         """Return the rules of 2.8 that the addresses break, in words; none stops a read."""
@@ -185,10 +190,6 @@ class PackedRing(Generic[A]):
                 found.append(f"the {part} at {address:#x} is not aligned to {alignment} bytes")
         return tuple(found)
 
-    def _event(self, address: int) -> EventSuppression:
-        data = self.space.read(cast("A", address), _EVENT.size)
-        return EventSuppression(*_EVENT.unpack(data))
-
     def _read(self, first: int, count: int) -> list[PackedDescriptor]:
         address = cast("A", self.addresses.descriptors + first * c.DESC_SIZE)
         data = self.space.read(address, count * c.DESC_SIZE)
@@ -196,6 +197,15 @@ class PackedRing(Generic[A]):
             PackedDescriptor(first + index, *row)
             for index, row in enumerate(_DESCRIPTOR.iter_unpack(data))
         ]
+
+
+def read_event(space: AddressSpace[Any], address: int) -> EventSuppression:
+    """Read an event suppression structure (2.8.14).
+
+    :raises MemoryFault: if it cannot be read
+    :raises AddressOverflowError: if it leaves the address space
+    """
+    return EventSuppression(*_EVENT.unpack(space.read(address, _EVENT.size)))
 
 
 def available_chains(
