@@ -75,3 +75,10 @@ def _in_flight(raw: RawQueue, *, packed: bool) -> int:
             expected=f"at most {queue.num} chains between them",
         )
     return count
+
+
+def done(entries: tuple[Ordered, ...] | Absent | None) -> int:
+    """Return how many descriptors the device model is done with, of chains not given back."""
+    if not isinstance(entries, tuple):
+        return 0
+    return sum(entry.ndescs for entry in entries if entry.filled)

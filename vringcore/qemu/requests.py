@@ -24,7 +24,7 @@ from vringcore.qemu.device_structs import VirtIOBlock, VirtIOBlockReq
 from vringcore.qemu.structs import VirtIODevice
 from vringcore.qemu.waiting import Place, places_below, places_in_loops
 from vringcore.view.lists import walk
-from vringcore.virtio.features import VERSION_1, has_feature
+from vringcore.virtio.features import IN_ORDER, RING_PACKED, VERSION_1, has_feature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -253,10 +253,19 @@ class _Finder:
         missing = {}
         for queue in self._queues.values():
             in_use = attempt(lambda q=queue: q.view.inuse)  # type: ignore[misc]
-            missing[queue.index] = 0 if isinstance(in_use, Absent) else in_use
+            missing[queue.index] = 0 if isinstance(in_use, Absent) else in_use - self._done(queue)
         for address in self._places:
             missing[self._key(address)[0]] -= self._found[address].ndescs
         return missing
+
+    def _done(self, queue: RawQueue) -> int:
+        """Return how many of those in use QEMU is done with: they wait for one before them."""
+        features = attempt(lambda: self._views.at(VirtIODevice, self._device).guest_features)
+        if isinstance(features, Absent) or not has_feature(features, IN_ORDER):
+            return 0
+        from vringcore.qemu.in_order import done, ordered
+
+        return done(ordered(self._views, queue, packed=has_feature(features, RING_PACKED)))
 
     # The result
 

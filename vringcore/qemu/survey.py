@@ -195,8 +195,10 @@ class Survey:
         identified = None
         if in_flight is not None:
             identified = sum(r.ndescs for r in in_flight)
-            if isinstance(ordered, tuple):
-                identified += sum(entry.ndescs for entry in ordered if entry.filled)
+            if ordered is not None:
+                from vringcore.qemu.in_order import done
+
+                identified += done(ordered)
         if isinstance(rules, Absent):
             return rules, virtqueues.unknown_counts(queue, rules, identified)
         if rules.packed:
