@@ -62,19 +62,29 @@ def _without_unused(rows: list[Row]) -> list[Row]:
 
 
 def _unused(queue: Queue) -> bool:
+    if queue.ring_state != "ready":
+        return False
+    if isinstance(queue.guest, PackedGuest):
+        # What was not used looks like this; so does what went round an even number of times.
+        unseen = queue.counts.unseen if isinstance(queue.counts, Counts) else None
+        at_start = last_avail(queue) == used(queue) == "0 w1"
+        return at_start and queue.in_use == 0 and unseen == 0
     if not isinstance(queue.guest, SplitGuest):
         return False
     indices = (queue.guest.avail_idx, queue.last_avail_idx, queue.used_idx, queue.in_use)
-    return queue.ring_state == "ready" and all(index == 0 for index in indices)
+    return all(index == 0 for index in indices)
 
 
 def _print_unused(page: Page, rows: Sequence[Row]) -> None:
-    by_device: dict[str, list[int]] = {}
-    for device, queue in rows:
-        by_device.setdefault(device_name(device), []).append(queue.index)
-    if by_device:
-        names = ", ".join(f"{name} {ranges(indices)}" for name, indices in by_device.items())
-        page.line(f"never used, all indices 0 (-v shows them): queues {names}", FAINT)
+    kinds = {"split": "never used, all indices 0", "packed": "empty, at the start of their rings"}
+    for kind, what in kinds.items():
+        by_device: dict[str, list[int]] = {}
+        for device, queue in rows:
+            if queue.ring == kind:
+                by_device.setdefault(device_name(device), []).append(queue.index)
+        if by_device:
+            names = ", ".join(f"{name} {ranges(indices)}" for name, indices in by_device.items())
+            page.line(f"{what} (-v shows them): queues {names}", FAINT)
 
 
 def ranges(indices: Sequence[int]) -> str:
