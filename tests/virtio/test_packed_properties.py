@@ -20,6 +20,7 @@ from vringcore.virtio.packed import (
     taken_slots,
     walk_packed,
 )
+from vringcore.virtio.packed_search import ChainFinder
 
 
 @dataclass
@@ -143,16 +144,38 @@ def test_every_chain_in_use_is_walked_to_its_end_while_its_slots_are_there(
     ring = packed_ring_of(queue, space)
     for number in history.held:
         chain = history.chains[number]
-        if history.overwritten & set(_slots(chain, queue.size)):
-            assert not history.in_order
+        if _taken_from(history, number) & set(_slots(chain, queue.size)):
+            assert not history.in_order  # completions out of order gave its slots away
             continue
-        if any(
-            set(_slots(later, queue.size)) & set(_slots(chain, queue.size))
-            for later in history.chains[number + 1 :]
-        ):
-            continue  # completions out of order gave its slots to the driver
         found = walk_packed(ring, Position(chain.slot, chain.wrap), space)
         _is(found, history.requests[number], chain, queue.size)
+
+
+@given(histories())
+def test_chains_in_use_are_found_wherever_they_lie_or_told_to_be_gone(history: History) -> None:
+    queue, space = history.queue, GuestSpace(history.queue.memory)
+    finder = ChainFinder(packed_ring_of(queue, space), _position(queue.taken), space)
+    assert finder.readable
+    for number in history.held:
+        chain, request = history.chains[number], history.requests[number]
+        found = finder.find(chain.number, chain.count, [b.address for b in request])
+        gone = set(_slots(chain, queue.size)) & _taken_from(history, number)
+        if not gone:
+            assert found is not None
+        if found is not None:  # what is left of a former chain may be the same, byte for byte
+            walked = [d for d in found.chain.descriptors if not d.flags & INDIRECT]
+            assert [d.address for d in walked] == [b.address for b in request]
+            assert found.count == chain.count
+        if not gone and len({b.address for b in request}) == len(request):
+            assert found is not None
+            assert found.chain.end is ChainEnd.COMPLETE
+
+
+def _taken_from(history: History, number: int) -> set[int]:
+    """Return the slots that something else was written into since a chain was published."""
+    size = history.queue.size
+    later = {s for chain in history.chains[number + 1 :] for s in _slots(chain, size)}
+    return history.overwritten | later
 
 
 @given(histories())

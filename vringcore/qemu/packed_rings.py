@@ -16,11 +16,11 @@ from vringcore.qemu.element_structs import Element
 from vringcore.qemu.packed import available_position, packed_guest, used_position
 from vringcore.qemu.rings import chain_model, descriptor_model
 from vringcore.virtio import packed
-from vringcore.virtio.chain import ChainEnd
-from vringcore.virtio.constants import DESC_F_INDIRECT, DESC_F_NEXT, EVENT_DESC, packed_flag_names
+from vringcore.virtio.constants import EVENT_DESC, packed_flag_names
+from vringcore.virtio.packed_search import ChainFinder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from vringcore.memory.space import AddressSpace
     from vringcore.model.queues import Chain, PackedGuest
@@ -135,13 +135,10 @@ def _number(found: PackedChain) -> int:
 
 
 class Joiner:
-    """Finds the descriptors of requests in a packed ring.
+    """Finds the descriptors of requests in a packed ring, by what their elements have mapped.
 
-    A chain is that of an element if its first or its last slot has the element's index (QEMU 7.2
-    takes the id of the first, 10.0 that of the last), if it has as many slots, if their bits are
-    those of the round they were published in, and if its buffers are the ones the element has
-    mapped. The ring is searched from the newest descriptor to the oldest: after completions out of
-    order chains in flight lie anywhere.
+    QEMU 7.2 takes the buffer id of a chain's first slot for the element's index, 10.0 that of its
+    last.
 
     :param avail: where QEMU will look next
     :param memory: where the addresses in descriptors lead
@@ -155,22 +152,14 @@ class Joiner:
         memory: AddressSpace[Any],
     ) -> None:
         self._views = views
-        self._ring = ring
-        self._avail = avail
-        self._memory = memory
-        self._by_id: dict[int, list[int]] = {}
-        slots = attempt(ring.descriptors)
-        self._slots = () if isinstance(slots, Absent) else slots
-        for back in range(1, len(self._slots) + 1):
-            slot = self._slots[avail.before(back, ring.size).slot]
-            self._by_id.setdefault(slot.id, []).append(back)
+        self._finder = ChainFinder(ring, avail, memory)
 
     def joined(self, request: InFlight) -> InFlight:
         """Return a request with its descriptors, or told that the ring has them no more."""
         addresses = self._addresses(request)
-        if not self._slots or addresses is None:
+        if not self._finder.readable or addresses is None:
             return request
-        found = self._find(request, addresses)
+        found = self._finder.find(request.head, request.ndescs, addresses)
         if found is None:
             return msgspec.structs.replace(request, chain_end=OVERWRITTEN)
         return msgspec.structs.replace(
@@ -182,35 +171,9 @@ class Joiner:
     def chain_of(self, request: InFlight) -> PackedChain | None:
         """Return a request's chain, None if the ring has it no more."""
         addresses = self._addresses(request)
-        return None if addresses is None else self._find(request, addresses)
-
-    def _find(self, request: InFlight, addresses: list[int]) -> PackedChain | None:
-        for back in self._candidates(request.head, request.ndescs):
-            start = self._avail.before(back, self._ring.size)
-            if self._is_chain(start, request.ndescs):
-                found = packed.walk_packed(self._ring, start, self._memory)
-                if _fits(found, addresses):
-                    return found
-        return None
-
-    def _candidates(self, index: int, count: int) -> Iterator[int]:
-        """Yield how far back a chain of an element may begin: each slot with its id may end it."""
-        size = self._ring.size
-        for back in self._by_id.get(index, ()):
-            if back >= count:
-                yield back
-            if count > 1 and back + count - 1 <= size:
-                yield back + count - 1
-
-    def _is_chain(self, start: Position, count: int) -> bool:
-        position = start
-        for step in range(count):
-            slot = self._slots[position.slot]
-            goes_on = bool(slot.flags & DESC_F_NEXT)
-            if not slot.is_available(position.wrap) or goes_on != (step < count - 1):
-                return False
-            position = position.advanced(1, self._ring.size)
-        return True
+        if addresses is None:
+            return None
+        return self._finder.find(request.head, request.ndescs, addresses)
 
     def _addresses(self, request: InFlight) -> list[int] | None:
         """Return where the buffers of a request's element lie as its driver gave them.
@@ -235,19 +198,3 @@ class Joiner:
             ]
         except VringcoreError:
             return None
-
-
-def _fits(found: PackedChain, addresses: list[int]) -> bool:
-    """Tell whether a chain's buffers are among those that an element has mapped, in order.
-
-    An element has more than one for a buffer that does not lie in one piece of QEMU's memory. Where
-    an indirect table cannot be read, what comes before it must do.
-    """
-    if found.chain.end not in (ChainEnd.COMPLETE, ChainEnd.FAULT):
-        return False
-    mapped = iter(addresses)
-    return all(
-        each.address in mapped
-        for each in found.chain.descriptors
-        if not each.flags & DESC_F_INDIRECT
-    )
