@@ -58,3 +58,17 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         if ours[path] != char_array(theirs[path]):
             lines.append(f"{path}: vringcore {ours[path]!r}, gdb {theirs[path]!r}")
     return sorted(lines)
+
+
+def held_back(queue: dict[str, Any]) -> int:
+    """Return how many entries have ended and wait for those before them (VIRTIO_F_IN_ORDER).
+
+    :param queue: as gdb.json has it
+    """
+    fields, elements = queue["fields"], queue.get("used_elems", [])
+    position, ended = 0, 0
+    while elements and position < fields["inuse"]:
+        element = elements[(fields["used_idx"] + position) % len(elements)]
+        ended += element["in_order_filled"] * element["ndescs"]
+        position += element["ndescs"]
+    return ended

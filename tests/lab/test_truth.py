@@ -10,7 +10,7 @@ import pytest
 import vringcore
 from tests.cores import cores, has_devices
 from tests.lab.cases import CoreCase
-from tests.lab.compare import differences, flatten, symbols
+from tests.lab.compare import differences, flatten, held_back, symbols
 from vringcore.model.devices import Device
 from vringcore.model.queues import Counts, Queue, SplitGuest, SplitRing
 from vringcore.model.values import Absent, Flags
@@ -252,14 +252,6 @@ def test_every_request_in_use_is_identified(opened: Any) -> None:
             assert len(queue.in_flight) == len(entries)
             assert queue.in_use == sum(entries) + ended
             assert queue.counts.unidentified == 0
-
-
-def held_back(truth: dict[str, Any]) -> int:
-    """Return how many buffers have ended and wait for those before them (VIRTIO_F_IN_ORDER)."""
-    fields, elements = truth["fields"], truth.get("used_elems", [])
-    positions = range(fields["inuse"]) if elements else ()
-    slots = [elements[(fields["used_idx"] + at) % len(elements)] for at in positions]
-    return sum(element["in_order_filled"] for element in slots)
 
 
 def test_requests_are_those_that_the_server_holds(opened: Any) -> None:

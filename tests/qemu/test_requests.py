@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cores import cores
+from tests.lab.compare import held_back
 from tests.qemu.damaged import over, patched
 from vringcore.memory.trace import TracingSpace
 from vringcore.model.requests import BlockRequest, InFlight
@@ -96,8 +97,12 @@ def test_requests_equal_gdbs(core: CoreCase, opened: Process) -> None:
 def test_every_request_in_use_is_identified(core: CoreCase, opened: Process) -> None:
     for disk in disks(core):
         found, _ = ask(opened.views, disk)
-        in_use = {number: q["fields"]["inuse"] for number, q in enumerate(disk["queues"])}
-        assert {index: len(requests) for index, requests in found.items()} == in_use
+        # Of packed rings QEMU counts the descriptors. What has ended in order is no request.
+        in_use = {
+            number: q["fields"]["inuse"] - held_back(q) for number, q in enumerate(disk["queues"])
+        }
+        counted = {index: sum(each.ndescs for each in found[index]) for index in found}
+        assert counted == in_use
         assert list(found) == list(range(len(disk["queues"])))
 
 
@@ -234,9 +239,13 @@ def test_kernel_engines_hold_as_many_as_they_count(core: CoreCase, opened: Proce
 
 @pytest.mark.parametrize("core", cores(has_its_server), indirect=True)
 def test_the_server_holds_exactly_what_waits_for_it(core: CoreCase, opened: Process) -> None:
+    # What a vhost back-end asks of a server is none of QEMU's requests.
+    expected = core.case.manifest["expected"]["devices"]
+    asked = {device["server"] for device in expected if device["kind"] == "virtio-blk"}
     held = sorted(
         (each["type"], each["offset"], each["length"])
         for server in core.case.servers
+        if server["name"] in asked
         for each in server["held"]
     )
     # Requests that QEMU merged share a slot and are one to the server.
@@ -352,7 +361,11 @@ def test_damage_gives_fewer_requests_and_never_another_error(
             views = patched(opened.views, {at: value.to_bytes(8, "little")})
             found, limits = ask(views, disk)
             queues, _ = read_queues(views, disk["fields"]["vq"], disk["address"])
-            missing = {q.index for q in queues if q.view.inuse > len(found[q.index])}
+            missing = {
+                q.index
+                for q in queues
+                if q.view.inuse > sum(each.ndescs for each in found[q.index])
+            }
             assert limits or not missing
 
 

@@ -111,7 +111,9 @@ def test_every_part_of_every_ring_is_the_raw_bytes(case: CoreCase, memory: HostS
 
 
 def test_popped_is_what_qemu_counts_in_use(case: CoreCase, memory: HostSpace) -> None:
-    for _, queue, ring in split_rings(case, memory):
+    for device, queue, ring in split_rings(case, memory):
+        if (device.get("vhost") or {}).get("listed"):
+            continue  # The back-end pops.
         fields, used_idx = queue["fields"], ring.indices().used_idx
         if not isinstance(used_idx, int):
             continue
