@@ -18,6 +18,7 @@ from tests.lab.cases import CoreCase, iter_cores
 from tests.lab.gdb_run import write_truth
 from tests.lab.partial import plain
 from tests.lab.reading import find_core
+from vringcore.addresses import GuestAddress
 from vringcore.errors import DebugInfoMissingError, MemoryFault, NotQemuError
 from vringcore.layout.provider import LayoutStore
 from vringcore.memory.gaps import GapKind
@@ -123,7 +124,9 @@ def test_gdb_reads_every_structure_from_it(slims: Any, tmp_path: Path) -> None:
         said = json.loads((tmp_path / "truth.json").read_text())
         for ours, theirs in zip(said["devices"], core.gdb["devices"], strict=True):
             assert ours["fields"] == theirs["fields"]
-            assert ours["queues"] == theirs["queues"]
+            for mine, its in zip(ours["queues"], theirs["queues"], strict=True):
+                # The oracle may have learned more since the case was made.
+                assert {key: mine[key] for key in its} == its
         assert said["requests"] == core.gdb["requests"]
 
 
@@ -229,6 +232,20 @@ def test_the_canaries_are_in_the_full_cores() -> None:
             found |= {canary for canary in CANARIES if canary.encode() in data}
             previous = data[-32:]
     assert found == set(CANARIES)
+
+
+def test_request_headers_are_in_it_as_the_guest_wrote_them(slims: Any, tmp_path: Path) -> None:
+    core = the("7.2/stuck/gcore")
+    seen = 0
+    with core.open() as full, alone(slims(core), tmp_path) as small:
+        for request in (r for q in small.virtio_devices()[0].queues for r in q.in_flight):
+            header = next(d for d in request.descriptors if "indirect" not in d.flag_names)
+            place = GuestAddress(int(header.address))
+            data = small.process.guest_memory.read(place, 16)
+            assert data == full.process.guest_memory.read(place, 16)
+            assert int.from_bytes(data[8:], "little") == request.request.sector
+            seen += 1
+    assert seen == 8
 
 
 def test_redacted_stacks_keep_every_answer(slims: Any, tmp_path: Path) -> None:

@@ -32,8 +32,11 @@ class Place(msgspec.Struct, frozen=True):
     path: str
 
     def __str__(self) -> str:
+        """Say it as gdb does; without the file, as on a slim core, its section is not known."""
         offset = f" + {self.offset}" if self.offset else ""
-        return f"{self.symbol}{offset} in section {self.section} of {self.path}"
+        section = f" in section {self.section}" if self.section else ""
+        path = f" of {self.path}" if self.path else ""
+        return f"{self.symbol}{offset}{section}{path}"
 
 
 class _Library(msgspec.Struct, frozen=True):

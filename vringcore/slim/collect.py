@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vringcore.addresses import HostAddress
+from vringcore.addresses import GuestAddress, HostAddress
 from vringcore.layout.recorded import RecordedLayouts
 from vringcore.memory.trace import Trace
 from vringcore.qemu import machine
@@ -36,6 +36,7 @@ from vringcore.slim.linkmap import read_link_map
 from vringcore.slim.stacks import coroutine_stack, thread_stacks
 from vringcore.view.declare import View
 from vringcore.view.views import Views
+from vringcore.virtio.constants import DESC_F_INDIRECT, DESC_F_WRITE, ID_BLOCK, ID_SCSI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
     from vringcore.layout.provider import Layouts, LayoutStore
     from vringcore.memory.space import HostSpace
+    from vringcore.model.devices import Device
     from vringcore.model.requests import BlockRequest
     from vringcore.options import Options
     from vringcore.view.views import Symbols
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 V = TypeVar("V", bound=View)
 
 ALL_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
+
+HEADER_SIZES = {ID_BLOCK: 16, ID_SCSI: 51}
+"""Bytes at the start of a request that tell what is asked, and hold no data (5.2.6, 5.6.6)."""
 
 MAX_WHOLE = 64 * 1024
 """Structures above this size are kept only as far as they were read."""
@@ -184,7 +189,7 @@ def ask_everything(process: TracedProcess) -> None:
     for device in devices:
         queues: Any = device.queues
         for queue in queues if isinstance(queues, tuple) else ():
-            attempt(lambda d=device, q=queue: survey.ring(d.index, q.index, []))  # type: ignore[misc]
+            attempt(lambda d=device, q=queue: _ask_ring(process, survey, d, q.index))  # type: ignore[misc]
             for each in queue.in_flight or ():
                 attempt(lambda r=each.request: _ask_element(process, r))  # type: ignore[misc]
         attempt(lambda d=device: _ask_object(process, d.address))  # type: ignore[misc]
@@ -209,6 +214,18 @@ def _ask_frames(process: TracedProcess, coroutine: int) -> None:
     """Unwind a sleeping coroutine, and name its functions."""
     for _ in frames_of(process, process.backtraces.of_coroutine(coroutine)):
         pass
+
+
+def _ask_ring(process: TracedProcess, survey: Survey, device: Device, queue: int) -> None:
+    """Read a ring, and the header of each request in it as the guest wrote it."""
+    chains = survey.ring(device.index, queue, [])[-1]
+    size = HEADER_SIZES.get(device.device_id) if isinstance(device.device_id, int) else None
+    for chain in chains if size else ():
+        for descriptor in chain.descriptors:
+            if not descriptor.flags & (DESC_F_WRITE | DESC_F_INDIRECT):
+                place, length = GuestAddress(int(descriptor.address)), min(descriptor.length, size)
+                attempt(lambda p=place, n=length: process.guest_memory.read(p, n))  # type: ignore[misc]
+                break
 
 
 def _ask_element(process: TracedProcess, request: BlockRequest | None) -> None:

@@ -18,7 +18,7 @@ PACK_LEVEL = 19
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[BinaryIO]:
+def whole_file(path: str, what: str = "the small core") -> Iterator[BinaryIO]:
     """Open a file for writing that gets its name when the block ends well, and never before.
 
     Until then it has no name at all where the file system can do that (``O_TMPFILE``), so that not
@@ -31,7 +31,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     try:
         fd, named = _open_unnamed(directory, scratch)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _refused(path, what, error) from error
     try:
         with os.fdopen(fd, "w+b") as file:
             yield cast("BinaryIO", file)
@@ -49,7 +49,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 os.unlink(scratch)  # noqa: PTH108
         if isinstance(error, OSError):
-            raise _refused(path, error) from error
+            raise _refused(path, what, error) from error
         raise
 
 
@@ -74,7 +74,7 @@ def _pack(file: BinaryIO) -> None:
     file.flush()
 
 
-def _refused(path: str, error: OSError) -> FileError:
+def _refused(path: str, what: str, error: OSError) -> FileError:
     return FileError(
-        "the small core cannot be written", where=path, seen=error.strerror or str(error)
+        f"{what} cannot be written", where=path, seen=error.strerror or str(error)
     )
