@@ -43,6 +43,7 @@ VERBS = {
     "requests": "the requests in flight, and where each one waits",
     "print": "any variable or C expression, as gdb's print shows it",
     "backtrace": "each thread: what it is, its system call, its frames with lines",
+    "memory": "guest RAM: its map, reading, searching, a core of the guest",
     "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
     "layout": "QEMU's types in a small file, for use without debug information",
@@ -165,6 +166,15 @@ def _module(verb: str) -> ModuleType:
         from vringcore.cli import backtrace
 
         return backtrace
+    return _tool(verb)
+
+
+def _tool(verb: str) -> ModuleType:
+    """Return the module of a verb that asks of no queue, as :func:`_module`."""
+    if verb == "memory":
+        from vringcore.cli import memory
+
+        return memory
     if verb == "capture":
         from vringcore.cli import capture
 

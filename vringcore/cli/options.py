@@ -224,13 +224,13 @@ def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def progress_line() -> Callable[[int, int], None] | None:
+def progress_line(doing: str = "unpacking") -> Callable[[int, int], None] | None:
     """Return what ``open_core(progress=)`` takes; None where nobody watches."""
     if not sys.stderr.isatty():
         return None
     from vringcore.cli.progress import Line
 
-    return Line()
+    return Line(doing)
 
 
 def file_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -31,6 +31,11 @@ def write_text(text: str) -> None:
     _write(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
+def write_bytes(data: bytes) -> None:
+    """Write bytes as they are."""
+    _write(data)
+
+
 def write_page(arguments: argparse.Namespace, write: Callable[[Page], None]) -> None:
     """Write a page of text: fitted and coloured on a terminal, whole and plain elsewhere."""
     from vringcore.report.text import render

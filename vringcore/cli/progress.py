@@ -1,4 +1,4 @@
-"""How far the unpacking of a compressed core has come, on a terminal."""
+"""How far a long piece of work has come, such as unpacking a core, on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ EVERY = 0.2
 class Line:
     """One line on stderr, written over until the work is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
         self._next = time.monotonic() + EVERY
 
     def __call__(self, done: int, total: int) -> None:
@@ -21,6 +22,6 @@ class Line:
             return
         self._next = now + EVERY
         percent = f" ({done * 100 // total} %)" if total else ""
-        text = f"vringcore: unpacking, {done >> 20} MiB{percent}"
+        text = f"vringcore: {self._doing}, {done >> 20} MiB{percent}"
         end = "\r" + " " * len(text) + "\r" if done == total else ""
         print(f"\r{text}{end}", end="", file=sys.stderr, flush=True)

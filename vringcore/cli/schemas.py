@@ -11,6 +11,7 @@ import msgspec
 from vringcore.layout.bundle import Bundle, Typed
 from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
+from vringcore.model.memory import MemoryDocument
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_name, document_schema
 from vringcore.model.slim import SlimDocument
@@ -20,6 +21,7 @@ DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     Bundle,
     ErrorDocument,
     LayoutCheck,
+    MemoryDocument,
     Report,
     RingDocument,
     SlimDocument,
