@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,12 +88,13 @@ def test_the_table_has_the_numbers_of_the_document(core: CoreCase) -> None:
         for queue in device["queues"]
     ]
     for (identity, queue), line in zip(queues, lines[at + 1 :], strict=False):
-        cells = line.removeprefix(">").split()
+        cells = re.split(" {2,}", line.removeprefix(">").strip())
         shown = dict(zip(columns, cells, strict=True))
         assert shown["device"] == identity or shown["device"].startswith("#")
         assert shown["queue"] == str(queue["index"])
         for name in ("last_avail_idx", "used_idx"):
-            assert shown[name] == str(queue[name])
+            # A position in a packed ring has its wrap counter behind it.
+            assert shown[name].split()[0] == str(queue[name])
 
 
 @pytest.mark.parametrize(
