@@ -354,6 +354,7 @@ def test_damage_gives_fewer_requests_and_never_another_error(
         space = TracingSpace(opened.views.space)
         ask(over(opened.views, space), disk)
         read = space.touched()
+        ended = {number: held_back(queue) for number, queue in enumerate(disk["queues"])}
         for _ in range(25):
             start, end = chance.choice(read)
             value = chance.choice([0, 1, -1, 1 << 63, start, disk["address"]]) & (1 << 64) - 1
@@ -365,7 +366,7 @@ def test_damage_gives_fewer_requests_and_never_another_error(
                 q.index
                 for q in queues
                 # What has ended in order is known by a flag, which may be damaged as well.
-                if not held_back(disk["queues"][q.index])
+                if not ended.get(q.index)
                 and q.view.inuse > sum(each.ndescs for each in found[q.index])
             }
             assert limits or not missing
