@@ -120,8 +120,9 @@ class _Finder:
         why = f"searched {scan.bytes_read >> 20} MiB of QEMU's memory for them"
         if scan.bytes_left:
             why += f", {scan.bytes_left >> 20} MiB were beyond the limit"
+        what = "descriptors" if self._has(RING_PACKED) else "requests"
         self._layer.limit(
-            f"{total} requests in use are in no list of QEMU's", f"{why}: {taken} identified"
+            f"{total} {what} in use are in no list of QEMU's", f"{why}: {taken} identified"
         )
 
     # Steps
@@ -260,12 +261,16 @@ class _Finder:
 
     def _done(self, queue: RawQueue) -> int:
         """Return how many of those in use QEMU is done with: they wait for one before them."""
-        features = attempt(lambda: self._views.at(VirtIODevice, self._device).guest_features)
-        if isinstance(features, Absent) or not has_feature(features, IN_ORDER):
+        if not self._has(IN_ORDER):
             return 0
         from vringcore.qemu.in_order import done, ordered
 
-        return done(ordered(self._views, queue, packed=has_feature(features, RING_PACKED)))
+        return done(ordered(self._views, queue, packed=self._has(RING_PACKED)))
+
+    def _has(self, bit: int) -> bool:
+        """Tell whether the driver accepted a feature; a word that is not there says it did not."""
+        features = attempt(lambda: self._views.at(VirtIODevice, self._device).guest_features)
+        return not isinstance(features, Absent) and has_feature(features, bit)
 
     # The result
 
