@@ -103,6 +103,7 @@ def test_chains_have_buffer_ids_and_no_next() -> None:
 def test_a_packed_ring_that_is_lost_says_why() -> None:
     lost = structs.replace(RING, packed=samples.LOST, chains=())
     assert "The ring cannot be shown: absent[1]" in text(print_ring, lost)
+    assert isinstance(RING.packed, PackedRing)
     half = structs.replace(RING.packed, descriptors=samples.LOST)
     assert "absent[1]" in text(print_ring, structs.replace(RING, packed=half))
 
