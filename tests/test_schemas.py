@@ -35,12 +35,13 @@ from vringcore.layout.types import (
 from vringcore.model.devices import Device
 from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
+from vringcore.model.memory import MemoryDocument
 from vringcore.model.queues import Queue
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_schema
 from vringcore.model.values import encode
 
-PRINTED = (ErrorDocument, LayoutCheck, Report, RingDocument)
+PRINTED = (ErrorDocument, LayoutCheck, MemoryDocument, Report, RingDocument)
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
 

@@ -75,6 +75,8 @@ def any_of(hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(any_of(arguments[0]), max_size=2).map(tuple)
     if hint == dict[str, Any]:
         return FIELDS
+    if origin is dict:
+        return st.dictionaries(TEXTS, any_of(arguments[1]), max_size=2)
     raise TypeError(f"no strategy for {hint!r}")
 
 

@@ -121,7 +121,7 @@ class VCpu(msgspec.Struct, frozen=True):
 
     index: int
     stale: bool | None
-    halted: bool
+    halted: bool | Absent
     registers: dict[str, Hex] | Absent
 
 

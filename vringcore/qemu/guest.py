@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from vringcore.addresses import GuestAddress
 from vringcore.errors import MemoryFault, VringcoreError
+from vringcore.memory.gaps import GapKind
 from vringcore.model.memory import MemoryExport, MemoryPiece, MemoryRead, VCpu
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent, Address
@@ -23,7 +26,7 @@ from vringcore.qemu.vmcore import (
 from vringcore.qemu.vmcoreinfo import find_vmcoreinfo, vmcoreinfo_of_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     from vringcore.memory.space import AddressSpace, Piece
@@ -49,12 +52,24 @@ def read_guest(
     :raises VringcoreError: if the guest's memory map cannot be read
     """
     if cpu is None:
-        there = _joined(process.guest_memory.pieces(GuestAddress(address), size))
+        there = _joined(_named(process, process.guest_memory.pieces(GuestAddress(address), size)))
         return MemoryRead("guest-physical", None, None, Address(address), size, there)
     space = _virtual(process, cpu, limits)
     root = None if space.root is None else Address(space.root)
     pieces = _joined(space.pieces(address, size))
     return MemoryRead("guest-virtual", cpu, root, Address(address), size, pieces)
+
+
+def _named(process: Process, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield pieces; what is no RAM tells what answers there instead."""
+    for piece in pieces:
+        gap = piece.gap
+        if gap is not None and gap.kind is GapKind.NOT_RAM and not gap.hint:
+            name = GuestMap(process).name_at(piece.address)
+            hint = "nothing answers there" if isinstance(name, Absent) else f"it is {name}"
+            yield replace(piece, gap=replace(gap, hint=hint))
+        else:
+            yield piece
 
 
 def guest_bytes(process: Process, address: int, size: int, *, cpu: int | None) -> Iterator[bytes]:
@@ -151,7 +166,7 @@ def export_guest(
     :param out: a file open for writing, at its start; ``path`` is its name in the answer
     :param limits: gets what the file lacks
     :param find_note: look for VMCOREINFO in guest RAM where the guest gave QEMU none
-    :raises UsageError: if the guest is no x86-64
+    :raises UsageError: if the guest is no x86-64, or the core is a slim one
     :raises VringcoreError: if the guest's memory map cannot be read
     """
     refuse_other_guests(process)
@@ -197,7 +212,5 @@ def _cpus(process: Process, limits: list[Limitation]) -> list[RawCpu] | Absent:
 
 def _missing(process: Process, size: int) -> Limitation:
     why = f"{size} bytes of it are not in the core, and in no PT_LOAD of the file"
-    if process.core.slim is not None:
-        return Limitation("guest RAM is missing", why, "a slim core leaves the guest's data out")
     state = attempt(lambda: process.core_info.guest_ram)
     return Limitation("guest RAM is missing", why, state if isinstance(state, str) else "")

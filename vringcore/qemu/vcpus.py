@@ -8,7 +8,7 @@ import msgspec
 
 from vringcore.errors import LayoutMissingError, UsageError, VringcoreError
 from vringcore.model.values import Absent, Address
-from vringcore.qemu.absence import absence_of, attempt
+from vringcore.qemu.absence import NOT_IN_THIS_BUILD, absence_of, attempt
 from vringcore.qemu.guest_structs import X86CPU, CPUX86State, SegmentCache, VCpuState
 from vringcore.qemu.machine import accelerator
 from vringcore.qemu.thread_structs import CPUS
@@ -35,6 +35,9 @@ CONTROL = 5
 WORD = 8
 
 MAX_CPUS = 1 << 16
+
+OTHER_GUEST = Absent(NOT_IN_THIS_BUILD, None, "registers are read of x86-64 guests only")
+LEFT_OUT = Absent("omitted", None, "a slim core has no vCPU's registers; ask the full core")
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -80,7 +83,7 @@ class RawCpu(msgspec.Struct, frozen=True):
     """
 
     index: int
-    halted: bool
+    halted: bool | Absent
     stale: bool | None
     x86: X86Registers | Absent
 
@@ -97,7 +100,8 @@ def vcpus(process: Process) -> tuple[list[RawCpu], VringcoreError | None]:
         raise LayoutMissingError("no list of vCPUs in this program", seen=f"none of {list(CPUS)}")
     name = accelerator(views, process.objects)
     found, error = collect(views.elements(head, VCpuState, "node", limit=MAX_CPUS))
-    cpus, lost = collect(_cpu(views, each, name) for each in found)
+    other = OTHER_GUEST if process.core.slim is None else LEFT_OUT
+    cpus, lost = collect(_cpu(views, each, name, other) for each in found)
     return cpus, error or lost
 
 
@@ -116,8 +120,9 @@ def vcpu(process: Process, index: int) -> RawCpu:
     raise UsageError(f"the guest has no vCPU {index}", seen=there, hint="choose one of these")
 
 
-def _cpu(views: Views, cpu: VCpuState, name: str | Absent) -> RawCpu:
-    return RawCpu(cpu.cpu_index, cpu.halted, _is_stale(cpu, name), registers_of(views, cpu))
+def _cpu(views: Views, cpu: VCpuState, name: str | Absent, other: Absent) -> RawCpu:
+    halted = attempt(lambda: cpu.halted)
+    return RawCpu(cpu.cpu_index, halted, _is_stale(cpu, name), _registers(views, cpu, other))
 
 
 def _is_stale(cpu: VCpuState, name: str | Absent) -> bool | None:
@@ -133,11 +138,10 @@ def _is_stale(cpu: VCpuState, name: str | Absent) -> bool | None:
     return None if dirty is None or isinstance(dirty, Absent) else not dirty
 
 
-def registers_of(views: Views, cpu: VCpuState) -> X86Registers | Absent:
-    """Return a vCPU's registers, or why they cannot be had; only x86-64 is read."""
+def _registers(views: Views, cpu: VCpuState, other: Absent) -> X86Registers | Absent:
     try:
         if views.layouts.find_definition(X86CPU.c_type, X86CPU.unit) is None:
-            return Absent("not-in-this-build", None, "registers are read of x86-64 guests only")
+            return other
         return _read(views, views.at(X86CPU, cpu.address_).env)
     except VringcoreError as error:
         return absence_of(error)
@@ -147,7 +151,7 @@ def _read(views: Views, env: HostAddress) -> X86Registers | Absent:
     state = views.at(CPUX86State, env)
     slot = views.binding(CPUX86State).type.slots["eip"]
     if slot is None or slot.size != WORD:
-        return Absent("not-in-this-build", None, "registers are read of x86-64 guests only")
+        return OTHER_GUEST
     general = _words(views, state.regs, GENERAL)
     general |= {"rip": state.eip, "rflags": state.eflags}
     step = views.binding(SegmentCache).type.size

@@ -68,10 +68,16 @@ Stretch = tuple[int, int, int]
 
 
 def refuse_other_guests(process: Process) -> None:
-    """Raise where the guest is no x86-64.
+    """Raise where no core of the guest can be written.
 
-    :raises UsageError: if it is not
+    :raises UsageError: if it is no x86-64, or the core is a slim one
     """
+    if process.core.slim is not None:
+        raise UsageError(
+            "a slim core has neither the guest's memory nor its registers",
+            where=process.core.path,
+            hint="ask the full core",
+        )
     views = process.views
     if views.layouts.find_definition(CPUX86State.c_type, CPUX86State.unit) is not None:
         slot = views.binding(CPUX86State).type.slots["eip"]
