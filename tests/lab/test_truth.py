@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.cores import cores, has_devices
 from tests.lab.cases import CoreCase
 from tests.lab.compare import differences, flatten, held_back, symbols
 from vringcore.model.devices import Device
-from vringcore.model.queues import Counts, Queue, SplitGuest, SplitRing
+from vringcore.model.queues import Counts, Descriptor, Queue, SplitGuest, SplitRing
 from vringcore.model.values import Absent, Flags
 
 OF_LIBRARIES = {"g_free"}
@@ -150,6 +151,13 @@ def test_guest_side_indices_equal_the_raw_rings(opened: Any) -> None:
             assert queue.guest.used_event is None
 
 
+def raw_descriptor(descriptor: Descriptor) -> bytes:
+    """Return a descriptor of a split ring as it lies in memory (``struct virtq_desc``)."""
+    assert isinstance(descriptor.next, int)
+    address, length = int(descriptor.address), descriptor.length
+    return struct.pack("<QIHH", address, length, descriptor.flags, descriptor.next)
+
+
 def test_rings_equal_the_raw_bytes(opened: Any) -> None:
     _case, core = opened
     for device, queue, truth in queue_pairs(opened):
@@ -164,13 +172,7 @@ def test_rings_equal_the_raw_bytes(opened: Any) -> None:
         assert isinstance(split.descriptors, tuple)
         assert isinstance(split.available, tuple)
         assert isinstance(split.used, tuple)
-        table = b"".join(
-            int(d.address).to_bytes(8, "little")
-            + d.length.to_bytes(4, "little")
-            + d.flags.to_bytes(2, "little")
-            + d.next.to_bytes(2, "little")
-            for d in split.descriptors
-        )
+        table = b"".join(map(raw_descriptor, split.descriptors))
         assert table == bytes.fromhex(rings["desc"])
         size = truth["fields"]["vring.num"]
         heads = b"".join(e.head.to_bytes(2, "little") for e in split.available)
