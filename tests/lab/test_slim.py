@@ -238,7 +238,8 @@ def test_request_headers_are_in_it_as_the_guest_wrote_them(slims: Any, tmp_path:
     core = the("7.2/stuck/gcore")
     seen = 0
     with core.open() as full, alone(slims(core), tmp_path) as small:
-        for request in (r for q in small.virtio_devices()[0].queues for r in q.in_flight):
+        queues: Any = small.virtio_devices()[0].queues
+        for request in (request for queue in queues for request in queue.in_flight):
             header = next(d for d in request.descriptors if "indirect" not in d.flag_names)
             place = GuestAddress(int(header.address))
             data = small.process.guest_memory.read(place, 16)

@@ -169,7 +169,7 @@ class _Walk:
     def run(self, registers: dict[int, int], how: str) -> Backtrace:
         """Walk up from a frame's registers."""
         machine = self._machine
-        if machine.pc not in registers or not registers.get(machine.sp):
+        if machine.pc not in registers or machine.sp not in registers:
             return Backtrace((), UNREADABLE, "the registers are not known")
         frames: list[Frame] = []
         seen: set[tuple[int, int]] = set()
