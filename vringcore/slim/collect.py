@@ -219,7 +219,7 @@ def _ask_frames(process: TracedProcess, coroutine: int) -> None:
 def _ask_ring(process: TracedProcess, survey: Survey, device: Device, queue: int) -> None:
     """Read a ring, and the header of each request in it as the guest wrote it."""
     chains = survey.ring(device.index, queue, [])[-1]
-    size = HEADER_SIZES.get(device.device_id) if isinstance(device.device_id, int) else None
+    size = HEADER_SIZES.get(device.device_id, 0) if isinstance(device.device_id, int) else 0
     for chain in chains if size else ():
         for descriptor in chain.descriptors:
             if not descriptor.flags & (DESC_F_WRITE | DESC_F_INDIRECT):
