@@ -74,7 +74,8 @@ HEAVY = {
 LATER = {
     "vringcore.debuginfo.dwarf", "vringcore.debuginfo.inlines", "vringcore.debuginfo.lines",
     "vringcore.debuginfo.sources", "vringcore.debuginfo.units", "vringcore.elfcore.compressed",
-    "vringcore.qemu.requests", "vringcore.report.queues", "vringcore.virtio.chain",
+    "vringcore.qemu.in_order", "vringcore.qemu.packed", "vringcore.qemu.requests",
+    "vringcore.report.queues", "vringcore.virtio.chain", "vringcore.virtio.packed",
 }  # fmt: skip
 
 
