@@ -6,6 +6,7 @@ gdb's, so what is compared is the reading of rings and chains itself.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,14 @@ from vringcore.virtio import counts
 from vringcore.virtio.blk import read_request
 from vringcore.virtio.chain import ChainEnd, walk_chain
 from vringcore.virtio.features import EVENT_IDX, RING_PACKED, has_feature
+from vringcore.virtio.packed import (
+    PackedAddresses,
+    PackedRing,
+    Position,
+    available_chains,
+    count_available,
+)
+from vringcore.virtio.packed_search import ChainFinder
 from vringcore.virtio.split import RingAddresses, SplitRing
 
 if TYPE_CHECKING:
@@ -119,6 +128,75 @@ def test_popped_is_what_qemu_counts_in_use(case: CoreCase, memory: HostSpace) ->
             continue
         popped = counts.popped(fields["last_avail_idx"], used_idx)
         assert counts.leaked(popped, fields["inuse"]) == 0
+
+
+def packed_rings(
+    case: CoreCase, memory: HostSpace
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], PackedRing[HostAddress]]]:
+    """Yield device, queue and ring of every packed ring that QEMU has mapped."""
+    for device in case.gdb["devices"]:
+        if not has_feature(device["fields"]["guest_features"], RING_PACKED):
+            continue
+        for queue in device["queues"]:
+            caches = (queue["caches"] or {}).get("fields", {})
+            parts = [caches.get(f"{part}.ptr") for part in ("desc", "avail", "used")]
+            if all(parts):
+                size = queue["fields"]["vring.num"]
+                yield device, queue, PackedRing(memory, PackedAddresses(*parts), size)
+
+
+def positions(fields: dict[str, Any]) -> tuple[Position, Position]:
+    """Return where QEMU will write the next used descriptor, and where it will look next."""
+    return (
+        Position(fields["used_idx"], bool(fields["used_wrap_counter"])),
+        Position(fields["last_avail_idx"], bool(fields["last_avail_wrap_counter"])),
+    )
+
+
+def test_packed_rings_are_the_raw_bytes_and_their_positions_count_what_is_in_use(
+    case: CoreCase, memory: HostSpace
+) -> None:
+    for _, queue, ring in packed_rings(case, memory):
+        truth = {part: bytes.fromhex(raw) for part, raw in queue["rings"].items() if raw}
+        if len(truth) < 3:
+            continue
+        assert ring.breaches() == ()
+        assert (
+            b"".join(
+                struct.pack("<QIHH", d.address, d.length, d.id, d.flags) for d in ring.descriptors()
+            )
+            == truth["desc"]
+        )
+        for event, part in ((ring.driver_event(), "avail"), (ring.device_event(), "used")):
+            assert struct.pack("<HH", event.off_wrap, event.flags) == truth[part]
+        used, avail = positions(queue["fields"])
+        assert avail.since(used, ring.size) == queue["fields"]["inuse"]
+        assert len(available_chains(ring, avail, memory)) == count_available(ring, avail)
+
+
+def test_packed_chains_of_requests_in_flight_are_found_by_what_qemu_popped(
+    case: CoreCase, memory: HostSpace
+) -> None:
+    guest = GuestSpace(memory, case.gdb["flat_view"])
+    finders = {
+        (device["address"], queue["fields"]["queue_index"]): ChainFinder(
+            ring, positions(queue["fields"])[1], guest
+        )
+        for device, queue, ring in packed_rings(case, memory)
+    }
+    for request in case.gdb["requests"]:
+        finder = finders.get((request["device"], request["queue"]))
+        if finder is None or not finder.readable:
+            continue
+        mapped = [b["dma_address"] for b in request["out_buffers"] + request["in_buffers"]]
+        found = finder.find(request["index"], request["ndescs"], mapped)
+        assert found is not None
+        assert (found.chain.end, found.chain.remarks) == (ChainEnd.COMPLETE, ())
+        for writable, truth in ((False, "out_buffers"), (True, "in_buffers")):
+            expected = [(b["dma_address"], b["length"]) for b in request[truth]]
+            assert ranges(found.chain.buffers(writable=writable)) == expected
+        header = read_request(found.chain, guest).header
+        assert (header.type, header.sector) == (request["type"], request["out_sector"])
 
 
 def ranges(buffers: Iterator[Descriptor]) -> list[tuple[int, int]]:
