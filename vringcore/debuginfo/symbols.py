@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from bisect import bisect_right
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo.elf import SHF_ALLOC, SHT_DYNSYM, SHT_SYMTAB
@@ -78,8 +79,7 @@ class SymbolTable:
         self._rows: dict[int, list[int]] = {}
         self._values: list[int] | None = None
         # All local symbols come first, each file's behind the symbol that names the file.
-        self._infos = self._data[4 if wide else 12 :: self._entry.size]
-        self._locals = min(table.header.info, len(self._infos))
+        self._locals = min(table.header.info, len(self._data) // self._entry.size)
 
     @classmethod
     def of(cls, elf: ElfFile) -> SymbolTable | None:
@@ -191,6 +191,11 @@ class SymbolTable:
             "" if v is None else self._file_before(first + values.index(v)) for v in (below, above)
         )
 
+    @cached_property
+    def _infos(self) -> bytes:
+        """``st_info`` of every entry."""
+        return self._data[4 if self._wide else 12 :: self._entry.size]
+
     def _file_before(self, row: int) -> str:
         row = self._infos.rfind(_STT_FILE, 0, row)
         return self._decode(row * self._entry.size)[2].name if row >= 0 else ""
@@ -251,13 +256,14 @@ class SymbolTable:
                     yield at // size, info, symbol
 
     def _starting(self, address: int) -> Iterator[tuple[int, Symbol]]:
-        values, at = self._all_values(), -1
-        while True:
-            try:
-                at = values.index(address, at + 1)
-            except ValueError:
-                return
-            found = self._decode_defined(at * self._entry.size)
+        """Yield binding and symbol of what starts at an address, found by its bytes."""
+        from re import escape, finditer
+
+        word = self._entry.format[0] + ("Q" if self._wide else "I")
+        size, place = self._entry.size, 8 if self._wide else 4
+        for hit in finditer(escape(struct.pack(word, address)), self._data):
+            row, rest = divmod(hit.start() - place, size)
+            found = None if rest else self._decode_defined(row * size)
             if found is not None:
                 yield found
 
