@@ -255,7 +255,7 @@ def _export(arguments: argparse.Namespace) -> int:
             )
         document = _document(core, limits, export=export)
     _write(arguments, document, lambda page: print_export(page, document))
-    return EXIT_OK
+    return EXIT_OK if export.segments else EXIT_PARTIAL
 
 
 def _plain(path: str) -> str:
