@@ -186,7 +186,7 @@ def test_packed_chains_of_requests_in_flight_are_found_by_what_qemu_popped(
     }
     for request in case.gdb["requests"]:
         finder = finders.get((request["device"], request["queue"]))
-        if finder is None or not finder.readable:
+        if finder is None or not finder.conclusive:
             continue
         mapped = [b["dma_address"] for b in request["out_buffers"] + request["in_buffers"]]
         found = finder.find(request["index"], request["ndescs"], mapped)

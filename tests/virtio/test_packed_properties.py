@@ -155,7 +155,7 @@ def test_every_chain_in_use_is_walked_to_its_end_while_its_slots_are_there(
 def test_chains_in_use_are_found_wherever_they_lie_or_told_to_be_gone(history: History) -> None:
     queue, space = history.queue, GuestSpace(history.queue.memory)
     finder = ChainFinder(packed_ring_of(queue, space), _position(queue.taken), space)
-    assert finder.readable
+    assert finder.conclusive
     for number in history.held:
         chain, request = history.chains[number], history.requests[number]
         found = finder.find(chain.number, chain.count, [b.address for b in request])

@@ -157,9 +157,11 @@ class Joiner:
     def joined(self, request: InFlight) -> InFlight:
         """Return a request with its descriptors, or told that the ring has them no more."""
         addresses = self._addresses(request)
-        if not self._finder.readable or addresses is None:
+        if addresses is None:
             return request
         found = self._finder.find(request.head, request.ndescs, addresses)
+        if found is None and not self._finder.conclusive:
+            return request
         if found is None:
             return msgspec.structs.replace(request, chain_end=OVERWRITTEN)
         return msgspec.structs.replace(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from vringcore.virtio.packed import PackedChain, PackedDescriptor, PackedRing, Position
 
 
+BUDGET = 1 << 22
+"""Descriptors and places that one finder looks at; a sound ring needs a fraction of it."""
+
+
 class ChainFinder:
     """Finds chains by what a device knows of them.
 
@@ -31,6 +35,7 @@ class ChainFinder:
         self._ring = ring
         self._avail = avail
         self._space = space
+        self._left = BUDGET
         self._by_id: dict[int, list[int]] = {}
         self._slots: tuple[PackedDescriptor, ...] = ()
         try:
@@ -42,12 +47,15 @@ class ChainFinder:
             self._by_id.setdefault(slot.id, []).append(back)
 
     @property
-    def readable(self) -> bool:
-        """Whether the ring could be read; nothing can be said of its chains otherwise."""
-        return bool(self._slots)
+    def conclusive(self) -> bool:
+        """Whether a chain that was not found is not there.
+
+        It is not so where the ring cannot be read, or is made to cost more than :data:`BUDGET`.
+        """
+        return bool(self._slots) and self._left > 0
 
     def find(self, number: int, count: int, addresses: Sequence[int]) -> PackedChain | None:
-        """Return a chain, None if the ring has it no more.
+        """Return a chain, None if it was not found: the ring has it no more (:attr:`conclusive`).
 
         It is one of which the first or the last slot has the id, with as many slots, whose bits are
         those of the round that they were published in, and with these buffers.
@@ -58,9 +66,13 @@ class ChainFinder:
             buffer in pieces
         """
         for back in self._candidates(number, count):
+            if self._left <= 0:
+                break
+            self._left -= 1
             start = self._avail.before(back, self._ring.size)
             if self._is_chain(start, count):
                 found = walk_packed(self._ring, start, self._space)
+                self._left -= len(found.chain.descriptors)
                 if _fits(found, addresses):
                     return found
         return None
