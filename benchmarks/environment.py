@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 _SCRIPT = """#!{python}
 import re
 import sys
-from vringcore.cli.main import entry
+from vringcore.cli.entry import entry
 if __name__ == "__main__":
     sys.exit(entry())
 """

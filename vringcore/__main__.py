@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from vringcore.cli.main import entry
+from vringcore.cli.entry import entry
 
 entry()

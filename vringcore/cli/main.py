@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from vringcore.cli.options import HelpFormatter, Parser, add_help
-from vringcore.errors import EXIT_OK, EXIT_USAGE, UsageError, VringcoreError
+from vringcore.errors import EXIT_USAGE, UsageError, VringcoreError
 from vringcore.version import VERSION
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from types import ModuleType
-
-EXIT_INTERRUPTED = 130
 
 DESCRIPTION = """\
 Says what the virtio queues of a QEMU process were doing, from its core dump
@@ -48,33 +43,6 @@ VERBS = {
     "slim": "a small core of a core: every answer, none of the guest's data",
     "layout": "QEMU's types in a small file, for use without debug information",
 }
-
-
-def entry() -> NoReturn:
-    """Run the command line and end the process with its exit code; the console script's entry.
-
-    The process ends at once: taking the interpreter down in order costs a fifth of a short run and
-    does nothing for anybody, since every file was closed and every buffer written.
-    """
-    gc.disable()  # a short run that holds what it made: collecting costs time and frees nothing
-    code = _run(sys.argv[1:])
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _run(words: Sequence[str]) -> int:
-    """Run one command; return the exit code also where it was cut short from outside."""
-    try:
-        try:
-            code = main(words)
-        except SystemExit as end:  # argparse, after --help or --version
-            code = end.code if isinstance(end.code, int) else EXIT_OK
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = EXIT_OK  # the reader (`head`) has had enough, which is no failure
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    return code
 
 
 def main(words: Sequence[str]) -> int:

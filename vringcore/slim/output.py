@@ -75,6 +75,4 @@ def _pack(file: BinaryIO) -> None:
 
 
 def _refused(path: str, what: str, error: OSError) -> FileError:
-    return FileError(
-        f"{what} cannot be written", where=path, seen=error.strerror or str(error)
-    )
+    return FileError(f"{what} cannot be written", where=path, seen=error.strerror or str(error))
