@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vringcore.memory.space import Range
     from vringcore.view.views import Views
 
-BUDGET = 512 << 20
+BUDGET = 1 << 30
 DEEP_BUDGET = 8 << 30
 
 MAX_CHECKED = 100_000
