@@ -104,7 +104,8 @@ def test_stacks_of_anything(library: Path, data: st.DataObject) -> None:
     stack = struct.pack(f"<{len(content)}Q", *content)
     registers = {name: data.draw(words) for name in ("rip", "rsp", "rbp", "rbx", "r12", "r10")}
     found = Unwinder(Patched(space, patches, stack), [module], "x86-64").backtrace(registers)
-    assert 1 <= len(found.frames) <= MAX_FRAMES
+    assert len(found.frames) <= MAX_FRAMES
+    assert found.frames or not (registers["rip"] or registers["rsp"])
     assert found.end
     places = [frame.registers["rsp"] for frame in found.frames]
     assert places == sorted(places)

@@ -169,7 +169,9 @@ class _Walk:
     def run(self, registers: dict[int, int], how: str) -> Backtrace:
         """Walk up from a frame's registers."""
         machine = self._machine
-        if machine.pc not in registers or machine.sp not in registers:
+        # Both are 0 in a core whose writer could not ask a running thread for its registers.
+        known = machine.pc in registers and machine.sp in registers
+        if not known or not (registers[machine.pc] or registers[machine.sp]):
             return Backtrace((), UNREADABLE, "the registers are not known")
         frames: list[Frame] = []
         seen: set[tuple[int, int]] = set()
