@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 CORES = [c for c in iter_cores() if c.case.scenario == "stuck-migration" and c.kind == "gcore"]
 
-ALLOWANCE = 0.8
+ALLOWANCE = 0.65
 """Part of each goal that must be reached: another program may run on the machine beside the test.
 
 The goals themselves are measured on a quiet machine and written to docs/benchmarks.md.
