@@ -17,6 +17,7 @@ from vringcore.model.queues import PackedRing, SplitRing
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
+from vringcore.qemu.survey import DEVICE_PARTS, PROCESS_PARTS, Survey
 from vringcore.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,12 +31,8 @@ if TYPE_CHECKING:
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
     from vringcore.model.values import Absent
     from vringcore.qemu.process import Process
-    from vringcore.qemu.survey import Survey
 
-DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
-"""What a report can hold of devices: them, whole C structures, the queues, requests in flight."""
-
-ALL_PARTS = DEVICE_PARTS | {"threads"}
+ALL_PARTS = DEVICE_PARTS | PROCESS_PARTS
 """What a report can hold."""
 
 MAX_DIGITS = 9
@@ -87,8 +84,10 @@ class Core:
 
         :param parts: of ``devices`` (all that is known of each: serial, I/O threads, back-ends),
             ``device-fields`` (each VirtIODevice whole), ``queues``, ``queue-fields`` (each
-            VirtQueue whole), ``requests``, ``threads``. Each brings what it lies in: queues come
-            with what every device has in common. With none, core and process alone are described.
+            VirtQueue whole), ``requests``, ``threads``, ``coroutines``, ``block`` (the block
+            layer), ``event-loops``, ``locks``, ``machine`` (vCPUs, migration, interrupts). Each
+            brings what it lies in: queues come with what every device has in common. With none,
+            core and process alone are described.
         :param device: only this device, named as in :meth:`find_device`
         :param thread: only this thread, by its number (``lwp``)
         :raises UsageError: if there is no such part or no such thread
@@ -107,14 +106,14 @@ class Core:
             only = None if device is None else self.find_device(device).index
             of_devices = wanted & DEVICE_PARTS
             devices = survey.models(of_devices, limits, only=only) if of_devices else UNSET
-            threads = survey.threads(limits, only=thread) if "threads" in wanted else UNSET
+            around = survey.process_parts(wanted & PROCESS_PARTS, limits, thread=thread)
             return Report(
                 tool=TOOL,
                 core=self.info,
                 qemu=self.qemu,
                 devices=devices,
-                threads=threads,
                 limits=self._limits(limits),
+                **around,
             )
 
     def ring(self, device: str, queue: int) -> RingDocument:
@@ -220,8 +219,6 @@ class Core:
     def _asked(self) -> Survey:
         process = self.process
         if self._survey is None:
-            from vringcore.qemu.survey import Survey
-
             self._survey = Survey(process)
         return self._survey
 

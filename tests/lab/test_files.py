@@ -18,7 +18,6 @@ from tests.lab.cases import Case, CoreCase, iter_cases
 from tests.lab.partial import absences, plain, wrong
 from tests.lab.reading import Reader, find_core, pages
 from tests.lab.scratch import ScratchCore
-from vringcore.api import DEVICE_PARTS
 from vringcore.errors import (
     DebugInfoMissingError,
     ExecutableMismatchError,
@@ -28,6 +27,7 @@ from vringcore.errors import (
 from vringcore.layout.provider import LayoutStore
 from vringcore.model.values import Absent
 from vringcore.qemu.block import format_of_symbol
+from vringcore.qemu.survey import DEVICE_PARTS
 
 pytestmark = pytest.mark.lab
 

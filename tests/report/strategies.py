@@ -59,6 +59,7 @@ def any_of(hint: Any) -> st.SearchStrategy[Any]:
         str: TEXTS,
         int: st.integers(0, 2**32),
         bool: st.booleans(),
+        float: st.floats(0, 2**40),
         type(None): st.none(),
         msgspec.UnsetType: st.just(msgspec.UNSET),
     }

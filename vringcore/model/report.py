@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from vringcore.model.devices import Device
-from vringcore.model.queues import Chain, PackedRing, Queue, SplitRing
-from vringcore.model.threads import Thread
 from vringcore.model.values import Absent, Hex
+
+if TYPE_CHECKING:  # a report rarely holds them all, and each costs time to import
+    from vringcore.model.block import BlockState
+    from vringcore.model.coroutines import Coroutine
+    from vringcore.model.devices import Device
+    from vringcore.model.locks import Lock
+    from vringcore.model.loops import EventLoop
+    from vringcore.model.machine import Machine
+    from vringcore.model.queues import Chain, PackedRing, Queue, SplitRing
+    from vringcore.model.threads import Thread
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -77,6 +86,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     qemu: QemuInfo
     devices: tuple[Device, ...] | UnsetType = UNSET
     threads: tuple[Thread, ...] | UnsetType = UNSET
+    coroutines: tuple[Coroutine, ...] | UnsetType = UNSET
+    block: BlockState | UnsetType = UNSET
+    event_loops: tuple[EventLoop, ...] | UnsetType = UNSET
+    locks: tuple[Lock, ...] | UnsetType = UNSET
+    machine: Machine | UnsetType = UNSET
     limits: tuple[Limitation, ...] = ()
 
 

@@ -12,11 +12,15 @@ its documents. So the type hints are walked here.
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
+
+import vringcore.model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -57,6 +61,7 @@ def document_schema(
     :param title: that name, such as ``vringcore/report/1``
     :param raw: what lies in the document's members of type :class:`msgspec.Raw`, if it has any
     """
+    _resolve_names()
     definitions: dict[str, Schema] = {}
     if raw is not None:
         definitions[_RAW] = _reference(raw, definitions)
@@ -68,6 +73,21 @@ def document_schema(
         **body,
         "$defs": {name: definitions[name] for name in sorted(definitions)},
     }
+
+
+def _resolve_names() -> None:
+    """Give each module of the model the names that it imports for the type checker alone."""
+    names = [info.name for info in pkgutil.iter_modules(vringcore.model.__path__)]
+    modules = [importlib.import_module(f"vringcore.model.{name}") for name in names]
+    structs = {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, msgspec.Struct)
+    }
+    for module in modules:
+        for name, struct in structs.items():
+            vars(module).setdefault(name, struct)
 
 
 def document_name(field: msgspec.structs.FieldInfo) -> str:

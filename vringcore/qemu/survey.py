@@ -28,10 +28,15 @@ if TYPE_CHECKING:
         SplitRing,
     )
     from vringcore.model.requests import InFlight
-    from vringcore.model.threads import Thread
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
     from vringcore.qemu.virtqueues import RawQueue, RingRules
+
+DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
+"""What a report can hold of devices: them, whole C structures, the queues, requests in flight."""
+
+PROCESS_PARTS = frozenset({"threads"})
+"""What a report can hold of the process around the devices."""
 
 QUEUE_PARTS = frozenset({"queues", "queue-fields", "requests"})
 """The parts of a report that lie within queues."""
@@ -70,15 +75,42 @@ class Survey:
             models.append(model)
         return tuple(models)
 
-    def threads(self, limits: list[Limitation], *, only: int | None = None) -> tuple[Thread, ...]:
-        """Return the threads with their frames.
+    def process_parts(
+        self, parts: frozenset[str], limits: list[Limitation], *, thread: int | None = None
+    ) -> dict[str, Any]:
+        """Return what the report holds of the process around the devices, by the report's keys.
 
-        :param only: the number of the one thread to return
+        :param parts: of :data:`PROCESS_PARTS`
+        :param thread: the number of the one thread to return
         :raises UsageError: if there is no such thread
         """
-        from vringcore.qemu.threads import thread_models
+        found: dict[str, Any] = {}
+        process = self._process
+        if "threads" in parts:
+            from vringcore.qemu.threads import thread_models
 
-        return thread_models(self._process, limits, only=only)
+            found["threads"] = thread_models(process, limits, only=thread)
+        if "coroutines" in parts:
+            from vringcore.qemu.coroutine_models import coroutine_models
+
+            found["coroutines"] = coroutine_models(process, limits)
+        if "block" in parts:
+            from vringcore.qemu.block_state import block_state
+
+            found["block"] = block_state(process, limits)
+        if "event-loops" in parts:
+            from vringcore.qemu.event_loops import event_loops
+
+            found["event_loops"] = event_loops(process, self.devices.raw, limits)
+        if "locks" in parts:
+            from vringcore.qemu.locks import lock_models
+
+            found["locks"] = lock_models(process, limits)
+        if "machine" in parts:
+            from vringcore.qemu.machine_state import machine_state
+
+            found["machine"] = machine_state(process, self.devices.raw, limits)
+        return found
 
     def _queues(
         self, index: int, parts: frozenset[str], limits: list[Limitation]

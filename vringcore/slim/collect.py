@@ -30,7 +30,7 @@ from vringcore.qemu.structs import (
     ObjectClass,
     TypeImpl,
 )
-from vringcore.qemu.survey import Survey
+from vringcore.qemu.survey import DEVICE_PARTS, PROCESS_PARTS, Survey
 from vringcore.qemu.threads import frames_of
 from vringcore.slim.linkmap import read_link_map
 from vringcore.slim.stacks import coroutine_stack, thread_stacks
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from vringcore.view.views import Symbols
 
 V = TypeVar("V", bound=View)
-
-ALL_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
 
 HEADER_SIZES = {ID_BLOCK: 16, ID_SCSI: 51}
 """Bytes at the start of a request that tell what is asked, and hold no data (5.2.6, 5.6.6)."""
@@ -184,8 +182,8 @@ def ask_everything(process: TracedProcess) -> None:
     process.qemu_info  # noqa: B018
     machine.guest_ram_state(process.views)
     survey = Survey(process)
-    survey.threads([])
-    devices = survey.models(ALL_PARTS, [])
+    survey.process_parts(PROCESS_PARTS, [])
+    devices = survey.models(DEVICE_PARTS, [])
     for device in devices:
         queues: Any = device.queues
         for queue in queues if isinstance(queues, tuple) else ():
