@@ -37,7 +37,7 @@ class Insertion:
 _VIRTIO = "hw/virtio/virtio.c"
 _BLK = "hw/block/virtio-blk.c"
 
-INSERTIONS = (
+INSERTIONS: tuple[Insertion, ...] = (
     Insertion(
         _VIRTIO,
         r"    unsigned int inuse;$",
@@ -161,6 +161,69 @@ static void mon_vblkdevs_remove(VirtIODevice *vdev)
     DEFINE_PROP_INT64("retry_interval", _state, _conf.retry_interval, 1000), \
     DEFINE_PROP_INT64("retry_timeout", _state, _conf.retry_timeout, -1), \
 """,
+    ),
+)
+
+COLLECTING = "mon_collecting"
+"""The fork's switch, an int: while it is on, its monitoring takes a lock of its own.
+
+The main loop takes that lock while it holds the BQL, an I/O thread takes it first and then the BQL:
+so both wait for each other for ever.
+"""
+
+INSERTIONS += (
+    Insertion(
+        "util/main-loop.c",
+        r"void main_loop_wait\(int nonblocking\)$",
+        """
+QemuMutex mon_lock;
+int mon_collecting;
+unsigned int mon_rounds;
+
+static void __attribute__((constructor)) mon_lock_init(void)
+{
+    qemu_mutex_init(&mon_lock);
+}
+
+static void mon_collect(void)
+{
+    if (mon_collecting) {
+        g_usleep(100000);
+        qemu_mutex_lock(&mon_lock);
+        mon_rounds++;
+        qemu_mutex_unlock(&mon_lock);
+    }
+}
+
+""",
+        before=True,
+    ),
+    Insertion("util/main-loop.c", r"    qemu_clock_run_all_timers\(\);$", "    mon_collect();"),
+    Insertion(
+        _BLK,
+        r"void virtio_blk_handle_vq\(",
+        """
+extern QemuMutex mon_lock;
+extern int mon_collecting;
+
+static void mon_note_kick(void)
+{
+    if (mon_collecting && !qemu_mutex_iothread_locked()) {
+        qemu_mutex_lock(&mon_lock);
+        g_usleep(500000);
+        qemu_mutex_lock_iothread();
+        qemu_mutex_unlock_iothread();
+        qemu_mutex_unlock(&mon_lock);
+    }
+}
+
+""",
+        before=True,
+    ),
+    Insertion(
+        _BLK,
+        r"    bool suppress_notifications = virtio_queue_get_notification\(vq\);$",
+        "\n    mon_note_kick();",
     ),
 )
 

@@ -29,7 +29,7 @@ class HeldThread:
 
     def __init__(self, pid: int, thread: int, function: str, seconds: float = 30.0) -> None:
         self._thread = thread
-        address = _address_of(pid, function)
+        address = address_of(pid, function, "tT")
         _ptrace(_SEIZE, thread)
         _ptrace(_INTERRUPT, thread)
         os.waitpid(thread, _WALL)
@@ -70,14 +70,15 @@ def thread_named(pid: int, name: str) -> int:
     raise RuntimeError(f"process {pid} has no thread named {name}")
 
 
-def _address_of(pid: int, function: str) -> int:
+def address_of(pid: int, name: str, kinds: str) -> int:
+    """The address of a symbol of a running program; `kinds` are the letters that nm gives it."""
     executable = os.readlink(f"/proc/{pid}/exe")
     listed = subprocess.run(["nm", executable], check=True, capture_output=True, text=True)
     for line in listed.stdout.splitlines():
         words = line.split()
-        if words[-1] == function and words[-2] in "tT":
+        if words[-1] == name and words[-2] in kinds:
             return _load_address(pid, executable) + int(words[0], 16)
-    raise RuntimeError(f"{executable} has no function {function}")
+    raise RuntimeError(f"{executable} has no symbol {name}")
 
 
 def _load_address(pid: int, executable: str) -> int:

@@ -200,7 +200,7 @@ def _manifest(session: Session, program: Path) -> dict[str, Any]:
         "taken_by": scenario.taken_by,
         "expected": {
             "devices": [asdict(device) for device in scenario.devices],
-            "in_flight": _in_flight(session.facts),
+            "in_flight": _in_flight(session.facts) if scenario.at_rest else {},
             "notes": session.notes,
         },
     }
@@ -232,7 +232,7 @@ def _in_flight(facts: dict[str, Any] | None) -> dict[str, dict[str, int]] | None
 
 
 def _facts_after(session: Session) -> dict[str, Any] | None:
-    if not session.scenario.monitor_answers_after:
+    if not (session.scenario.monitor_answers_after and session.scenario.at_rest):
         return None
     return qmp_facts.ask(session.machine.monitor)
 

@@ -47,7 +47,8 @@ class Scenario:
     (tests/lab/rawcore.py) where gcore would wait for ever. `canaries` are texts by name that the
     core must hold and no output may show. `check` is handed gdb's truth and server.json, and raises
     where chance did not bring about what the case is for. `versions` are those of QEMU that can
-    have it.
+    have it. Of a VM that is not `at_rest` what QEMU said before the core was taken binds nobody:
+    requests come and go.
     """
 
     name: str
@@ -68,3 +69,4 @@ class Scenario:
     kernel_arguments: str = ""
     check: Callable[[Any, Any], None] | None = None
     versions: tuple[str, ...] = ("7.2", "10.0")
+    at_rest: bool = True

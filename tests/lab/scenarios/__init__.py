@@ -20,6 +20,7 @@ from tests.lab.scenarios import (
     rings,
     stuck,
     translated,
+    verdicts,
     vhost,
 )
 
@@ -59,8 +60,17 @@ ALL: tuple[Scenario, ...] = (
     vhost.STUCK_VHOST_USER,
     vhost.STUCK_VHOST_INFLIGHT,
     vhost.VHOST_USER_GONE,
+    aio.NATIVE_MIGRATION,
+    aio.IO_URING_MIGRATION,
+    aio.THREADS_MIGRATION,
+    verdicts.BUSY,
+    verdicts.ONE_OF_TWO,
+    verdicts.BROKEN,
+    verdicts.BQL_HELD,
+    verdicts.STUCK_SCSI,
+    verdicts.SCSI_MIGRATION,
 )
-OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK,)
+OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK, forked.FORK_DEADLOCK)
 NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)
 
 

@@ -7,6 +7,7 @@ taken without stopping anything.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.lab import proc, qmp_facts
@@ -92,6 +93,16 @@ def _arguments(engine: str) -> tuple[str, ...]:
     )
 
 
+def _freeze_and_migrate(session: Session) -> None:
+    _freeze(session)
+    session.migrate_until_hung()
+
+
+def _freeze_workers_and_migrate(session: Session) -> None:
+    _freeze_workers(session)
+    session.migrate_until_hung()
+
+
 def _disk(engine: str) -> Device:
     return Device("disk0", "virtio-blk", "00:05.0", f"AIO{engine.upper()}", "io0", "raw0", 4)
 
@@ -106,6 +117,16 @@ def _scenario(engine: str) -> Scenario:
         servers=(MEMORY_SERVER,),
         prepare=mount_fuse,
         incident=_freeze,
+    )
+
+
+def _migration(engine: str) -> Scenario:
+    return replace(
+        _scenario(engine),
+        name=f"{engine.replace('_', '-')}-migration",
+        summary=f"aio={engine} on a host file whose I/O never ends; then a migration that hangs",
+        incident=_freeze_and_migrate,
+        monitor_answers_after=False,
     )
 
 
@@ -131,4 +152,18 @@ STUCK_THREADS = Scenario(
     incident=_freeze_workers,
     taken_by="proc",
     canaries=CANARIES,
+)
+
+NATIVE_MIGRATION = _migration("native")
+IO_URING_MIGRATION = _migration("io_uring")
+THREADS_MIGRATION = replace(
+    STUCK_THREADS,
+    name="threads-migration",
+    summary="as stuck-threads; then a migration that hangs",
+    arguments=_arguments("threads"),
+    script=traffic("vda") + "while :; do sync /dev/vda; done &\n" + ready(5),
+    environment={},
+    incident=_freeze_workers_and_migrate,
+    canaries={},
+    monitor_answers_after=False,
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from tests.lab import fork, hold
 from tests.lab.nbd import ServerPlan
 from tests.lab.scenario import Device, Scenario
-from tests.lab.scenarios.parts import IOTHREAD, Q35, nbd_node, ready
+from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, Q35, nbd_node, ready, traffic
 from tests.lab.session import Session
 
 QUEUES = 9
 
 _FIRST = Device("disk0", "virtio-blk", "00:05.0", "FORKSERIAL0", None, "nbd0", 1, "server0")
+_BUSY = Device("disk0", "virtio-blk", "00:05.0", "FORKSERIAL0", "io0", "nbd0", 4)
 _SECOND = Device("disk1", "virtio-blk", "00:06.0", "FORKSERIAL1", "io0", "nbd1", QUEUES, "server1")
 
 
@@ -66,4 +71,34 @@ FORK_STUCK = Scenario(
     ),
     incident=_stop_and_migrate,
     monitor_answers_after=False,
+)
+
+
+def _deadlock(session: Session) -> None:
+    """Switches the fork's monitoring on; from then on main loop and I/O thread wait for ever."""
+    session.ask()
+    pid = session.machine.pid
+    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        memory.seek(hold.address_of(pid, fork.COLLECTING, "bBdD"))
+        memory.write((1).to_bytes(4, sys.byteorder))
+    session.expect_silence("query-status")
+    session.settle()
+
+
+FORK_DEADLOCK = Scenario(
+    name="fork-deadlock",
+    summary="a fork's QEMU: an I/O thread holds a lock and wants the BQL, the main loop vice versa",
+    arguments=(
+        *Q35,
+        *IOTHREAD,
+        *nbd_node("nbd0", "server0"),
+        "-device",
+        "virtio-blk-pci,drive=nbd0,iothread=io0,num-queues=4,addr=05.0" + _names(_BUSY),
+    ),
+    script=traffic("vda") + ready(5),
+    devices=(_BUSY,),
+    servers=(MEMORY_SERVER,),
+    incident=_deadlock,
+    monitor_answers_after=False,
+    at_rest=False,
 )
