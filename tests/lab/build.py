@@ -52,6 +52,7 @@ VERSIONS = {
     "7.2": Plan("bookworm", newer_meson=False),
     "7.2-fork": Plan("bookworm", newer_meson=False, change=fork.apply),
     "10.0": Plan("trixie", newer_meson=True),
+    "10.0-fork": Plan("trixie", newer_meson=True, change=fork.apply_locking),
 }
 
 

@@ -1,4 +1,4 @@
-"""A private fork of QEMU: what it adds, and how the lines are put into QEMU 7.2's sources.
+"""A private fork of QEMU: what it adds, and how the lines are put into QEMU's sources.
 
 Vendors keep such members and lists for their own monitoring. No upstream QEMU has them, so a reader
 of cores can know of them from the debug information alone. Only lines of our own are kept here;
@@ -8,6 +8,7 @@ where they go is told by the line they follow or precede.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,7 +172,7 @@ The main loop takes that lock while it holds the BQL, an I/O thread takes it fir
 so both wait for each other for ever.
 """
 
-INSERTIONS += (
+LOCKING: tuple[Insertion, ...] = (
     Insertion(
         "util/main-loop.c",
         r"void main_loop_wait\(int nonblocking\)$",
@@ -208,11 +209,11 @@ extern int mon_collecting;
 
 static void mon_note_kick(void)
 {
-    if (mon_collecting && !qemu_mutex_iothread_locked()) {
+    if (mon_collecting && !BQL_LOCKED()) {
         qemu_mutex_lock(&mon_lock);
         g_usleep(500000);
-        qemu_mutex_lock_iothread();
-        qemu_mutex_unlock_iothread();
+        LOCK_BQL();
+        UNLOCK_BQL();
         qemu_mutex_unlock(&mon_lock);
     }
 }
@@ -227,15 +228,35 @@ static void mon_note_kick(void)
     ),
 )
 
+# What BQL_LOCKED, LOCK_BQL and UNLOCK_BQL are called, the newest release first.
+_BQL_NAMES = (
+    ("bql_locked", "bql_lock", "bql_unlock"),
+    ("qemu_mutex_iothread_locked", "qemu_mutex_lock_iothread", "qemu_mutex_unlock_iothread"),
+)
+
 
 def apply(source: Path) -> None:
     """Makes a tree of QEMU 7.2's sources the fork's; raises RuntimeError if it does not fit."""
-    for insertion in INSERTIONS:
+    _apply(source, INSERTIONS)
+    apply_locking(source)
+
+
+def apply_locking(source: Path) -> None:
+    """Adds to a tree of QEMU's sources the fork's lock alone; raises as `apply` does."""
+    declared = (source / "include/qemu/main-loop.h").read_text()
+    names = next(each for each in _BQL_NAMES if f"bool {each[0]}(" in declared)
+    _apply(source, LOCKING, dict(zip(("BQL_LOCKED", "LOCK_BQL", "UNLOCK_BQL"), names, strict=True)))
+
+
+def _apply(
+    source: Path, insertions: tuple[Insertion, ...], names: Mapping[str, str] | None = None
+) -> None:
+    for insertion in insertions:
         path = source / insertion.file
-        path.write_text(_inserted(path.read_text(), insertion))
+        path.write_text(_inserted(path.read_text(), insertion, names or {}))
 
 
-def _inserted(text: str, insertion: Insertion) -> str:
+def _inserted(text: str, insertion: Insertion, names: Mapping[str, str]) -> str:
     found = list(re.finditer(rf"^{insertion.anchor}.*\n?", text, re.MULTILINE))
     if len(found) != 1:
         raise RuntimeError(
@@ -243,4 +264,6 @@ def _inserted(text: str, insertion: Insertion) -> str:
         )
     at = found[0].start() if insertion.before else found[0].end()
     lines = insertion.lines.removeprefix("\n").removesuffix("\n")
+    for name, actual in names.items():
+        lines = re.sub(rf"\b{name}\b", actual, lines)
     return f"{text[:at]}{lines}\n{text[at:]}"

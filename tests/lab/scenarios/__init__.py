@@ -77,7 +77,7 @@ NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)
 def names_for(version: str) -> tuple[str, ...]:
     """The scenarios that are made of a version; of a fork only its own."""
     if version.endswith("-fork"):
-        return tuple(scenario.name for scenario in OF_FORKS)
+        return tuple(scenario.name for scenario in OF_FORKS if version in scenario.versions)
     return (*(scenario.name for scenario in ALL if version in scenario.versions), *others.NAMES)
 
 

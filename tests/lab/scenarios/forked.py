@@ -71,6 +71,7 @@ FORK_STUCK = Scenario(
     ),
     incident=_stop_and_migrate,
     monitor_answers_after=False,
+    versions=("7.2-fork",),
 )
 
 
@@ -101,4 +102,5 @@ FORK_DEADLOCK = Scenario(
     incident=_deadlock,
     monitor_answers_after=False,
     at_rest=False,
+    versions=("7.2-fork", "10.0-fork"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from tests.lab import qmp_facts
 from tests.lab.machine import GuestError
@@ -130,7 +131,7 @@ def _block_main_loop(session: Session) -> None:
     server = session.servers["server1"]
     server.stop()
     path = server.socket_path.parent / "fuse" / "nbd"
-    node = {"driver": "file", "node-name": "late0", "filename": str(path)}
+    node: dict[str, Any] = {"driver": "file", "node-name": "late0", "filename": str(path)}
     session.expect_silence("blockdev-add", **node)
     session.settle()
 
