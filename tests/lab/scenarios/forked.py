@@ -82,6 +82,7 @@ def _deadlock(session: Session) -> None:
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
         memory.seek(hold.address_of(pid, fork.COLLECTING, "bBdD"))
         memory.write((1).to_bytes(4, sys.byteorder))
+    session.settle()
     session.expect_silence("query-status")
     session.settle()
 

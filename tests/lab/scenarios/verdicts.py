@@ -126,19 +126,22 @@ _UNSEEN = _blk(0, iothread=False, server=False)
 
 
 def _block_main_loop(session: Session) -> None:
-    """Lets the main loop wait, with the BQL, for a file system whose server has stopped."""
+    """Lets the main loop wait, with the BQL, for a disk image whose server has stopped.
+
+    Of a file that it shall open for direct I/O QEMU tries how reads must be aligned.
+    """
     session.ask()
     server = session.servers["server1"]
     server.stop()
     path = server.socket_path.parent / "fuse" / "nbd"
     node: dict[str, Any] = {"driver": "file", "node-name": "late0", "filename": str(path)}
-    session.expect_silence("blockdev-add", **node)
+    session.expect_silence("blockdev-add", **node, cache={"direct": True})
     session.settle()
 
 
 BQL_HELD = Scenario(
     name="bql-held",
-    summary="the main loop waits in open() with the BQL held; a disk's requests are not seen",
+    summary="the main loop waits in pread() with the BQL held; a disk's requests are not seen",
     arguments=(*Q35, *nbd_node("nbd0", "server0"), *_options(_UNSEEN)),
     script=traffic("vda") + ready(5),
     devices=(_UNSEEN,),
