@@ -18,6 +18,7 @@ from vringcore.errors import AddressOverflowError, MemoryFault
 from vringcore.memory.gaps import GapKind
 from vringcore.qemu import memory, ramblocks
 from vringcore.qemu.flat_space import FlatRow, FlatSpace, GuestSpace, Region
+from vringcore.qemu.iommu import UniformSpace, denied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +31,18 @@ RAM_HOST, ROM_HOST, LOST_HOST = 0x7F00_0000_0000, 0x7E00_0000_0000, 0x7D00_0000_
 
 RAM_BYTES = bytes(range(256)) * 16
 REGIONS = {
-    RAM: Region(RAM_HOST, 4096, False),
-    ROM: Region(ROM_HOST, 256, False),
-    MMIO: Region(None, 0, False),
-    IOMMU: Region(None, 0, True),
-    LOST: Region(LOST_HOST, 4096, False),
+    RAM: Region(RAM_HOST, 4096),
+    ROM: Region(ROM_HOST, 256),
+    MMIO: Region(None, 0),
+    IOMMU: Region(
+        None,
+        0,
+        UniformSpace(
+            FlatSpace(Image({}), (), lambda _: Region(None, 0)),
+            denied(0, 1 << 64, GapKind.UNTRANSLATABLE, "not followed"),
+        ),
+    ),
+    LOST: Region(LOST_HOST, 4096),
 }
 
 
@@ -103,7 +111,7 @@ def test_gaps_tell_their_kind() -> None:
     gaps = [(p.address, p.gap.kind) for p in space.pieces(at(0), 80) if p.gap is not None]
     assert gaps == [
         (16, GapKind.NOT_RAM),
-        (32, GapKind.NOT_RAM),
+        (32, GapKind.UNTRANSLATABLE),
         (48, GapKind.NOT_RAM),
         (64, GapKind.NOT_DUMPED),
     ]
@@ -128,8 +136,9 @@ def test_what_is_no_ram_has_no_host_address(address: int) -> None:
     space = guest([row(16, 8, MMIO), row(24, 16, IOMMU)])
     with pytest.raises(MemoryFault) as caught:
         space.host_address(at(address))
-    assert caught.value.gap.kind is GapKind.NOT_RAM
-    assert space.is_iommu(at(address)) is (address == 31)
+    translated = address == 31
+    assert caught.value.gap.kind is (GapKind.UNTRANSLATABLE if translated else GapKind.NOT_RAM)
+    assert (space.mapping(at(address)) is not None) is translated
 
 
 def test_reads_stay_in_the_address_space() -> None:

@@ -61,7 +61,7 @@ class Tables:
         blocks = {HOST + at: bytes(page) for at, page in self.pages.items()}
         blocks |= {HOST + at: piece for at, piece in (data or {}).items()}
         rows = [FlatRow(0, RAM, 1, 0, False)]
-        return FlatSpace(Image(blocks), rows, lambda _: Region(HOST, RAM, False))
+        return FlatSpace(Image(blocks), rows, lambda _: Region(HOST, RAM))
 
     def space(self, data: dict[int, bytes] | None = None, *, noise: int = 0) -> VirtualSpace:
         return virtual_space(self.memory(data), cpu(self.root | noise, self.levels))

@@ -61,6 +61,13 @@ class Counts(msgspec.Struct, frozen=True):
     - ``leaked``: taken, and neither in use nor given back (``popped - in_use``)
     - ``past_used_event``: completions beyond the point at which the driver asked for an interrupt
       (``used.idx - used_event``); a hint, None without VIRTIO_F_EVENT_IDX
+    - ``outstanding``: published and not given back, by what lies in guest memory alone
+      (``avail.idx - used.idx``), so it holds whoever runs the ring; left out of a packed ring that
+      QEMU runs
+
+    Where vhost runs the ring, ``last_avail_idx``, ``used_idx`` and ``inuse`` say nothing about now.
+    ``popped`` and ``unseen`` are then what the back-end noted in its inflight region, and Absent
+    without one.
 
     In a packed ring no index of the driver's exists: ``unseen`` counts the chains that descriptors
     from ``last_avail_idx`` on show as available. The others count descriptors there, and
@@ -73,6 +80,28 @@ class Counts(msgspec.Struct, frozen=True):
     unidentified: int | Absent | None
     leaked: int | Absent
     past_used_event: int | Absent | None
+    outstanding: int | Absent | UnsetType = UNSET
+
+
+class InflightRecord(msgspec.Struct, frozen=True):
+    """What a vhost-user back-end notes of one queue in memory that QEMU shares with it.
+
+    The vhost-user protocol, "Inflight I/O tracking". ``address`` is in QEMU's own memory;
+    ``version`` 0 says that nothing was noted yet. ``heads`` are the chains that the back-end took
+    and has not given back, in the order in which it took them (buffer ids in a packed ring).
+    ``given_back`` are those still marked that the used ring has already: the back-end was between
+    two steps, and whoever goes on from here must not do them again. ``used_idx`` is the back-end's
+    note of ``used.idx`` (of a packed ring the slot), ``last_batch_head`` begins the list of what it
+    gave back last; null in a packed ring.
+    """
+
+    address: Hex
+    version: int
+    desc_num: int
+    used_idx: int
+    last_batch_head: int | None
+    heads: tuple[int, ...]
+    given_back: tuple[int, ...]
 
 
 class Ordered(msgspec.Struct, frozen=True):
@@ -96,6 +125,12 @@ class Queue(msgspec.Struct, frozen=True):
     is ``ready``, ``not-set-up``, ``unreadable`` or ``untranslatable``. ``fields`` is the whole
     ``struct VirtQueue``; the attributes before it are members every QEMU has, ``unknown_members``
     those of a fork. Where there are such, ``fields`` is always given.
+
+    ``ring_owner`` tells who moves the ring's indices, as a device's does: the control queue of a
+    virtio-net device may be QEMU's where the others are not. ``stale`` names the attributes that
+    say nothing about now for that reason: QEMU's copies have the values of the last time that it
+    ran the ring itself. ``inflight_record`` is what a vhost-user back-end noted of the queue, left
+    out where there is no such region.
 
     ``last_avail_idx`` and ``used_idx`` are slots in a packed ring, each with a wrap counter, which
     is left out for other rings. ``in_order`` are the chains in flight of a ring with
@@ -125,6 +160,9 @@ class Queue(msgspec.Struct, frozen=True):
     last_avail_wrap_counter: bool | Absent | UnsetType = UNSET
     used_wrap_counter: bool | Absent | UnsetType = UNSET
     unknown_members: tuple[str, ...] = ()
+    ring_owner: str = "qemu"
+    stale: tuple[str, ...] = ()
+    inflight_record: InflightRecord | Absent | UnsetType = UNSET
 
 
 class AvailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -148,7 +186,8 @@ class SplitRing(msgspec.Struct, frozen=True):
     """The whole of a split ring. A part that cannot be read is Absent.
 
     The three addresses are where QEMU has the parts mapped; the driver's addresses of them are in
-    the queue's ``fields["vring"]``.
+    the queue's ``fields["vring"]``. Behind an IOMMU QEMU maps no ring as a whole: then they are
+    where the first byte of each part lies in its memory, and further pages may lie elsewhere.
     """
 
     descriptor_address: Hex | Absent
@@ -185,7 +224,8 @@ class PackedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
 class PackedRing(msgspec.Struct, frozen=True):
     """The whole of a packed ring. A part that cannot be read is Absent.
 
-    The three addresses are where QEMU has the parts mapped.
+    The three addresses are where QEMU has the parts mapped; behind an IOMMU as in
+    :class:`SplitRing`.
     """
 
     descriptor_address: Hex | Absent

@@ -15,6 +15,10 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
     ``table``. ``flags`` are named in ``flag_names`` (``next``, ``write``, ``indirect``, and
     ``bit N`` for bits the specification does not know). A descriptor of a packed ring has a buffer
     ``id`` in place of ``next``.
+
+    ``guest_address`` is given in chains of a device behind an IOMMU: where in guest-physical memory
+    the first byte lies; absent if the IOMMU maps nothing there, or if the mapping forbids what the
+    descriptor is for (``not-readable``, ``not-writable``, with the address that it leads to).
     """
 
     index: int
@@ -25,6 +29,7 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
     flag_names: tuple[str, ...] = ()
     table: Hex | None = None
     id: int | UnsetType = UNSET
+    guest_address: Hex | Absent | None = None
 
 
 class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):

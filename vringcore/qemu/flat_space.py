@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from vringcore.errors import VringcoreError
     from vringcore.memory.space import HostSpace
+    from vringcore.qemu.iommu import IommuSpace
+    from vringcore.qemu.paged_space import Mapping
 
 A = TypeVar("A", bound=int)
-
-_IOMMU_HINT = "an IOMMU translates this range; its tables are not followed"
 
 
 class Region(msgspec.Struct, frozen=True):
@@ -30,11 +30,12 @@ class Region(msgspec.Struct, frozen=True):
     :param host: ``ram_block->host``; None for a region without RAM behind it: MMIO, an IOMMU, and
         the memory of a passed-through device (``ram_device``)
     :param length: bytes that are valid there (``ram_block->max_length``)
+    :param iommu: what a device sees through an IOMMU, from the region's first byte on
     """
 
     host: int | None
     length: int
-    is_iommu: bool
+    iommu: IommuSpace | None = None
 
 
 class FlatRow(msgspec.Struct, frozen=True, gc=False):
@@ -50,9 +51,9 @@ class FlatRow(msgspec.Struct, frozen=True, gc=False):
 class FlatSpace(AddressSpace[A], Generic[A]):
     """An address space of the guest, read through the QEMU process's memory.
 
-    What is not backed by RAM is a NOT_RAM gap. RAM that the core lacks is a gap of the kind the
-    core gives it; where the core has no trace of the mapping at all it is NOT_DUMPED, since
-    QEMU's own tables say that it was mapped.
+    What is not backed by RAM is a NOT_RAM gap; where an IOMMU translates, its tables tell. RAM
+    that the core lacks is a gap of the kind the core gives it; where the core has no trace of the
+    mapping at all it is NOT_DUMPED, since QEMU's own tables say that it was mapped.
 
     :param host: memory of the QEMU process
     :param rows: its ranges, sorted and disjoint
@@ -117,19 +118,31 @@ class FlatSpace(AddressSpace[A], Generic[A]):
     def host_address(self, address: A) -> HostAddress:
         """Return where in the QEMU process a guest address lies.
 
-        :raises MemoryFault: NOT_RAM, if it is MMIO, behind an IOMMU, or nothing
+        :raises MemoryFault: NOT_RAM, if it is MMIO or nothing; or that no table maps it
         """
         row = self._row_at(address)
         if row is None:
             gap = _no_ram(address, address + 1).gap
             assert gap is not None
             raise MemoryFault(f"translating an address of {self.name}", address, gap)
+        iommu = self._region_of(row.region).iommu
+        if iommu is not None:
+            return iommu.host_address(IoVirtualAddress(row.offset + address - row.start))
         return self._host_of(row, address, 1)
 
-    def is_iommu(self, address: A) -> bool:
-        """Tell whether an IOMMU translates the address (``MemoryRegion.is_iommu``)."""
+    def mapping(self, address: A) -> Mapping | None:
+        """Return what an IOMMU makes of an address; None where none is in force.
+
+        An IOMMU is in force where the flat view says so (``MemoryRegion.is_iommu``).
+
+        :raises MemoryFault: if the MemoryRegion is not in the core
+        """
         row = self._row_at(address)
-        return row is not None and self._region_of(row.region).is_iommu
+        iommu = None if row is None else self._region_of(row.region).iommu
+        if row is None or iommu is None:
+            return None
+        page = iommu.mapping(row.offset + address - row.start)
+        return msgspec.structs.replace(page, start=page.start + row.start - row.offset)
 
     def _row_at(self, address: int) -> FlatRow | None:
         index = bisect_right(self._starts, address) - 1
@@ -141,7 +154,7 @@ class FlatSpace(AddressSpace[A], Generic[A]):
         region = self._region_of(row.region)
         inside = row.offset + address - row.start
         if region.host is None or inside + size > region.length:
-            gap = Gap(GapKind.NOT_RAM, address, size, _IOMMU_HINT if region.is_iommu else "")
+            gap = Gap(GapKind.NOT_RAM, address, size)
             raise MemoryFault(f"translating an address of {self.name}", address, gap)
         return HostAddress(region.host + inside)
 
@@ -152,10 +165,16 @@ class FlatSpace(AddressSpace[A], Generic[A]):
             gap = msgspec.structs.replace(fault.gap, address=start, size=end - start)
             yield Piece(start, end - start, None, gap)
             return
-        if region.host is None:
-            yield _no_ram(start, end, _IOMMU_HINT if region.is_iommu else "")
-            return
         inside = row.offset + start - row.start
+        if region.iommu is not None:
+            from vringcore.qemu.paged_space import shifted
+
+            for piece in region.iommu.pieces(IoVirtualAddress(inside), end - start):
+                yield shifted(piece, start - inside)
+            return
+        if region.host is None:
+            yield _no_ram(start, end)
+            return
         backed = max(0, min(end - start, region.length - inside))
         host = region.host + inside
         for piece in self._host.pieces(HostAddress(host), backed):
@@ -194,8 +213,8 @@ class UnmappedSpace(AddressSpace[A], Generic[A]):
         return ()
 
 
-def _no_ram(start: int, end: int, hint: str = "") -> Piece:
-    return Piece(start, end - start, None, Gap(GapKind.NOT_RAM, start, end - start, hint))
+def _no_ram(start: int, end: int) -> Piece:
+    return Piece(start, end - start, None, Gap(GapKind.NOT_RAM, start, end - start))
 
 
 def _moved(piece: Piece, by: int) -> Piece:

@@ -84,7 +84,7 @@ def flat_ranges(views: Views, address: int) -> list[MappedRange]:
                 views.string_or_none(views.at(MemoryRegion, row.region).name) or "",
                 None if region.host is None else region.host + row.offset,
                 row.readonly,
-                region.is_iommu,
+                region.iommu is not None,
             )
         )
     return found
@@ -109,10 +109,14 @@ class Regions:
 
     def _read(self, address: int) -> Region:
         view = self._views.at(MemoryRegion, address)
-        if not view.ram_block or view.ram_device or view.is_iommu:
-            return Region(None, 0, view.is_iommu)
+        if view.is_iommu:
+            from vringcore.qemu.iommu import iommu_space
+
+            return Region(None, 0, iommu_space(self._views, address))
+        if not view.ram_block or view.ram_device:
+            return Region(None, 0)
         block = self._views.at(RAMBlock, view.ram_block)
-        return Region(block.host, block.max_length, False)
+        return Region(block.host, block.max_length)
 
 
 def flat_rows(views: Views, address: int) -> list[FlatRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.queues import Counts, EventSuppression, PackedGuest
@@ -20,13 +20,13 @@ from vringcore.virtio.packed import (
 )
 
 if TYPE_CHECKING:
-    from vringcore.addresses import HostAddress
+    from vringcore.memory.space import AddressSpace
     from vringcore.qemu.virtqueues import RawQueue
     from vringcore.view.views import Views
 
 
-def packed_ring(views: Views, raw: RawQueue) -> PackedRing[HostAddress]:
-    """Return the reader of a packed ring through QEMU's own mapping of it.
+def packed_ring(views: Views, raw: RawQueue) -> PackedRing[Any]:
+    """Return the reader of a packed ring through QEMU's own mapping of it, or through an IOMMU.
 
     :param raw: a queue whose ring is ``ready``
     :raises CorruptDataError: if ``vring.num`` is impossible
@@ -37,7 +37,9 @@ def packed_ring(views: Views, raw: RawQueue) -> PackedRing[HostAddress]:
     assert not isinstance(place.avail, Absent)
     assert not isinstance(place.used, Absent)
     return PackedRing(
-        views.space, PackedAddresses(place.desc, place.avail, place.used), raw.view.num
+        views.space if place.space is None else place.space,
+        PackedAddresses(place.desc, place.avail, place.used),
+        raw.view.num,
     )
 
 
@@ -94,10 +96,12 @@ def popped(raw: RawQueue) -> int:
 def packed_guest(views: Views, raw: RawQueue) -> PackedGuest:
     """Read the event suppression structures, each on its own."""
 
-    def event(base: HostAddress | Absent) -> EventSuppression | Absent:
+    space: AddressSpace[Any] = views.space if raw.place.space is None else raw.place.space
+
+    def event(base: int | Absent) -> EventSuppression | Absent:
         if isinstance(base, Absent):
             return base
-        found = attempt(lambda: read_event(views.space, base))
+        found = attempt(lambda: read_event(space, base))
         if isinstance(found, Absent):
             return found
         at = found.position

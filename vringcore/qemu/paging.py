@@ -7,18 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from vringcore.addresses import GuestAddress, end_of
+from vringcore.addresses import GuestAddress
 from vringcore.errors import MemoryFault, UsageError
 from vringcore.memory.gaps import Gap, GapKind
-from vringcore.memory.space import AddressSpace, Piece
 from vringcore.model.values import Absent
+from vringcore.qemu.paged_space import PAGE_BITS, Mapping, PagedSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from vringcore.memory.space import Range
     from vringcore.qemu.flat_space import GuestSpace
     from vringcore.qemu.vcpus import RawCpu, X86Registers
 
@@ -32,69 +27,24 @@ ADDRESS = (1 << 52) - (1 << 12)
 """Bits 51:12 of an entry and of CR3; what lies above is not of the address."""
 
 INDEX_BITS = 9
-PAGE_BITS = 12
 LARGEST_LEAF = 3
 """A table of level 3 may map pages of 1 GiB, one of level 2 pages of 2 MiB."""
 
 NAMES = {5: "PML5", 4: "PML4", 3: "page-directory-pointer", 2: "page-directory", 1: "page-table"}
 
 
-class Mapping(msgspec.Struct, frozen=True):
-    """A page: guest-virtual addresses ``[start, start + size)`` show guest-physical memory.
-
-    :param physical: address of its first byte; None if it is not there
-    :param gap: why not
-    """
-
-    start: int
-    size: int
-    physical: int | None
-    gap: Gap | None = None
-
-
-class VirtualSpace(AddressSpace[int]):
+class VirtualSpace(PagedSpace[int]):
     """What a vCPU sees: guest-physical memory through its page tables.
-
-    Every address that they do not map is an UNMAPPED gap that names the entry which says so; where
-    a table itself cannot be read the gap is that of the table.
 
     :ivar root: guest-physical address of the first table; None where paging is off
     """
 
     def __init__(self, memory: GuestSpace, root: int | None, levels: int, name: str) -> None:
-        self._memory = memory
+        super().__init__(memory, name)
         self.root = root
         self._levels = levels
-        self.name = name
 
-    def ranges(self) -> Sequence[Range]:
-        """Return nothing: what is mapped is found by asking."""
-        return ()
-
-    def pieces(self, address: int, size: int) -> Iterator[Piece]:
-        """Yield the range page by page as data and gaps, in guest-virtual addresses."""
-        place, end = int(address), end_of(address, size)
-        while place < end:
-            page = self.mapping(place)
-            until = min(end, page.start + page.size)
-            if page.physical is None:
-                assert page.gap is not None
-                gap = msgspec.structs.replace(page.gap, address=place, size=until - place)
-                yield Piece(place, until - place, None, gap)
-            else:
-                physical = page.physical + place - page.start
-                yield from self._moved(physical, until - place, place - physical)
-            place = until
-
-    def _moved(self, physical: int, size: int, by: int) -> Iterator[Piece]:
-        for piece in self._memory.pieces(GuestAddress(physical), size):
-            gap = piece.gap
-            if gap is not None:
-                hint = gap.hint or f"the page is at guest-physical {gap.address:#x}"
-                gap = msgspec.structs.replace(gap, address=gap.address + by, hint=hint)
-            yield Piece(piece.address + by, piece.size, piece.data, gap)
-
-    def mapping(self, address: int) -> Mapping:
+    def look_up(self, address: int) -> Mapping:
         """Return the page that an address lies in, or the stretch that the same entry denies."""
         if self.root is None:
             start = address & -(1 << PAGE_BITS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
     from vringcore.qemu.virtqueues import RawQueue, RingRules
+
+R = TypeVar("R", "SplitRing", "PackedRing")
 
 DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
 """What a report can hold of devices: them, whole C structures, the queues, requests in flight."""
@@ -162,8 +164,8 @@ class Survey:
         reader = virtqueues.split_ring(self._views, queue, rules)
         limits += _breaches(reader.breaches())
         heads = rings.published_heads(reader, queue) + [r.head for r in in_flight]
-        chains = rings.chains_of(reader, heads, self._memory_of(raw))
-        return rings.ring_model(reader, queue), tuple(chains)
+        chains = rings.chains_of(reader, heads, self.memory_of(raw))
+        return _behind_iommu(queue, rings.ring_model(reader, queue), chains)
 
     def _packed_ring(
         self,
@@ -177,9 +179,10 @@ class Survey:
 
         reader = packed.packed_ring(self._views, queue)
         limits += _breaches(reader.breaches())
-        memory = self._memory_of(raw)
+        memory = self.memory_of(raw)
         chains = packed_rings.chains_of(reader, queue, in_flight, self._views, memory)
-        return packed_rings.ring_model(self._views, reader, queue), tuple(chains)
+        model = packed_rings.ring_model(self._views, reader, queue)
+        return _behind_iommu(queue, model, chains)
 
     def _queue(
         self, raw: RawDevice, queue: RawQueue, fields: bool, in_flight: list[InFlight] | None
@@ -207,9 +210,12 @@ class Survey:
             unknown_members=self.devices.unknown_queue_members(),
         )
         if in_flight is not None:
-            model = msgspec.structs.replace(
-                model, in_flight=self._with_chains(raw, queue, in_flight)
-            )
+            joined = self._with_chains(raw, queue, in_flight)
+            if queue.place.space is not None:
+                from vringcore.qemu.iommu_rings import located
+
+                joined = tuple(located(each, queue) for each in joined)
+            model = msgspec.structs.replace(model, in_flight=joined)
         return model
 
     def _guest_and_counts(
@@ -263,7 +269,7 @@ class Survey:
             table = virtqueues.split_ring(self._views, queue, rules).table
         except VringcoreError:
             return tuple(in_flight)  # the queue's size, which is why, is shown with it
-        memory = self._memory_of(raw)
+        memory = self.memory_of(raw)
         joined = []
         for request in in_flight:
             chain = walk_chain(table, request.head, memory)
@@ -286,10 +292,10 @@ class Survey:
             reader, avail = packed_ring(self._views, queue), available_position(queue)
         except VringcoreError:
             return tuple(in_flight)  # its size or position, which is why, is shown with it
-        joiner = Joiner(self._views, reader, avail, self._memory_of(raw))
+        joiner = Joiner(self._views, reader, avail, self.memory_of(raw))
         return tuple(joiner.joined(request) for request in in_flight)
 
-    def _memory_of(self, raw: RawDevice) -> AddressSpace[Any]:
+    def memory_of(self, raw: RawDevice) -> AddressSpace[Any]:
         """Return the guest's memory as a device sees it: through its ``dma_as``.
 
         That is guest-physical memory, but for a device that goes through an IOMMU.
@@ -297,7 +303,8 @@ class Survey:
         address = attempt(lambda: int(raw.view.dma_as))
         memory = self._memories.get(address)
         if memory is None:
-            memory = self._memories[address] = self._open_memory(address)
+            through = next((q.place.space for q in raw.queues if q.place.space is not None), None)
+            memory = self._memories[address] = through or self._open_memory(address)
         return memory
 
     def _open_memory(self, address: int | Absent) -> AddressSpace[Any]:
@@ -314,6 +321,15 @@ class Survey:
         except VringcoreError as error:
             # Only what lies in guest memory is lost by it: indirect tables.
             return UnmappedSpace(error)
+
+
+def _behind_iommu(queue: RawQueue, ring: R, chains: list[Chain]) -> tuple[R, tuple[Chain, ...]]:
+    """Return a ring and its chains; behind an IOMMU with what their addresses lead to."""
+    if queue.place.space is None:
+        return ring, tuple(chains)
+    from vringcore.qemu.iommu_rings import located, with_host_addresses
+
+    return with_host_addresses(ring, queue), tuple(located(chain, queue) for chain in chains)
 
 
 def _breaches(found: tuple[str, ...]) -> list[Limitation]:

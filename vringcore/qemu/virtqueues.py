@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.queues import Counts, Queue, SplitGuest
 from vringcore.model.report import Limitation
@@ -20,8 +19,10 @@ from vringcore.virtio.split import Indices, RingAddresses, SplitRing, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
+    from typing import Any, Literal
 
+    from vringcore.addresses import HostAddress, IoVirtualAddress
+    from vringcore.qemu.flat_space import DmaSpace
     from vringcore.view.views import Views
 
 VIRTIO_QUEUE_MAX = 1024
@@ -35,19 +36,24 @@ MAX_LOST = 128
 
 ALL_FEATURES = (1 << 128) - 1
 
+BEHIND_IOMMU = "behind-iommu"
+
 NOT_SET_UP = Absent("ring-not-set-up", None, "the driver has not given this queue a ring")
 
 
 class RingPlace(msgspec.Struct, frozen=True):
-    """Where the three parts of a ring lie in QEMU's memory, and the driver's addresses of them.
+    """Where the three parts of a ring lie in QEMU's memory, or in ``space``.
 
     For a packed ring ``avail`` is the driver's event suppression structure and ``used`` the
     device's (VirtIO 1.3, 2.8.10). A part is Absent if it cannot be reached.
+
+    :param space: what the device sees, of a ring behind an IOMMU
     """
 
-    desc: HostAddress | Absent
-    avail: HostAddress | Absent
-    used: HostAddress | Absent
+    desc: HostAddress | IoVirtualAddress | Absent
+    avail: HostAddress | IoVirtualAddress | Absent
+    used: HostAddress | IoVirtualAddress | Absent
+    space: DmaSpace | None = None
 
     @property
     def missing(self) -> Absent | None:
@@ -62,7 +68,7 @@ class RingPlace(msgspec.Struct, frozen=True):
         """``ready``, or why the ring cannot be read, as in the model's ``ring_state``."""
         if self.missing is None:
             return "ready"
-        return {"ring-not-set-up": "not-set-up", "behind-iommu": "untranslatable"}.get(
+        return {"ring-not-set-up": "not-set-up", BEHIND_IOMMU: "untranslatable"}.get(
             self.missing.reason, "unreadable"
         )
 
@@ -106,6 +112,10 @@ def read_queues(views: Views, vq: int, device: int) -> tuple[list[RawQueue], lis
             break
         holes = 0
         queues.append(RawQueue(index, view, ring_place(views, view)))
+    if any(queue.place.state == "untranslatable" for queue in queues):
+        from vringcore.qemu.iommu_rings import translated
+
+        queues = translated(views, queues, device)
     return queues, [Limitation(f"{each.name} not shown", each.why) for each in lost]
 
 
@@ -163,7 +173,7 @@ def _part(pointer: Callable[[], HostAddress], xlat: Callable[[], int]) -> HostAd
             return address
         # MemoryRegionCache.ptr is NULL where the region is not plain RAM: behind an IOMMU, xlat
         # is the I/O virtual address.
-        return Absent("behind-iommu", Address(xlat()), "the ring lies behind an IOMMU")
+        return Absent(BEHIND_IOMMU, Address(xlat()), "the ring lies behind an IOMMU")
     except VringcoreError as error:
         return absence_of(error)
 
@@ -183,8 +193,8 @@ class RingRules(msgspec.Struct, frozen=True):
     in_order: bool
 
 
-def split_ring(views: Views, raw: RawQueue, rules: RingRules) -> SplitRing[HostAddress]:
-    """Return the reader of a split ring through QEMU's own mapping of it.
+def split_ring(views: Views, raw: RawQueue, rules: RingRules) -> SplitRing[Any]:
+    """Return the reader of a split ring through QEMU's own mapping of it, or through an IOMMU.
 
     :param raw: a queue whose ring is ``ready``
     :raises CorruptDataError: if ``vring.num`` is impossible
@@ -196,7 +206,7 @@ def split_ring(views: Views, raw: RawQueue, rules: RingRules) -> SplitRing[HostA
     assert not isinstance(place.used, Absent)
     addresses = RingAddresses(place.desc, place.avail, place.used)
     return SplitRing(
-        views.space,
+        views.space if place.space is None else place.space,
         addresses,
         raw.view.num,
         event_idx=rules.event_idx,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vringcore.addresses import GuestAddress, HostAddress
+from vringcore.addresses import HostAddress
 from vringcore.layout.recorded import RecordedLayouts
 from vringcore.memory.trace import Trace
 from vringcore.qemu import machine
@@ -187,7 +187,7 @@ def ask_everything(process: TracedProcess) -> None:
     for device in devices:
         queues: Any = device.queues
         for queue in queues if isinstance(queues, tuple) else ():
-            attempt(lambda d=device, q=queue: _ask_ring(process, survey, d, q.index))  # type: ignore[misc]
+            attempt(lambda d=device, q=queue: _ask_ring(survey, d, q.index))  # type: ignore[misc]
             for each in queue.in_flight or ():
                 attempt(lambda r=each.request: _ask_element(process, r))  # type: ignore[misc]
         attempt(lambda d=device: _ask_object(process, d.address))  # type: ignore[misc]
@@ -214,15 +214,16 @@ def _ask_frames(process: TracedProcess, coroutine: int) -> None:
         pass
 
 
-def _ask_ring(process: TracedProcess, survey: Survey, device: Device, queue: int) -> None:
+def _ask_ring(survey: Survey, device: Device, queue: int) -> None:
     """Read a ring, and the header of each request in it as the guest wrote it."""
     chains = survey.ring(device.index, queue, [])[-1]
+    memory = survey.memory_of(survey.devices.raw[device.index])
     size = HEADER_SIZES.get(device.device_id, 0) if isinstance(device.device_id, int) else 0
     for chain in chains if size else ():
         for descriptor in chain.descriptors:
             if not descriptor.flags & (DESC_F_WRITE | DESC_F_INDIRECT):
-                place, length = GuestAddress(int(descriptor.address)), min(descriptor.length, size)
-                attempt(lambda p=place, n=length: process.guest_memory.read(p, n))  # type: ignore[misc]
+                place, length = int(descriptor.address), min(descriptor.length, size)
+                attempt(lambda p=place, n=length: memory.read(p, n))  # type: ignore[misc]
                 break
 
 

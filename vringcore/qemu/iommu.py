@@ -1,0 +1,106 @@
+"""What an IOMMU does to the addresses of a device: from its memory region to a space to read.
+
+QEMU gives each device behind an IOMMU a memory region of its own (``MemoryRegion.is_iommu``), which
+is embedded in the structure that knows the device. The region's QOM type tells the IOMMU's kind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.addresses import SPACE_END, IoVirtualAddress
+from vringcore.errors import MemoryFault, VringcoreError
+from vringcore.memory.gaps import Gap, GapKind
+from vringcore.qemu.flat_space import FlatSpace
+from vringcore.qemu.memory import Regions
+from vringcore.qemu.paged_space import Mapping, PagedSpace
+from vringcore.qemu.pci import PCI_SECONDARY_BUS
+from vringcore.qemu.structs import Object, ObjectClass, PCIBus, PCIDevice, PXBDev, TypeImpl
+
+if TYPE_CHECKING:
+    from vringcore.qemu.flat_space import GuestSpace
+    from vringcore.view.views import Views
+
+IommuSpace = PagedSpace[IoVirtualAddress]
+"""The addresses of a device behind an IOMMU."""
+
+NAME = "memory as the device sees it"
+
+NOT_FOLLOWED = (
+    "the tables of this IOMMU are not followed (its memory region is a {}); requests that QEMU has "
+    "taken hold their own addresses in its memory, and while it answers, QMP's "
+    "x-query-virtio-queue-element shows its rings"
+)
+
+INTEL = "intel-iommu-iommu-memory-region"
+VIRTIO = "virtio-iommu-memory-region"
+
+_EXTRA_ROOT_BUSES = ("pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus")
+_MAX_NAME = 256
+
+
+class UniformSpace(IommuSpace):
+    """The addresses of a device of which all have the same answer.
+
+    :param answer: a mapping of everything, or a denial
+    """
+
+    def __init__(self, memory: GuestSpace, answer: Mapping) -> None:
+        super().__init__(memory, NAME)
+        self._answer = answer
+
+    def look_up(self, _address: int) -> Mapping:
+        """Return the answer."""
+        return self._answer
+
+
+def denied(start: int, size: int, kind: GapKind, why: str) -> Mapping:
+    """Return a stretch that leads nowhere."""
+    return Mapping(start, size, None, Gap(kind, start, size, why))
+
+
+def iommu_space(views: Views, region: int) -> IommuSpace:
+    """Return what a device sees through the IOMMU whose MemoryRegion lies at an address.
+
+    Whatever hinders a translation is a gap of that space.
+    """
+    kind_of_gap = GapKind.UNTRANSLATABLE
+    try:
+        kind = type_name(views, region)
+        if kind == INTEL:
+            from vringcore.qemu.iommu_vtd import vtd_space
+
+            return vtd_space(views, region)
+        if kind == VIRTIO:
+            from vringcore.qemu.iommu_virtio import virtio_iommu_space
+
+            return virtio_iommu_space(views, region)
+        why = NOT_FOLLOWED.format(kind)
+    except VringcoreError as error:
+        why = f"the state of the IOMMU cannot be read: {error}"
+        if isinstance(error, MemoryFault):
+            kind_of_gap = error.gap.kind
+    nothing: GuestSpace = FlatSpace(views.space, (), Regions(views))
+    return UniformSpace(nothing, denied(0, SPACE_END, kind_of_gap, why))
+
+
+def type_name(views: Views, address: int) -> str:
+    """Return the name of an object's QOM type.
+
+    :raises MemoryFault: if the way there is not in the core
+    """
+    class_ = views.at(Object, address).class_
+    return views.string(views.at(TypeImpl, views.at(ObjectClass, class_).type_).name, _MAX_NAME)
+
+
+def bus_number(views: Views, bus: int) -> int:
+    """Return the number of a ``PCIBus`` as the guest knows it (``pci_bus_num()``).
+
+    :raises MemoryFault: if what tells it is not in the core
+    """
+    bridge = views.at(PCIBus, bus).parent_dev
+    if not bridge:
+        return 0
+    if type_name(views, bus) in _EXTRA_ROOT_BUSES:
+        return views.at(PXBDev, bridge).bus_nr & 0xFF
+    return views.integer(views.at(PCIDevice, bridge).config + PCI_SECONDARY_BUS, 1)
