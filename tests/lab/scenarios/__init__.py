@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.lab import runner
@@ -79,6 +80,11 @@ def names_for(version: str) -> tuple[str, ...]:
     if version.endswith("-fork"):
         return tuple(scenario.name for scenario in OF_FORKS if version in scenario.versions)
     return (*(scenario.name for scenario in ALL if version in scenario.versions), *others.NAMES)
+
+
+def guests_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The suites whose kernels the guests of scenarios run."""
+    return tuple(sorted({each.guest for each in (*ALL, *OF_FORKS) if each.name in names}))
 
 
 def make(version: str, name: str) -> Path:
