@@ -90,7 +90,7 @@ VHOST_NAMES = {"vhost-user-blk": "virtio-blk"}
 
 
 class Facts:
-    """Facts compared so far, those that differ, of how many chains, and of how many not."""
+    """Facts compared so far, those that differ, and of how many chains."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -94,11 +94,11 @@ def test_descriptors_in_flight_tell_their_guest_physical_address(opened: Opened)
         for queue in device.queues or ():
             assert queue.ring_state == "ready"
             chains = core.ring(str(device.index), queue.index).chains
-            for each in (*chains, *(queue.in_flight or ())):
-                assert isinstance(each.descriptors, tuple)
-                for descriptor in each.descriptors:
-                    compare_descriptor(case, descriptor, iommu)
-                    compared += iommu is not None
+            lists = [chain.descriptors for chain in chains]
+            lists += [r.descriptors for r in queue.in_flight or () if r.descriptors]
+            for descriptor in (each for descriptors in lists for each in descriptors):
+                compare_descriptor(case, descriptor, iommu)
+                compared += iommu is not None
     assert compared > 2 * len(case.gdb["requests"])
 
 
