@@ -19,6 +19,8 @@ class BackendState(msgspec.Struct, frozen=True):
     :param queuing_disabled: ``disable_request_queuing`` (of newer QEMU a count): requests pass a
         drained section
     :param throttle_group: name of the group that limits it, None for none
+    :param parked: addresses of requests that failed and that the device keeps until the VM goes on
+        (``VirtIOBlock.rq``, ``SCSIRequest.retry``); None for a user that keeps none
     """
 
     backend: Backend
@@ -29,6 +31,7 @@ class BackendState(msgspec.Struct, frozen=True):
     queued: tuple[Hex, ...] | Absent
     queuing_disabled: int | Absent
     throttle_group: str | Absent | None
+    parked: tuple[Hex, ...] | Absent | None = None
 
 
 class TrackedRequest(msgspec.Struct, frozen=True):
@@ -38,7 +41,8 @@ class TrackedRequest(msgspec.Struct, frozen=True):
     :param offset: in the node, in bytes
     :param serialising: no request that overlaps it may run beside it
     :param waiting_for: addresses of the requests that it waits for, the next first, the last of
-        the chain last
+        the chain last; one that is there twice closes a circle
+    :param waiters: coroutines that wait for this request to end
     """
 
     address: Hex
@@ -48,6 +52,7 @@ class TrackedRequest(msgspec.Struct, frozen=True):
     serialising: bool | Absent
     coroutine: Hex
     waiting_for: tuple[Hex, ...] = ()
+    waiters: tuple[Hex, ...] = ()
 
 
 class NbdConnection(msgspec.Struct, frozen=True):
@@ -90,6 +95,7 @@ class Node(msgspec.Struct, frozen=True):
     :param children: (edge's name, node's name)
     :param tracked: read, write, discard and truncate requests under way
     :param flushes: coroutines that wait for a flush before theirs
+    :param flush_active: a flush is under way; the next one waits for it
     :param unknown_members: those of BlockDriverState that no upstream QEMU has
     """
 
@@ -106,10 +112,14 @@ class Node(msgspec.Struct, frozen=True):
     flushes: tuple[Hex, ...] | Absent
     nbd: NbdConnection | Absent | None = None
     unknown_members: tuple[str, ...] = ()
+    flush_active: bool | Absent | None = None
 
 
 class ThrottleTimer(msgspec.Struct, frozen=True):
-    """The timer that lets the next request of one direction pass; None: it is not armed."""
+    """The timer that lets the next request of one direction (``reads``, ``writes``) pass.
+
+    ``expires_ns`` is on the group's clock, QEMU_CLOCK_REALTIME; None: it is not armed.
+    """
 
     direction: str
     expires_ns: int | None
@@ -135,14 +145,15 @@ class ThrottleGroup(msgspec.Struct, frozen=True):
 
     :param any_timer_armed: for reads and writes: a member's timer is meant to run
     :param tokens: names of the members whose turn it is, for reads and writes
-    :param limits: those that are set, by QEMU's bucket names (``bps-total`` …), a second
+    :param limits: those that are set, by QMP's names (``bps-total``, ``iops-write-max`` …): bytes
+        or requests a second; ``iops-size`` in bytes, ``…-max-length`` in seconds
     """
 
     address: Hex
     name: str | Absent | None
     any_timer_armed: tuple[bool, ...] | Absent
     tokens: tuple[str, ...] | Absent
-    limits: dict[str, float] | Absent
+    limits: dict[str, int] | Absent
     members: tuple[ThrottleMember, ...]
 
 
@@ -169,7 +180,9 @@ class Engine(msgspec.Struct, frozen=True):
     :param blocked: the kernel would take no more
     :param plugged: submission is put off, a count; None where the build keeps none
     :param elements: a thread pool's work
-    :param idle_threads: of a thread pool
+    :param idle_threads: of a thread pool; ``total_threads`` counts them too
+    :param unprocessed: completions that QEMU took from the kernel and has not handed on
+        (linux-aio's ``event_max - event_idx``)
     """
 
     kind: str
@@ -182,6 +195,7 @@ class Engine(msgspec.Struct, frozen=True):
     elements: tuple[PoolElement, ...] = ()
     idle_threads: int | Absent | None = None
     total_threads: int | Absent | None = None
+    unprocessed: int | Absent | None = None
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -190,18 +204,21 @@ class Job(msgspec.Struct, frozen=True):
     :param status: ``running``, ``paused``, ``ready``, ``standby`` … (QAPI's JobStatus)
     :param pause_count: above 0: asked to pause
     :param busy: its coroutine runs, or waits for what is not the job's own timer
+    :param nodes: of a block job: the nodes that it uses
+    :param timer_expires_ns: when its own timer wakes it; None if that is not armed
     """
 
     id: str | Absent | None
     kind: str | Absent
     address: Hex
     status: str | Absent
-    coroutine: Hex | None
+    coroutine: Hex | Absent | None
     pause_count: int | Absent
     paused: bool | Absent
     busy: bool | Absent
     cancelled: bool | Absent
     nodes: tuple[str, ...] | Absent
+    timer_expires_ns: int | Absent | None = None
 
 
 class BlockState(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from vringcore.view.declare import (
     View,
     boolean,
     integer,
+    integer_if_any,
     place,
     pointer,
     pointer_if_any,
@@ -88,13 +89,17 @@ class BDRVNBDState(View):
     c_type = "struct BDRVNBDState"
     unit = ("block/nbd.c",)
 
+    ioc = pointer()
     state = integer()
+    in_flight = integer()
     free_sema = place()
     requests = place()
     send_mutex = place()
     receive_mutex = place()
     saddr = pointer()
     export = pointer()
+    reconnect_delay = integer()
+    reconnect_delay_timer = pointer_if_any()  # since 4.2
 
 
 class NBDClientRequest(View):
@@ -126,6 +131,10 @@ class LinuxAioState(View):
     in_queue = integer("io_q.in_queue")
     in_flight = integer("io_q.in_flight")
     pending = place("io_q.pending")
+    blocked = boolean("io_q.blocked")
+    plugged = integer_if_any("io_q.plugged")  # until 8.0
+    event_idx = integer()
+    event_max = integer()
 
 
 class LinuxAioRequest(View):
@@ -147,6 +156,8 @@ class LuringState(View):
     in_queue = integer("io_q.in_queue")
     in_flight = integer("io_q.in_flight")
     submit_queue = place("io_q.submit_queue")
+    blocked = boolean("io_q.blocked")
+    plugged = integer_if_any("io_q.plugged")  # until 8.0
 
 
 class LuringRequest(View):
@@ -166,6 +177,8 @@ class ThreadPool(View):
     unit = ("util/thread-pool.c",)
 
     head = place()
+    cur_threads = integer()
+    idle_threads = integer()
 
 
 class ThreadPoolAio(ThreadPool):
@@ -177,6 +190,7 @@ class ThreadPoolElement(View):
     unit = ("util/thread-pool.c",)
 
     opaque = pointer("common.opaque")
+    func = pointer()
     argument = pointer("arg")
     state = integer()
 

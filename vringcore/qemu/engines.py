@@ -66,14 +66,10 @@ def in_worker_threads(
     pool = views.at(AioContext, context).thread_pool
     if not pool:
         return
-    pool_view, element_view = _thread_pool_types(views)
-    head = views.at(pool_view, pool).head
-    walk = views.elements(head, element_view, "all", limit=MAX_ELEMENTS)
-    found, error = collect(element for element in walk if element.opaque)
-    states = [_state(views, element) for element in found]
-    active = [element for element, state in zip(found, states, strict=True) if state == "active"]
+    found, error = collect(each for each in pool_elements(views, pool) if each[0].opaque)
+    active = [element for element, state in found if state == "active"]
     threads = workers_of(views, active, callers()) if active else {}
-    for element, state in zip(found, states, strict=True):
+    for element, state in found:
         waiting = Waiting(
             "thread-pool",
             Address(element.address_),
@@ -86,8 +82,23 @@ def in_worker_threads(
         raise error
 
 
-def _state(views: Views, element: ThreadPoolElement) -> str:
-    return enumerator(views, type(element), "state", element.state, "THREAD_")
+def thread_pool(views: Views, address: int) -> ThreadPool:
+    """Return the thread pool at an address.
+
+    :raises LayoutMissingError, CorruptDataError: if the build has none, or of a kind not known here
+    """
+    return views.at(_thread_pool_types(views)[0], address)
+
+
+def pool_elements(views: Views, pool: int) -> Iterator[tuple[ThreadPoolElement, str]]:
+    """Yield the work of a thread pool: each element and its state, such as ``active``.
+
+    :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
+    """
+    pool_view, element_view = _thread_pool_types(views)
+    head = views.at(pool_view, pool).head
+    for element in views.elements(head, element_view, "all", limit=MAX_ELEMENTS):
+        yield element, enumerator(views, element_view, "state", element.state, "THREAD_")
 
 
 class KernelEngines:

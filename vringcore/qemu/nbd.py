@@ -32,7 +32,7 @@ def waiting(views: Views, state: int, node: str) -> Iterator[tuple[int, Waiting]
     connection = enumerator(views, BDRVNBDState, "state", client.state, "NBD_CLIENT_")
     to_send = _holder_and_waiters(views, client.send_mutex)
     to_receive = _holder_and_waiters(views, client.receive_mutex)
-    for number, slot in enumerate(_slots(views, client)):
+    for number, slot in enumerate(slots(views, client)):
         co = slot.coroutine
         if not co:
             continue
@@ -49,7 +49,8 @@ def waiting(views: Views, state: int, node: str) -> Iterator[tuple[int, Waiting]
         yield record.address_, Waiting("nbd", Address(state), node, detail)
 
 
-def _slots(views: Views, client: BDRVNBDState) -> Iterator[NBDClientRequest]:
+def slots(views: Views, client: BDRVNBDState) -> Iterator[NBDClientRequest]:
+    """Yield all slots of a client, free ones too; errors as :func:`waiting`."""
     layouts = views.layouts
     record = layouts.resolve(layouts.definition(client.c_type, client.unit))
     found = layouts.member(record, "requests") if isinstance(record, Record) else None
@@ -61,9 +62,20 @@ def _slots(views: Views, client: BDRVNBDState) -> Iterator[NBDClientRequest]:
 
 
 def _holder_and_waiters(views: Views, address: int) -> set[int]:
+    holder, waiters = co_mutex(views, address)
+    return {holder, *waiters} - {0}
+
+
+def co_mutex(views: Views, address: int) -> tuple[int, list[int]]:
+    """Return the coroutine that holds a CoMutex, 0 for none, and those that wait for it.
+
+    The first in line comes first: those of ``to_pop``, then of ``from_push`` the last pushed last
+    (util/qemu-coroutine-lock.c, move_waiters()). Errors as :func:`waiting`.
+    """
     mutex = views.at(CoMutex, address)
-    found = {int(mutex.holder)} - {0}
-    for head in (mutex.from_push, mutex.to_pop):
-        for record in views.elements(head, CoWaitRecord, "next", limit=MAX_WAITERS):
-            found.add(int(record.co))
-    return found
+    waiters: list[int] = []
+    for head, newest_first in ((mutex.to_pop, False), (mutex.from_push, True)):
+        records = views.elements(head, CoWaitRecord, "next", limit=MAX_WAITERS)
+        found = [int(record.co) for record in records]
+        waiters += reversed(found) if newest_first else found
+    return int(mutex.holder), waiters

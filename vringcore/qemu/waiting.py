@@ -50,19 +50,29 @@ def places_below(layer: BlockLayer, backend: int) -> list[Place]:
     One coroutine is usually in several: a request on its way to the disk is tracked by each node
     it passes. What could not be read is noted in the layer's limits.
     """
-    places = layer.keep(f"the queues of the back-end at {backend:#x}", _of_backend(layer, backend))
+    places = places_at_backend(layer, backend)
     for node in layer.graph_of(backend):
-        for what, walk in (
-            ("the tracked requests", _tracked(layer, node)),
-            ("the throttled requests", _throttle_node(layer, node)),
-            ("the waiting flushes", _flushes(layer, node)),
-            ("the requests of the driver", _driver(layer, node)),
-        ):
-            if len(places) < MAX_PLACES:
-                places += layer.keep(f"{what} of node {node.name}", walk)
-            else:
-                layer.limit(f"{what} of node {node.name}", f"more than {MAX_PLACES} before them")
+        add_places_of_node(layer, node, places)
     return places
+
+
+def places_at_backend(layer: BlockLayer, backend: int) -> list[Place]:
+    """Return the places of a back-end itself, above all nodes."""
+    return layer.keep(f"the queues of the back-end at {backend:#x}", _of_backend(layer, backend))
+
+
+def add_places_of_node(layer: BlockLayer, node: Node, places: list[Place]) -> None:
+    """Add the places of one node, as long as there are no more than :data:`MAX_PLACES`."""
+    for what, walk in (
+        ("the tracked requests", _tracked(layer, node)),
+        ("the throttled requests", _throttle_node(layer, node)),
+        ("the waiting flushes", _flushes(layer, node)),
+        ("the requests of the driver", _driver(layer, node)),
+    ):
+        if len(places) < MAX_PLACES:
+            places += layer.keep(f"{what} of node {node.name}", walk)
+        else:
+            layer.limit(f"{what} of node {node.name}", f"more than {MAX_PLACES} before them")
 
 
 def _of_backend(layer: BlockLayer, address: int) -> Iterator[Place]:

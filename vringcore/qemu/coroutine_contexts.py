@@ -1,0 +1,110 @@
+"""Whether an address is a coroutine's, and the search for coroutines by their stacks.
+
+There is no list of all coroutines. Each has a stack of its own, mapped for it alone, and the
+function that every coroutine begins with (coroutine_trampoline() in util/coroutine-ucontext.c)
+keeps the coroutine's address in its frame, at the very top. What is found there is a coroutine if
+its ``stack`` and ``stack_size`` are that mapping's.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from vringcore.addresses import HostAddress
+from vringcore.errors import VringcoreError
+from vringcore.qemu.aio_structs import CoroutineUContext
+from vringcore.qemu.block_structs import Coroutine
+from vringcore.qemu.coroutines import saved_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.qemu.process import Process
+
+MIN_STACK, MAX_STACK = 1 << 14, 1 << 26
+"""Bytes of a coroutine's stack; QEMU's are 1 MiB (COROUTINE_STACK_SIZE)."""
+
+USUAL_STACK = 1 << 20
+
+TOP = 512
+"""Bytes at the top of a stack that are looked at; the trampoline's frame has some 100."""
+
+MAX_MAPPINGS = 20_000
+"""Mappings that may be stacks and are looked at; Linux allows a process 65,530."""
+
+
+def coroutine_at(process: Process, address: int) -> Coroutine | None:
+    """Return the coroutine at an address, None if there is none that can be read.
+
+    It must have a stack of a likely size, and have been left somewhere on it.
+    """
+    views = process.views
+    if not address or address % views.pointer_size:
+        return None
+    try:
+        context = views.at(CoroutineUContext, address)
+        low, size = context.stack, context.stack_size
+        if not MIN_STACK <= size <= MAX_STACK:
+            return None
+        if not low <= saved_context(views, process.core, address).sp < low + size:
+            return None
+        return views.at(Coroutine, address)
+    except VringcoreError:
+        return None
+
+
+def coroutines_by_stack(process: Process) -> Iterator[int]:
+    """Yield the coroutines whose stacks are mapped, running and idle ones too.
+
+    :raises LayoutMissingError: if this QEMU uses another backend than ucontext
+    """
+    views = process.views
+    views.binding(CoroutineUContext)
+    word = Struct(views.layouts.byteorder + f"{TOP // views.pointer_size}" + _code(process))
+    probed = 0
+    for start, end in _writable(process):
+        if end - start < USUAL_STACK:
+            continue
+        # A mapping that the kernel put beside the stack is one with it.
+        for top in {start + USUAL_STACK, end}:
+            if probed >= MAX_MAPPINGS:
+                return
+            probed += 1
+            yield from _named_at(process, word, top)
+
+
+def _named_at(process: Process, words: Struct, top: int) -> Iterator[int]:
+    """Yield the coroutine that the top of its stack names: one, or none if that is no stack."""
+    views, low = process.views, top - USUAL_STACK
+    try:
+        data = views.space.read(HostAddress(top - TOP), TOP)
+    except VringcoreError:
+        return
+    seen = set()
+    for value in reversed(words.unpack(data)):
+        if value % views.pointer_size or low <= value < top or value in seen or not value:
+            continue
+        seen.add(value)
+        try:
+            context = views.at(CoroutineUContext, value)
+            if context.stack + context.stack_size == top:
+                yield value
+                return
+        except VringcoreError:
+            continue
+
+
+def _writable(process: Process) -> Iterator[tuple[int, int]]:
+    """Yield ``(start, end)`` of what the process had mapped to write to."""
+    slim = process.core.slim
+    if slim is not None:  # which holds parts of mappings, and knows the whole ones
+        yield from ((each.start, each.end) for each in slim.mapped if "w" in each.rights)
+        return
+    for part in process.core.memory.ranges():
+        if part.writable:
+            yield part.address, part.address + part.size
+
+
+def _code(process: Process) -> str:
+    return "Q" if process.views.pointer_size == 8 else "I"
