@@ -50,6 +50,7 @@ class BottomHalf(msgspec.Struct, frozen=True):
 
     :param name: QEMU's name of it, newer builds alone have one
     :param flags: ``pending``, ``scheduled``, ``deleted``, ``oneshot``, ``idle``
+    :param taken: the loop has taken it from its list to run it (``bh_slice_list``)
     """
 
     address: Hex
@@ -57,10 +58,16 @@ class BottomHalf(msgspec.Struct, frozen=True):
     callback: str | Absent | None
     opaque: Hex
     flags: tuple[str, ...]
+    taken: bool = False
 
 
 class Timer(msgspec.Struct, frozen=True):
-    """An armed timer of an event loop (``QEMUTimer``), in nanoseconds of its clock."""
+    """An armed timer of an event loop (``QEMUTimer``).
+
+    :param clock: ``realtime`` (the host's monotonic clock), ``virtual`` (stands still while the VM
+        does), ``host`` (the host's time of day) or ``virtual-rt``
+    :param expires_ns: when it is due, in nanoseconds of its clock
+    """
 
     address: Hex
     clock: str
@@ -72,15 +79,22 @@ class Timer(msgspec.Struct, frozen=True):
 class EventLoop(msgspec.Struct, frozen=True):
     """An AioContext.
 
-    :param name: ``main``, ``iohandler`` or the I/O thread's id
+    Those called ``main`` and ``iohandler`` are both run by the main thread, whose sleep is glib's.
+
+    :param name: ``main``, ``iohandler`` or the I/O thread's id; ``mon_iothread`` is the monitor's
     :param lwp: the thread that runs it, None where none could be joined
-    :param waits_by: how it sleeps: ``poll``, ``epoll``, ``io-uring`` (``fdmon_ops``)
+    :param waits_by: how it sleeps in ``aio_poll``: ``poll``, ``epoll``, ``io-uring``
+        (``fdmon_ops``)
     :param polling: it busy-polls, notifications are switched off (``poll_started``)
-    :param notify_me: whether it asked to be woken; an even number means it did not
-    :param notified: a wake-up was sent to it
+    :param poll_max_ns: how long it may busy-poll, 0 for never
+    :param notify_me: whether somebody asks to be woken: 0 for nobody; glib's loop adds 1, each
+        ``aio_poll`` 2
+    :param notified: a wake-up was sent to it and it has not taken note yet
     :param external_disabled: above 0: handlers of guests' kicks are held back (drained section);
         None where the build keeps no such count
-    :param bottom_halves: all of ``bh_list``, in its order
+    :param handlers: the latest first
+    :param bottom_halves: those that are queued, the latest first
+    :param timers: of the main loop, also those of ``main_loop_tlg``
     :param scheduled: coroutines that it is to enter (``scheduled_coroutines``)
     """
 

@@ -13,9 +13,12 @@ from vringcore.qemu.thread_structs import CPUS, CPUState, IOThread, QemuThread
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from vringcore.addresses import HostAddress
     from vringcore.qemu.process import Process
+    from vringcore.qemu.qom import ObjectModel
+    from vringcore.view.views import Views
 
 MAIN_LOOP = "main-loop"
 VCPU = "vcpu"
@@ -98,35 +101,50 @@ class Roles:
     def _iothreads(self) -> dict[int, str]:
         """The I/O threads' ids in the same way: the user's, and those that QEMU makes itself."""
         found: dict[int, str] = {}
-        for name, address in [*self._below_objects(), *self._internal()]:
+        for name, address in collect(iothreads(self._views, self._objects))[0]:
             try:
-                if self._objects.is_a(address, "iothread"):
-                    thread = self._views.at(IOThread, address)
-                    found[thread.thread_id] = found[thread.thread] = name
+                thread = self._views.at(IOThread, address)
+                found[thread.thread_id] = found[thread.thread] = name
             except VringcoreError:
                 continue
         return found
 
-    def _below_objects(self) -> Iterator[tuple[str, int]]:
-        try:
-            objects = self._objects.find("/objects")
-        except VringcoreError:
-            return
-        yield from [] if objects is None else collect(self._objects.children(objects))[0]
 
-    def _internal(self) -> Iterator[tuple[str, int]]:
-        """Yield the children of the tree that users do not see, such as the monitor's I/O thread.
+def iothreads(views: Views, objects: ObjectModel) -> Iterator[tuple[str, HostAddress]]:
+    """Yield name and address of the I/O threads.
 
-        It is made when first used (qom/object.c, object_get_internal_root()).
-        """
+    The user's are below ``/objects``; those that QEMU makes itself, such as the monitor's, hang in
+    a tree that users do not see. It is made when first used (qom/object.c,
+    object_get_internal_root()).
+
+    :raises VringcoreError: after the last that can be reached, if others cannot be
+    """
+    problems: list[VringcoreError] = []
+    roots: list[Callable[[], HostAddress | None]] = [
+        lambda: objects.find("/objects"),
+        lambda: _internal_root(views),
+    ]
+    for find in roots:
         try:
-            place = self._views.find_address_of(
-                "internal_root", "qom/object.c", "object_get_internal_root"
-            )
-            root = self._views.pointer(place) if place is not None else 0
-        except VringcoreError:
-            return
-        yield from collect(self._objects.children(root))[0] if root else []
+            root = find()
+        except VringcoreError as problem:
+            problems.append(problem)
+            continue
+        children, error = collect(objects.children(root)) if root else ([], None)
+        problems += [] if error is None else [error]
+        for name, address in children:
+            try:
+                if objects.is_a(address, "iothread"):
+                    yield name, address
+            except VringcoreError as problem:
+                problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+def _internal_root(views: Views) -> HostAddress | None:
+    place = views.find_address_of("internal_root", "qom/object.c", "object_get_internal_root")
+    return None if place is None else views.pointer(place)
 
 
 def _plain(name: str | None) -> str:
