@@ -64,7 +64,7 @@ def iommu_space(views: Views, region: int) -> IommuSpace:
 
     Whatever hinders a translation is a gap of that space.
     """
-    kind_of_gap = GapKind.UNTRANSLATABLE
+    failure: VringcoreError | None = None
     try:
         kind = type_name(views, region)
         if kind == INTEL:
@@ -77,11 +77,19 @@ def iommu_space(views: Views, region: int) -> IommuSpace:
             return virtio_iommu_space(views, region)
         why = NOT_FOLLOWED.format(kind)
     except VringcoreError as error:
-        why = f"the state of the IOMMU cannot be read: {error}"
-        if isinstance(error, MemoryFault):
-            kind_of_gap = error.gap.kind
+        why, failure = f"the state of the IOMMU cannot be read: {error}", error
     nothing: GuestSpace = FlatSpace(views.space, (), Regions(views))
-    return UniformSpace(nothing, denied(0, SPACE_END, kind_of_gap, why))
+    return UniformSpace(nothing, denied(0, SPACE_END, kind_of(failure), why))
+
+
+def kind_of(failure: VringcoreError | None) -> GapKind:
+    """Return the kind of the gap where QEMU's own record of a device's mappings cannot be used.
+
+    A pointer to nowhere says nothing of the mappings: UNMAPPED is kept for what they do not have.
+    """
+    if isinstance(failure, MemoryFault) and failure.gap.kind is not GapKind.UNMAPPED:
+        return failure.gap.kind
+    return GapKind.UNTRANSLATABLE
 
 
 def type_name(views: Views, address: int) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.addresses import SPACE_END
-from vringcore.errors import CorruptDataError, MemoryFault, VringcoreError
+from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.memory.gaps import GapKind
 from vringcore.qemu.glib_tree import search
-from vringcore.qemu.iommu import NAME, IommuSpace, UniformSpace, bus_number, denied
+from vringcore.qemu.iommu import NAME, IommuSpace, UniformSpace, bus_number, denied, kind_of
 from vringcore.qemu.iommu_structs import (
     IOMMUDevice,
     VirtIOIOMMU,
@@ -61,11 +61,8 @@ class VirtioIommuSpace(IommuSpace):
                 why = f"none of {tree} of the device's domain has it"
                 return denied(start, end - start, GapKind.UNMAPPED, why)
             return self._mapping(found.key, found.value)
-        except MemoryFault as fault:
-            why = f"{tree} cannot be read: {fault}"
-            return denied(address, 1, fault.gap.kind, why)
         except VringcoreError as error:
-            return denied(address, 1, GapKind.UNTRANSLATABLE, f"{tree}: {error}")
+            return denied(address, 1, kind_of(error), f"{tree} cannot be used: {error}")
 
     def _mapping(self, key: int, value: int) -> Mapping:
         low, high = self._interval(key)
