@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from hypothesis import strategies as st
 
+from vringcore.model.schema import resolve_names
 from vringcore.model.values import Absent, Address, EnumValue, Pointer, Wide
 
 ADDRESSES = st.integers(0, 2**64 - 1).map(Address)
@@ -46,6 +47,9 @@ FIELDS = st.dictionaries(
     ),
     max_size=3,
 )
+
+
+resolve_names()
 
 
 @cache

@@ -61,7 +61,7 @@ def document_schema(
     :param title: that name, such as ``vringcore/report/1``
     :param raw: what lies in the document's members of type :class:`msgspec.Raw`, if it has any
     """
-    _resolve_names()
+    resolve_names()
     definitions: dict[str, Schema] = {}
     if raw is not None:
         definitions[_RAW] = _reference(raw, definitions)
@@ -75,7 +75,7 @@ def document_schema(
     }
 
 
-def _resolve_names() -> None:
+def resolve_names() -> None:
     """Give each module of the model the names that it imports for the type checker alone."""
     names = [info.name for info in pkgutil.iter_modules(vringcore.model.__path__)]
     modules = [importlib.import_module(f"vringcore.model.{name}") for name in names]
