@@ -58,8 +58,11 @@ class Threads:
         first = core.prpsinfo.pid if core.prpsinfo is not None else None
         self.main = first if any(each.lwp == first for each in core.threads) else None
 
-    def lwp_of(self, pthread: int, number: int) -> int | None:
-        """Return a thread's number in the core, None if it is not there."""
+    def lwp_of(self, pthread: int, number: int = 0) -> int | None:
+        """Return a thread's number in the core, None if it is not there.
+
+        :param number: what QEMU had as its number, 0 if that is kept nowhere
+        """
         joined = self._pointers.get(pthread)
         return number if joined is None and number in self._numbers else joined
 

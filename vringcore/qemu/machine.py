@@ -124,7 +124,7 @@ def run_state(views: Views) -> str | Absent:
 
     def read() -> str | Absent:
         place = views.address_of("current_run_state")
-        return _name(views, "RunState", "RUN_STATE_", views.integer(place, 4))
+        return qapi_name(views, "RunState", "RUN_STATE_", views.integer(place, 4))
 
     return attempt(read)
 
@@ -140,7 +140,7 @@ def migration_status(views: Views) -> str | Absent | None:
         state = views.pointer(views.address_of("current_migration"))
         if not state:
             return None
-        return _name(
+        return qapi_name(
             views, "MigrationStatus", "MIGRATION_STATUS_", views.at(MigrationState, state).state
         )
 
@@ -184,7 +184,7 @@ def _current_machine(views: Views) -> HostAddress | Absent:
     return address or Absent(NOT_SET_UP, None, "current_machine is NULL")
 
 
-def _name(views: Views, enum: str, prefix: str, value: int) -> str | Absent:
+def qapi_name(views: Views, enum: str, prefix: str, value: int) -> str | Absent:
     """Return an enumerator's name as QAPI has it: from the type, else from QAPI's own table."""
     key = f"enum {enum}"
     definition = views.layouts.find_definition(key, ENUMS[key])
