@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "expr": {"view"},
     "unwind": {"elfcore", "debuginfo", "view"},
     "qemu": {"elfcore", "debuginfo", "view", "unwind", "virtio", "model", "options"},
-    "diagnose": {"model"},
+    "diagnose": {"model", "ring_math"},
     "report": {"model"},
     "slim": {"qemu", "diagnose", "report", "expr", "options", "version"},
     "api": {"qemu", "diagnose", "report", "expr", "options", "version"},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # a report rarely holds them all, and each costs time to impo
     from vringcore.model.block import BlockState
     from vringcore.model.coroutines import Coroutine
     from vringcore.model.devices import Device
+    from vringcore.model.findings import Finding, Verdict, WaitGraph
     from vringcore.model.locks import Lock
     from vringcore.model.loops import EventLoop
     from vringcore.model.machine import Machine
@@ -78,7 +79,11 @@ class Limitation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """``vringcore/report/1``: one core. A key that is missing was not asked for."""
+    """``vringcore/report/1``: one core. A key that is missing was not asked for.
+
+    ``signature`` is the same for cores with the same cause, "" if nothing is wrong. ``findings``
+    are in the order of their weight: the first decides the verdict.
+    """
 
     schema: str = "vringcore/report/1"
     tool: Tool
@@ -91,6 +96,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     event_loops: tuple[EventLoop, ...] | UnsetType = UNSET
     locks: tuple[Lock, ...] | UnsetType = UNSET
     machine: Machine | UnsetType = UNSET
+    verdict: Verdict | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+    findings: tuple[Finding, ...] | UnsetType = UNSET
+    wait_for: WaitGraph | UnsetType = UNSET
     limits: tuple[Limitation, ...] = ()
 
 

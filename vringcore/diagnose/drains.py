@@ -1,0 +1,150 @@
+"""Drained sections that have not begun: who waits, for which disks, for which requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.diagnose import stacks
+from vringcore.diagnose.values import many, number, text
+from vringcore.diagnose.words import device_name
+from vringcore.model.devices import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vringcore.diagnose.facts import Facts, Held
+    from vringcore.model.devices import Device
+    from vringcore.model.threads import Thread
+
+ALL = ("bdrv_drain_all_begin", "bdrv_drain_all", "blk_drain_all")
+"""Those that wait for every disk; the others wait for one."""
+
+BY_DEVICE = {"virtio_blk": "virtio-blk", "virtio_scsi": "virtio-scsi"}
+"""Functions of a device model on the stack tell which kind of device is drained."""
+
+
+class Disk:
+    """A disk behind a device: of virtio-scsi there may be many."""
+
+    __slots__ = ("backend", "device")
+
+    def __init__(self, device: Device, backend: Backend | None) -> None:
+        self.device = device
+        self.backend = backend
+
+    @property
+    def node(self) -> str:
+        """Name of its root node, "" if it is not known."""
+        return "" if self.backend is None else text(self.backend.node)
+
+    @property
+    def name(self) -> str:
+        """Device, kind and node: ``disk0 (virtio-blk), node nbd0``."""
+        return device_name(self.device) + (f", node {self.node}" if self.node else "")
+
+    @property
+    def in_flight(self) -> int | None:
+        """What the back-end counts as in flight."""
+        return None if self.backend is None else number(self.backend.in_flight)
+
+
+class Drain:
+    """A thread that waits in a drain.
+
+    :ivar disks: those it waits for; empty if that cannot be told
+    :ivar certain: the core shows that it is these: all are drained, or only one is
+    """
+
+    __slots__ = ("certain", "disks", "function", "purpose", "thread")
+
+    def __init__(
+        self, thread: Thread, function: str, disks: tuple[Disk, ...], *, certain: bool
+    ) -> None:
+        self.thread = thread
+        self.function = function
+        self.disks = disks
+        self.certain = certain
+        self.purpose = stacks.purpose_of(stacks.names(thread))
+
+    @property
+    def id(self) -> str:
+        """Of its node in the wait-for graph."""
+        return f"drain:{self.thread.lwp}"
+
+
+def drains(facts: Facts) -> tuple[Drain, ...]:
+    """Return every thread that waits in a drain, and for which disks."""
+    return facts.once("drains", lambda facts: tuple(_drains(facts)))
+
+
+def _drains(facts: Facts) -> Iterator[Drain]:
+    for thread in facts.threads:
+        function = stacks.drain_of(thread)
+        if function:
+            found, certain = _waited_for(facts, thread, function)
+            yield Drain(thread, function, found, certain=certain)
+
+
+def _waited_for(facts: Facts, thread: Thread, function: str) -> tuple[tuple[Disk, ...], bool]:
+    """Return the disks that a drain waits for, and whether the core proves it."""
+    found = tuple(disks(facts))
+    quiesced = tuple(disk for disk in found if _is_quiesced(facts, disk) and _busy(facts, disk))
+    if quiesced:
+        return quiesced, function in ALL or len(quiesced) == 1
+    if any(disk.backend is not None for disk in found):
+        return (), False
+    # Nothing is known of back-ends: the stack names a kind of device, and one has requests inside.
+    kinds = {
+        kind
+        for name in stacks.names(thread)
+        for prefix, kind in BY_DEVICE.items()
+        if name.startswith(prefix)
+    }
+    busy = tuple(d for d in found if d.device.kind in kinds and _busy(facts, d))
+    return (busy, False) if len(busy) == 1 else ((), False)
+
+
+def disks(facts: Facts) -> Iterator[Disk]:
+    """Yield every disk of every device."""
+    for device in facts.devices:
+        if isinstance(device.backend, Backend):
+            yield Disk(device, device.backend)
+        elif many(device.disks):
+            for disk in many(device.disks):
+                if isinstance(disk.backend, Backend):
+                    yield Disk(device, disk.backend)
+        elif device.kind in BY_DEVICE.values():
+            yield Disk(device, None)
+
+
+def _is_quiesced(facts: Facts, disk: Disk) -> bool:
+    own = None if disk.backend is None else number(disk.backend.quiesce_counter)
+    node = facts.node(disk.node) if disk.node else None
+    below = None if node is None else number(node.quiesce_counter)
+    return bool(own or below)
+
+
+def _busy(facts: Facts, disk: Disk) -> bool:
+    if disk.in_flight is not None:
+        return disk.in_flight > 0 or bool(requests_of(facts, disk))
+    return any(line.in_use for line in facts.lines if line.device.index == disk.device.index)
+
+
+def requests_of(facts: Facts, disk: Disk) -> tuple[Held, ...]:
+    """Return the identified requests of a disk that a drain of it waits for.
+
+    Those held back by the drained section itself are not among them: they wait for its end.
+    """
+    several = len(many(disk.device.disks)) > 1
+    return tuple(
+        held
+        for held in facts.requests
+        if held.line.device.index == disk.device.index
+        and (held.last is None or held.last.place != "drain-queue")
+        and not (several and disk.node not in {w.node for w in held.request.waits_in})
+    )
+
+
+def in_use_of(facts: Facts, disk: Disk) -> int:
+    """Return how many elements QEMU holds of the device of a disk."""
+    return sum(line.in_use for line in facts.lines if line.device.index == disk.device.index)

@@ -1,0 +1,320 @@
+"""A report with its parts joined: what the rules ask."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import UNSET
+
+from vringcore.diagnose import stacks
+from vringcore.diagnose.values import lack, many, number, text
+from vringcore.diagnose.words import duration
+from vringcore.model.values import Absent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vringcore.model.block import BackendState, Engine, Node, ThrottleGroup
+    from vringcore.model.coroutines import Coroutine
+    from vringcore.model.devices import Device
+    from vringcore.model.locks import Lock
+    from vringcore.model.loops import EventLoop, Handler
+    from vringcore.model.machine import Interrupts, Migration
+    from vringcore.model.queues import Queue
+    from vringcore.model.report import Report
+    from vringcore.model.requests import InFlight, Waiting
+    from vringcore.model.threads import Thread
+
+_T = TypeVar("_T")
+
+SLOW_NS = 2_000_000_000
+"""A request in flight for longer is worth asking after: disks answer within milliseconds."""
+
+LONG_NS = 30_000_000_000
+"""For so long Linux's drivers of disks wait before they take a command for lost."""
+
+RUNNING = "running"
+INCOMING = "inmigrate"
+QEMU = "qemu"
+
+HELD_BY_DESIGN = ("rx", "event", "control-rx", "stats", "free-page", "reporting")
+"""Roles of queues whose buffers wait in the device for something to report (VirtIO 1.3, 5)."""
+
+
+class Line:
+    """A queue, with its device."""
+
+    __slots__ = ("device", "queue")
+
+    def __init__(self, device: Device, queue: Queue) -> None:
+        self.device = device
+        self.queue = queue
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Numbers of device and queue."""
+        return self.device.index, self.queue.index
+
+    @property
+    def waits_by_design(self) -> bool:
+        """Whether the driver fills it with buffers that wait until there is something to say."""
+        role = self.queue.role.rstrip("0123456789")
+        return role in HELD_BY_DESIGN
+
+    def count(self, name: str) -> int | None:
+        """Return one of the queue's counts by its name, None if it is not known."""
+        return number(getattr(self.queue.counts, name, None))
+
+    @property
+    def in_use(self) -> int:
+        """How many elements QEMU says it holds; 0 if that is not known."""
+        return number(self.queue.in_use) or 0
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its ring is known to be a split one."""
+        return self.queue.ring == "split"
+
+
+class Held:
+    """A request in flight, with the queue it came from."""
+
+    __slots__ = ("line", "request")
+
+    def __init__(self, line: Line, request: InFlight) -> None:
+        self.line = line
+        self.request = request
+
+    @property
+    def last(self) -> Waiting | None:
+        """The innermost place where it waits, None if none was found."""
+        return self.request.waits_in[-1] if self.request.waits_in else None
+
+    @property
+    def age(self) -> int | None:
+        """How long it has been in flight at least, in nanoseconds."""
+        age = self.request.age
+        return None if age is None or isinstance(age, Absent) else age.nanoseconds
+
+    @property
+    def age_is_exact(self) -> bool:
+        """Whether :attr:`age` is more than a lower bound."""
+        age = self.request.age
+        return age is not None and not isinstance(age, Absent) and age.exact
+
+    @property
+    def age_text(self) -> str:
+        """The age in words, "" if nothing is known of it."""
+        if self.age is None:
+            return ""
+        return f"for {'' if self.age_is_exact else 'at least '}{duration(self.age)}"
+
+
+class Facts:
+    """The parts of one report, looked up by what joins them."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self._kept: dict[str, Any] = {}
+        self.devices: tuple[Device, ...] = many(report.devices)
+        self.threads: tuple[Thread, ...] = many(report.threads)
+        self.coroutines: tuple[Coroutine, ...] = many(report.coroutines)
+        self.loops: tuple[EventLoop, ...] = many(report.event_loops)
+        self.locks: tuple[Lock, ...] = many(report.locks)
+        block, machine = report.block, report.machine
+        self.backends: tuple[BackendState, ...] = many(getattr(block, "backends", None))
+        self.nodes: tuple[Node, ...] = many(getattr(block, "nodes", None))
+        self.engines: tuple[Engine, ...] = many(getattr(block, "engines", None))
+        self.throttle_groups: tuple[ThrottleGroup, ...] = many(
+            getattr(block, "throttle_groups", None)
+        )
+        self.migrations: tuple[Migration, ...] = many(getattr(machine, "migrations", None))
+        self.interrupts: tuple[Interrupts, ...] = many(getattr(machine, "interrupts", None))
+
+    def missing(self, part: str) -> str:
+        """Return why a part of the report is not there, "" if it is.
+
+        :param part: as :meth:`vringcore.Core.report` names it; ``block.nodes`` names what lies in
+            one; ``guest`` is missing while the VM does not run
+        """
+        if part == "guest":
+            state = self.run_state
+            return "" if state == RUNNING else f"the VM does not run: {state or 'unknown'}"
+        whole, _, inner = part.partition(".")
+        if whole in ("queues", "requests"):
+            return self._missing_in_devices(whole)
+        value = getattr(self.report, whole.replace("-", "_"), UNSET)
+        return lack(value) or (lack(getattr(value, inner, UNSET)) if inner else "")
+
+    def _missing_in_devices(self, part: str) -> str:
+        reason = lack(self.report.devices)
+        if reason or not self.devices:
+            return reason
+        if part == "queues":
+            asked = any(device.queues is not UNSET for device in self.devices)
+        else:
+            asked = any(line.queue.in_flight is not UNSET for line in self.lines)
+            asked = asked or not self.lines
+        return "" if asked else "not asked for"
+
+    # Queues and requests
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Every queue that is set up."""
+        return tuple(
+            Line(device, queue)
+            for device in self.devices
+            for queue in many(device.queues)
+            if queue.ring_state != "not-set-up"
+        )
+
+    @cached_property
+    def own_lines(self) -> tuple[Line, ...]:
+        """The queues whose indices QEMU itself moves, of devices whose driver is ready."""
+        return tuple(line for line in self.lines if self.is_served(line.device))
+
+    @cached_property
+    def live_lines(self) -> tuple[Line, ...]:
+        """Those of them that the guest can kick and consume from: it runs."""
+        return tuple(line for line in self.own_lines if self.guest_runs(line.device))
+
+    def is_served(self, device: Device) -> bool:
+        """Tell whether QEMU itself serves a device: no vhost, and the driver is ready."""
+        return device.ring_owner == QEMU and is_ready(device)
+
+    def guest_runs(self, device: Device) -> bool:
+        """Tell whether the guest can kick this device and see what it completes."""
+        return self.run_state == RUNNING and device.vm_running is not False
+
+    @cached_property
+    def requests(self) -> tuple[Held, ...]:
+        """Every request in flight that was identified."""
+        return tuple(Held(line, each) for line in self.lines for each in many(line.queue.in_flight))
+
+    def requests_in(self, place: str, *, having: str = "") -> tuple[Held, ...]:
+        """Return the requests whose innermost place is ``place``, its detail holding a text."""
+        return tuple(
+            held
+            for held in self.requests
+            if held.last is not None and held.last.place == place and having in held.last.detail
+        )
+
+    def line(self, device: int, queue: int) -> Line | None:
+        """Return a queue by the numbers of its device and itself."""
+        return next((line for line in self.lines if line.key == (device, queue)), None)
+
+    def device(self, index: int | None) -> Device | None:
+        """Return a device by its number."""
+        return next((device for device in self.devices if device.index == index), None)
+
+    # The machine
+
+    def once(self, key: str, make: Callable[[Facts], _T]) -> _T:
+        """Return what ``make`` gives for these facts; it is asked once for each key."""
+        if key not in self._kept:
+            self._kept[key] = make(self)
+        found: _T = self._kept[key]
+        return found
+
+    @cached_property
+    def guest_idles(self) -> bool:
+        """Whether every vCPU is known to wait for something to happen while the VM runs."""
+        threads = self.with_role("vcpu")
+        idle = [self._idles(thread) for thread in threads]
+        return self.run_state == RUNNING and bool(idle) and all(idle)
+
+    def _idles(self, thread: Thread) -> bool:
+        # TCG's threads wait here for work; KVM's are in KVM_RUN whether the guest idles or not.
+        if "qemu_wait_io_event" not in stacks.names(thread):
+            return False
+        vcpus = {vcpu.lwp: vcpu for vcpu in many(getattr(self.report.machine, "vcpus", None))}
+        vcpu = vcpus.get(thread.lwp)
+        return vcpu is None or vcpu.halted is not False
+
+    @cached_property
+    def run_state(self) -> str:
+        """QAPI's RunState, "" if it is not known."""
+        return text(getattr(self.report.machine, "run_state", "")) or text(
+            self.report.qemu.run_state
+        )
+
+    @property
+    def is_incoming(self) -> bool:
+        """Whether the VM is being moved here: its queues may not be loaded yet (G7)."""
+        return self.run_state == INCOMING
+
+    # Threads
+
+    def thread(self, lwp: int | None) -> Thread | None:
+        """Return a thread by its number."""
+        return None if lwp is None else self._threads.get(lwp)
+
+    @cached_property
+    def _threads(self) -> dict[int, Thread]:
+        return {thread.lwp: thread for thread in self.threads}
+
+    def with_role(self, role: str) -> tuple[Thread, ...]:
+        """Return the threads of a role."""
+        return tuple(thread for thread in self.threads if thread.role == role)
+
+    def motion_in(self, device: Device) -> str:
+        """Return which thread runs code of a device's kind, "" if none does.
+
+        A core is of one moment: what such a thread was changing may look wrong in it.
+        """
+        prefix = device.kind.replace("-", "_")
+        for thread in self.threads:
+            if not stacks.sleeps(thread) and any(
+                f.function and f.function.startswith((prefix, "virtio_queue_notify"))
+                for f in thread.frames
+            ):
+                return f"thread {thread.lwp} is in code of {device.kind}"
+        return ""
+
+    # Event loops
+
+    @cached_property
+    def handlers(self) -> dict[tuple[int, int], list[tuple[EventLoop, Handler]]]:
+        """What watches the kicks of each queue: by the numbers of its device and itself."""
+        found: dict[tuple[int, int], list[tuple[EventLoop, Handler]]] = {}
+        for loop, handler in self._all_handlers():
+            joined = handler.queue
+            if joined is not None and joined.side == "host-notifier":
+                found.setdefault((joined.device, joined.queue), []).append((loop, handler))
+        return found
+
+    def _all_handlers(self) -> Iterator[tuple[EventLoop, Handler]]:
+        for loop in self.loops:
+            for handler in many(loop.handlers):
+                yield loop, handler
+
+    def loop(self, address: int | None) -> EventLoop | None:
+        """Return an event loop by its address."""
+        return next((loop for loop in self.loops if loop.address == address), None)
+
+    # Coroutines and nodes
+
+    @cached_property
+    def coroutine_of_tracked(self) -> dict[int, int]:
+        """The coroutine of each tracked request, by the request's address."""
+        return {
+            int(tracked.address): int(tracked.coroutine)
+            for node in self.nodes
+            for tracked in many(node.tracked)
+        }
+
+    def node(self, name: str) -> Node | None:
+        """Return a block node by its name."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def big_lock(self) -> Lock | None:
+        """Return QEMU's big lock if it is held or waited for."""
+        return next((lock for lock in self.locks if lock.name == "BQL"), None)
+
+
+def is_ready(device: Device) -> bool:
+    """Tell whether the driver said that it is ready (VirtIO 1.3, 2.1); a status unknown is not."""
+    status = device.status
+    return not isinstance(status, Absent) and "DRIVER_OK" in status.names
