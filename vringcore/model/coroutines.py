@@ -14,16 +14,20 @@ class Coroutine(msgspec.Struct, frozen=True):
 
     :param address: of its Coroutine
     :param entry: the function that it began with
-    :param state: ``suspended`` (its frames are where it sleeps) or ``running`` (a thread, or a
-        coroutine that it entered, runs on its account: its saved place is out of date)
+    :param state: ``suspended`` (its frames are where it sleeps), ``running`` (a thread is in it:
+        its innermost frames are the thread's), ``calling`` (it entered another coroutine and goes
+        on when that yields; its frames are where it did) or ``not-started``
     :param event_loop: address of the AioContext that it last ran in, None if it is in none
     :param found_by: the structures that led to it: ``tracked-request``, ``throttle``,
         ``drain-queue``, ``co-queue``, ``co-mutex``, ``scheduled``, ``nbd``, ``io-channel``,
-        ``thread-pool``, ``monitor``, ``search`` …
+        ``thread-pool``, ``job``, ``monitor``, ``thread``, ``caller``, ``search`` (nothing but its
+        stack led to it) …
     :param caller: the coroutine that entered it and waits for it to yield, None for none
     :param waits_in: where it waits, from the outermost place to the innermost that was found
     :param locks_held: CoMutexes that it holds (``Coroutine.locks_held``)
     :param frames: innermost first, without the switch itself; empty if it is running
+    :param frames_end: as of a thread's frames; ``running`` if they are the thread's
+    :param lwp: the thread that is in it, or in one that it entered
     """
 
     address: Hex
@@ -37,3 +41,4 @@ class Coroutine(msgspec.Struct, frozen=True):
     frames: tuple[Frame, ...]
     frames_end: str
     frames_end_detail: str = ""
+    lwp: int | None = None

@@ -58,6 +58,8 @@ class AioTaskPool(View):
     unit = ("block/aio_task.c",)
 
     main_co = pointer()
+    busy_tasks = integer()
+    waiting = boolean()
 
 
 # Event loops (include/block/aio.h)

@@ -91,15 +91,6 @@ class ThrottleConfigOfState(View):
     cfg = place()
 
 
-class QEMUTimer(View):
-    """include/qemu/timer.h; in nanoseconds of its clock, -1 while it is not armed."""
-
-    c_type = "struct QEMUTimer"
-    unit = ("util/qemu-timer.c",)
-
-    expire_time = integer()
-
-
 # Requests parked by devices (include/hw/scsi/scsi.h)
 
 

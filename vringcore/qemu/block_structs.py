@@ -80,7 +80,9 @@ class Coroutine(View):
     entry = pointer()
     entry_arg = pointer()
     caller = pointer()
+    locks_held = integer()
     ctx = pointer()
+    co_queue_wakeup = place()
     co_queue_next = pointer("co_queue_next.sqe_next")
 
 

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from vringcore.addresses import HostAddress
-from vringcore.errors import VringcoreError
+from vringcore.errors import MemoryFault, VringcoreError
 from vringcore.qemu.aio_structs import CoroutineUContext
 from vringcore.qemu.block_structs import Coroutine
 from vringcore.qemu.coroutines import saved_context
@@ -43,15 +43,41 @@ def coroutine_at(process: Process, address: int) -> Coroutine | None:
     if not address or address % views.pointer_size:
         return None
     try:
-        context = views.at(CoroutineUContext, address)
-        low, size = context.stack, context.stack_size
-        if not MIN_STACK <= size <= MAX_STACK:
+        low, high = _stack_of(process, address)
+        if not MIN_STACK <= high - low <= MAX_STACK:
             return None
-        if not low <= saved_context(views, process.core, address).sp < low + size:
+        if not low <= saved_context(views, process.core, address).sp < high:
             return None
-        return views.at(Coroutine, address)
+        coroutine = views.at(Coroutine, address)
+        views.space.read(HostAddress(address), views.binding(Coroutine).type.size)
     except VringcoreError:
         return None
+    return coroutine
+
+
+def _stack_of(process: Process, address: int) -> tuple[int, int]:
+    """Return where the stack of what may be a coroutine begins and ends.
+
+    :raises VringcoreError: if that cannot be read
+    """
+    views = process.views
+    place = address + views.offset(CoroutineUContext.c_type, "stack", CoroutineUContext.unit)
+    words = Struct(views.layouts.byteorder + 2 * _code(process))
+    low, size = words.unpack(_peeked(process, place, words.size))
+    return low, low + size
+
+
+def _peeked(process: Process, address: int, size: int) -> bytes:
+    """Return memory that is only looked at: whether it is needed is not known yet.
+
+    :raises MemoryFault: if it is not all there
+    """
+    data = b""
+    for piece in process.views.space.scan(HostAddress(address), size):
+        if piece.gap is not None:
+            raise MemoryFault("looking for coroutines", piece.address, piece.gap)
+        data += piece.data or b""
+    return data
 
 
 def coroutines_by_stack(process: Process) -> Iterator[int]:
@@ -78,17 +104,16 @@ def _named_at(process: Process, words: Struct, top: int) -> Iterator[int]:
     """Yield the coroutine that the top of its stack names: one, or none if that is no stack."""
     views, low = process.views, top - USUAL_STACK
     try:
-        data = views.space.read(HostAddress(top - TOP), TOP)
+        values = words.unpack(_peeked(process, top - TOP, TOP))
     except VringcoreError:
         return
-    seen = set()
-    for value in reversed(words.unpack(data)):
-        if value % views.pointer_size or low <= value < top or value in seen or not value:
+    for index, value in reversed(list(enumerate(values))):
+        if value % views.pointer_size or low <= value < top or not value:
             continue
-        seen.add(value)
         try:
-            context = views.at(CoroutineUContext, value)
-            if context.stack + context.stack_size == top:
+            if _stack_of(process, value)[1] == top:
+                # What told is needed, to be told again.
+                views.pointer(top - TOP + index * views.pointer_size)
                 yield value
                 return
         except VringcoreError:

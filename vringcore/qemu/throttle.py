@@ -8,6 +8,7 @@ from vringcore.model.block import ThrottleGroup, ThrottleMember, ThrottleTimer
 from vringcore.model.values import Address
 from vringcore.qemu import block_state_structs as structs
 from vringcore.qemu.absence import attempt
+from vringcore.qemu.loop_structs import QEMUTimer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,7 +101,7 @@ def _timers(views: Views, member: structs.ThrottleGroupMemberState) -> Iterator[
 
 def expiry(views: Views, timer: int) -> int | None:
     """Return when a QEMUTimer goes off in nanoseconds of its clock, None if it is not armed."""
-    expires = views.at(structs.QEMUTimer, timer).expire_time
+    expires = views.at(QEMUTimer, timer).expire_time
     return None if expires < 0 else expires
 
 
