@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from vringcore.model.queues import Queue
 from vringcore.model.values import Absent, Fields, Flags, Hex
+from vringcore.model.vhost import Vhost
 
 
 class Backend(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,12 +44,15 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     is the device type's name in words (``virtio-blk``), ``type_name`` the QOM type. ``transport``
     is ``pci``, ``mmio``, ``ccw`` or ``unknown``. ``ring_owner`` tells who moves the ring indices:
     ``qemu``, ``vhost-kernel``, ``vhost-user``, ``vhost-user-disconnected``, ``vdpa``,
-    ``shadow-vq``, ``unknown``. ``found_by`` lists the independent ways that led to it.
+    ``shadow-vq``, ``unknown``; where queues differ, it is who runs those that QEMU does not, and
+    each queue has its own. ``vhost`` is what QEMU knows of that back-end. ``found_by`` lists the
+    independent ways that led to it.
     ``unknown_members`` are those of VirtIODevice that no upstream QEMU has, and those of the
     device's own structure by their path in it (``VirtIOBlock.conf.conf.retry_interval``).
 
-    ``serial``, ``iothread``, ``queue_iothreads``, ``backend``, ``disks`` and the unknown members of
-    the device's own structure come with the part ``devices`` of a report, not with queues alone.
+    ``serial``, ``iothread``, ``queue_iothreads``, ``backend``, ``disks``, ``vhost`` and the unknown
+    members of the device's own structure come with the part ``devices`` of a report, not with
+    queues alone.
     """
 
     index: int
@@ -75,3 +79,4 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     fields: Fields | Absent | UnsetType = UNSET
     unknown_members: tuple[str, ...] = ()
     queues: tuple[Queue, ...] | UnsetType = UNSET
+    vhost: tuple[Vhost, ...] | UnsetType = UNSET

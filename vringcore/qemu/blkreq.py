@@ -29,7 +29,7 @@ _ZONE_APPEND = 15
 
 # block_acct_start() is called for these only; for the rest ``acct`` was never written.
 _ACCOUNTED = frozenset({blk.T_IN, blk.T_OUT, blk.T_FLUSH, blk.T_WRITE_ZEROES, _ZONE_APPEND})
-_WITH_DATA = frozenset({blk.T_IN, blk.T_OUT, _ZONE_APPEND})
+WITH_DATA = frozenset({blk.T_IN, blk.T_OUT, _ZONE_APPEND})
 _WITHOUT_SECTOR = frozenset({blk.T_FLUSH, blk.T_GET_ID})
 
 # Carry their place in their data, in guest memory.
@@ -65,7 +65,7 @@ def block_request(
     kind = header.type & ~blk.T_BARRIER
     sector, length = _extent(request, kind, header.sector, submitted)
     buffers: tuple[Buffer, ...] = ()
-    if kind in _WITH_DATA and not isinstance(length, Absent):
+    if kind in WITH_DATA and not isinstance(length, Absent):
         size = length
         found = attempt(lambda: _data_buffers(views, request, kind, size))
         if isinstance(found, Absent):
@@ -121,7 +121,7 @@ def _extent(
             return submitted.offset // blk.SECTOR_SIZE, submitted.length
         unknown = Absent("not-reachable", None, "it is in the request's data, in guest memory")
         return unknown, request.acct_bytes if kind == blk.T_WRITE_ZEROES else unknown
-    if kind in _WITH_DATA:
+    if kind in WITH_DATA:
         # Not qiov.size: the first of several merged requests has the data of all in its qiov.
         return sector, request.acct_bytes
     return sector, NOT_APPLICABLE

@@ -139,10 +139,10 @@ class Devices:
         self._block = block
         found, self.limits = find_virtio_devices(views, objects)
         self.raw = [RawDevice(views, objects, each) for each in found]
-        self._vhost = Vhost(views)
-        if self._vhost.error is not None:
+        self.vhost = Vhost(views)
+        if self.vhost.error is not None:
             self.limits.append(
-                Limitation("whether vhost runs a ring is not known", str(self._vhost.error))
+                Limitation("whether vhost runs a ring is not known", str(self.vhost.error))
             )
 
     def model(self, index: int, *, own: bool, fields: bool, limits: list[Limitation]) -> Device:
@@ -172,7 +172,7 @@ class Devices:
             guest_features=attempt(lambda: _features(raw, "guest")),
             broken=attempt(lambda: raw.view.broken),
             vm_running=attempt(lambda: raw.view.vm_running),
-            ring_owner=self._vhost.owner(raw.view, raw.type_name),
+            ring_owner=self.vhost.owner(raw),
             found_by=raw.ways,
             unknown_members=self._unknown(VirtIODevice.c_type),
         )
@@ -196,6 +196,7 @@ class Devices:
         limits += own.limits
         disks = tuple(self._disk(disk) for disk in own.disks)
         single = disks[0] if len(disks) == 1 and not own.disks[0].unit else None
+        device = self._with_vhost(device, raw, limits)
         return msgspec.structs.replace(
             device,
             serial=single.serial if single else None,
@@ -205,6 +206,16 @@ class Devices:
             disks=disks if not single else (),
             unknown_members=device.unknown_members + self._unknown_of_own(own),
         )
+
+    def _with_vhost(self, device: Device, raw: RawDevice, limits: list[Limitation]) -> Device:
+        """Add what QEMU knows of the device's vhost back-end, if it has one."""
+        runs = self.vhost.runs(raw)
+        if not (runs or self.vhost.idle or raw.type_name.startswith("vhost")):
+            return device
+        from vringcore.qemu.vhost_models import vhost_models
+
+        found = vhost_models(self._views, self._objects, raw, runs, limits)
+        return msgspec.structs.replace(device, vhost=found) if found else device
 
     def unknown_queue_members(self) -> tuple[str, ...]:
         """Return the members of VirtQueue that no upstream QEMU has."""

@@ -63,10 +63,15 @@ def chain_model(raw: RawChain, *, buffer_id: int | None = None) -> Chain:
     )
 
 
-def ring_model(ring: split.SplitRing[HostAddress], raw: RawQueue) -> SplitRing:
-    """Return the whole of a split ring, the indices marked at the slots they stand at."""
+def ring_model(
+    ring: split.SplitRing[HostAddress], raw: RawQueue, *, stale: bool = False
+) -> SplitRing:
+    """Return the whole of a split ring, the indices marked at the slots they stand at.
+
+    :param stale: QEMU's own indices say nothing about now, and are not marked
+    """
     guest = guest_model(ring.indices())
-    avail_marks, used_marks = _marks(raw, guest, ring.size)
+    avail_marks, used_marks = _marks(None if stale else raw, guest, ring.size)
     heads = attempt(ring.available)
     used = attempt(ring.used)
     table = attempt(ring.descriptors)
@@ -88,24 +93,21 @@ def ring_model(ring: split.SplitRing[HostAddress], raw: RawQueue) -> SplitRing:
 
 
 def _marks(
-    raw: RawQueue, guest: SplitGuest, size: int
+    raw: RawQueue | None, guest: SplitGuest, size: int
 ) -> tuple[dict[int, tuple[str, ...]], dict[int, tuple[str, ...]]]:
     """Return which indices stand at which slot of the available and of the used ring.
 
     ``avail_event`` is about the available ring although it lies behind the used one, and
     ``used_event`` the other way round (VirtIO 1.3, 2.7.7 and 2.7.10).
     """
-    view = raw.view
-    available = {
-        "last_avail_idx": attempt(lambda: view.last_avail_idx),
-        "avail.idx": guest.avail_idx,
-        "avail_event": guest.avail_event,
-    }
-    used = {
-        "used_idx": attempt(lambda: view.used_idx),
-        "used.idx": guest.used_idx,
-        "used_event": guest.used_event,
-    }
+    available: dict[str, int | Absent | None] = {}
+    used: dict[str, int | Absent | None] = {}
+    if raw is not None:
+        view = raw.view
+        available["last_avail_idx"] = attempt(lambda: view.last_avail_idx)
+        used["used_idx"] = attempt(lambda: view.used_idx)
+    available |= {"avail.idx": guest.avail_idx, "avail_event": guest.avail_event}
+    used |= {"used.idx": guest.used_idx, "used_event": guest.used_event}
     return _by_slot(available, size), _by_slot(used, size)
 
 

@@ -180,22 +180,6 @@ class VRingMemoryRegionCaches(View):
     used_xlat = integer("used.xlat")
 
 
-class VHostDev(View):
-    c_type = "struct vhost_dev"
-    unit = ("hw/virtio/vhost.c",)
-
-    vdev = pointer()
-    started = boolean()
-    vhost_ops = pointer()
-
-
-class VHostOps(View):
-    c_type = "struct VhostOps"
-    unit = ("hw/virtio/vhost.c",)
-
-    backend_type = integer()
-
-
 # Memory (include/exec/memory.h, ramblock.h; system/physmem.c)
 
 

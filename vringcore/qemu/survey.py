@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from vringcore.model.requests import InFlight
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
+    from vringcore.qemu.vhost_queues import VhostRing
+    from vringcore.qemu.vhost_rings import VhostRings
     from vringcore.qemu.virtqueues import RawQueue, RingRules
 
 R = TypeVar("R", "SplitRing", "PackedRing")
@@ -56,6 +58,7 @@ class Survey:
         self._views = process.views
         self.devices = Devices(process.views, process.objects, lambda: process.block)
         self._memories: dict[int | Absent, AddressSpace[Any]] = {}
+        self._vhost_rings: VhostRings | None = None
 
     def models(
         self, parts: frozenset[str], limits: list[Limitation], *, only: int | None = None
@@ -163,9 +166,14 @@ class Survey:
 
         reader = virtqueues.split_ring(self._views, queue, rules)
         limits += _breaches(reader.breaches())
-        heads = rings.published_heads(reader, queue) + [r.head for r in in_flight]
+        vhost = self._vhost_ring(raw, queue)
+        if vhost is not None and vhost.is_stale:
+            heads = vhost.candidates()
+        else:
+            heads = rings.published_heads(reader, queue) + [r.head for r in in_flight]
         chains = rings.chains_of(reader, heads, self.memory_of(raw))
-        return _behind_iommu(queue, rings.ring_model(reader, queue), chains)
+        model = rings.ring_model(reader, queue, stale=vhost is not None and vhost.is_stale)
+        return _behind_iommu(queue, model, chains)
 
     def _packed_ring(
         self,
@@ -196,12 +204,20 @@ class Survey:
             fields=fields,
         )
         rules = raw.ring_rules
+        vhost = self._vhost_ring(raw, queue)
         ordered = None
-        if in_flight is not None and not isinstance(rules, Absent) and rules.in_order:
+        if (
+            in_flight is not None
+            and not isinstance(rules, Absent)
+            and rules.in_order
+            and vhost is None
+        ):
             from vringcore.qemu import in_order
 
             ordered = in_order.ordered(self._views, queue, packed=rules.packed)
         guest, counts = self._guest_and_counts(queue, rules, in_flight, ordered)
+        if vhost is not None:
+            model, counts = vhost.described(model), vhost.counts(counts, guest)
         model = msgspec.structs.replace(
             model,
             guest=guest,
@@ -251,13 +267,34 @@ class Survey:
         """Return the requests in flight by queue index, from QEMU's own elements."""
         requests, lost = self._process.requests_of(raw)
         limits += lost
-        return {queue.index: requests.get(queue.index, []) for queue in raw.queues}
+        found = {queue.index: requests.get(queue.index, []) for queue in raw.queues}
+        for queue in raw.queues:
+            vhost = self._vhost_ring(raw, queue)
+            if vhost is not None:
+                from vringcore.qemu.vhost_requests import requests_of_ring
+
+                memory = self.memory_of(raw)
+                found[queue.index] += requests_of_ring(self._views, vhost, raw, memory, limits)
+        return found
+
+    def _vhost_ring(self, raw: RawDevice, queue: RawQueue) -> VhostRing | None:
+        """Return what is known of a queue that vhost runs; None for one that QEMU runs."""
+        run = self.devices.vhost.run_of(raw, queue.index)
+        if run is None:
+            return None
+        if self._vhost_rings is None:
+            from vringcore.qemu.vhost_rings import VhostRings
+
+            self._vhost_rings = VhostRings(self._views, self._process.objects)
+        return self._vhost_rings.ring(raw, queue, run)
 
     def _with_chains(
         self, raw: RawDevice, queue: RawQueue, in_flight: list[InFlight]
     ) -> tuple[InFlight, ...]:
         """Join requests to their descriptors, which stay the device's until it uses the chain."""
         rules = raw.ring_rules
+        if any(each.descriptors is not UNSET for each in in_flight):
+            return tuple(in_flight)  # of a ring that vhost runs: found by their chains
         if not in_flight or isinstance(rules, Absent) or queue.place.missing is not None:
             return tuple(in_flight)
         if rules.packed:

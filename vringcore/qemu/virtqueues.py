@@ -254,8 +254,10 @@ def split_counts(raw: RawQueue, guest: SplitGuest | Absent, identified: int | No
     if isinstance(guest, Absent):
         unseen: int | Absent = guest
         past: int | Absent | None = guest
+        outstanding: int | Absent = guest
     else:
         unseen = both(guest.avail_idx, last_avail, counts.unseen)
+        outstanding = both(guest.avail_idx, guest.used_idx, counts.outstanding)
         past = None
         if guest.used_event is not None:
             past = both(guest.used_idx, guest.used_event, counts.past_used_event)
@@ -266,6 +268,7 @@ def split_counts(raw: RawQueue, guest: SplitGuest | Absent, identified: int | No
         unidentified=unidentified(in_use, identified),
         leaked=both(popped, in_use, counts.leaked),
         past_used_event=past,
+        outstanding=outstanding,
     )
 
 

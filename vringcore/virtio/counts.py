@@ -21,6 +21,14 @@ def popped(last_avail_idx: int, used_idx: int) -> int:
     return ring_math.distance(last_avail_idx, used_idx)
 
 
+def outstanding(avail_idx: int, used_idx: int) -> int:
+    """Return how many chains the driver published and has not got back.
+
+    Both indices lie in guest memory, so this holds whoever the device is.
+    """
+    return ring_math.distance(avail_idx, used_idx)
+
+
 def leaked(popped_count: int, in_use: int) -> int:
     """Return how many chains were taken and are neither in use nor given back.
 
