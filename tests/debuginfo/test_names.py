@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.debuginfo.test_qemu_binary import BINARIES, version_of
-from vringcore.debuginfo import search as search_module
+from vringcore.debuginfo import index as index_module
 from vringcore.debuginfo import toplevel as top
 from vringcore.debuginfo.find import FoundFiles
 from vringcore.debuginfo.occurrences import occurrences
@@ -134,7 +134,7 @@ def test_no_index_is_made_for_single_names(program: Path, monkeypatch: pytest.Mo
     def refuse(_dwarf: Any) -> None:
         raise AssertionError("an index was made")
 
-    monkeypatch.setattr(search_module, "UnitIndex", refuse)
+    monkeypatch.setattr(index_module, "UnitIndex", refuse)
     search = search_in(program)
     for name, function in VARIABLES:
         search.variable_anywhere(name, function)

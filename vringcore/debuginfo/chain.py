@@ -40,6 +40,7 @@ class UnitChain:
         self._heads: list[bytes] = []
         self._names: dict[int, str] = {}
         self._places: tuple[list[tuple[Strings, list[tuple[int, int]]]], list[int]] | None = None
+        self._ending: dict[str, list[int]] = {}
         self._signatures: dict[int, tuple[int, int]] | None = None
         self.offsets: list[int] = []
         info = dwarf.info
@@ -102,6 +103,12 @@ class UnitChain:
 
     def ending_with(self, suffix: str) -> list[int]:
         """Return the numbers of the units whose file's path ends with ``suffix`` (whole parts)."""
+        known = self._ending.get(suffix)
+        if known is None:
+            known = self._ending[suffix] = self._find_ending(suffix)
+        return known
+
+    def _find_ending(self, suffix: str) -> list[int]:
         places, unplaced = self._name_places()
         numbers = [n for n in unplaced if _ends(self.name(n), suffix)]
         for strings, offsets in places:
@@ -132,17 +139,17 @@ class UnitChain:
         """
         if self._places is None:
             guess: _Guess | None = None
-            rows: list[tuple[int, int]] = []
-            unplaced: list[int] = []
-            for number, head in enumerate(self._heads):
-                offset = guess.place(head) if guess is not None else None
-                if offset is not None:
-                    rows.append((offset, number))
-                    continue
-                unplaced.append(number)
-                if guess is None and self.name(number):
+            number = 0
+            while guess is None and number < len(self):
+                if self.name(number):
                     guess = _Guess.of(self._dwarf.unit(number))
-            rows.sort()
+                number += 1
+            rows: list[tuple[int, int]] = []
+            unplaced = list(range(number))
+            if guess is not None:
+                rows, others = guess.places(self._heads, number)
+                unplaced += others
+                rows.sort()
             self._places = ([(guess.strings, rows)] if guess is not None else []), unplaced
         return self._places
 
@@ -155,14 +162,14 @@ class _Guess:
     """Where the name lies in the root entries of one compiler's units."""
 
     def __init__(self, unit: Unit, at: int, form: int) -> None:
-        dwarf = unit.dwarf
-        self._version = unit.header.version
-        self._first = unit.header.first
+        dwarf, header = unit.dwarf, unit.header
+        self._first = header.first
         self._at = at
         self._number = struct.Struct(dwarf.order + "I").unpack_from
+        # Behind the length come the version and, in DWARF 5, the kind of unit.
+        alike = struct.pack(dwarf.order + "H", header.version)
+        self._alike = alike + bytes((header.kind,)) if header.version == 5 else alike
         self.strings = dwarf.strings if form == dw.FORM_STRP else dwarf.line_strings
-        self._kind = unit.header.kind
-        self._version_of = struct.Struct(dwarf.order + "H").unpack_from
 
     @classmethod
     def of(cls, unit: Unit) -> _Guess | None:
@@ -175,16 +182,22 @@ class _Guess:
             return None
         return cls(unit, at, form)
 
-    def place(self, head: bytes) -> int | None:
-        """Return where the name lies in its section, None if what is read cannot be that."""
-        if self._version_of(head, 4)[0] != self._version or head[:4] == _LONG:
-            return None
-        if self._version == 5 and head[6] != self._kind:
-            return None
-        pos = self._first
-        if head[pos] < 0x80:
-            pos += 1
-        else:
-            pos = uleb(head, pos)[1]
-        offset = self._number(head, pos + self._at)[0]
-        return offset if self.strings.starts_at(offset) else None
+    def places(self, heads: list[bytes], start: int) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return (where its name lies in the section, unit), and the units that are not told of.
+
+        :param start: the first unit that is asked about
+        """
+        first, at, number, alike = self._first, self._at, self._number, self._alike
+        alike_end = 4 + len(alike)
+        data = self.strings.data
+        rows: list[tuple[int, int]] = []
+        unplaced: list[int] = []
+        for unit, head in enumerate(heads[start:], start):
+            if head[4:alike_end] == alike and head[:4] != _LONG:
+                pos = first + 1 if head[first] < 0x80 else uleb(head, first)[1]
+                offset = number(head, pos + at)[0]
+                if 0 < offset < len(data) and not data[offset - 1] and data[offset]:
+                    rows.append((offset, unit))
+                    continue
+            unplaced.append(unit)
+        return rows, unplaced

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DAMAGE = (IndexError, struct_error, RecursionError, OverflowError, MemoryError)
+DAMAGE = (IndexError, ValueError, struct_error, RecursionError, OverflowError, MemoryError)
+"""ValueError: of ``bytes.index``, where a string does not end."""
 
 
 def damaged(error: BaseException) -> DwarfError:

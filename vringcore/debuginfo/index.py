@@ -30,25 +30,25 @@ class UnitIndex:
         for number in range(len(dwarf.chain)):
             try:
                 unit = dwarf.unit(number, keep=False)
-                level = TopLevel(unit, top.EVERYTHING)
+                found = TopLevel(unit, top.EVERYTHING).found
             except VringcoreError as error:
                 self.refused.append(str(error))
                 continue
             except DAMAGE as error:
                 self.refused.append(str(damaged(error)))
                 continue
-            self._add(number, level)
+            self._add(number, found)
 
-    def _add(self, number: int, level: TopLevel) -> None:
+    def _add(self, number: int, found: dict[int, dict[bytes, list[int]]]) -> None:
         for kind in _TYPES:
             types, again = self._types[kind], self._again[kind]
-            for name, offsets in level.found[kind].items():
+            for name, offsets in found[kind].items():
                 if name in types:
                     again.setdefault(name, []).append((number, offsets[0]))
                 else:
                     types[name] = (number, offsets[0])
         for kind, places in self._places.items():
-            for name in level.found[kind]:
+            for name in found[kind]:
                 places.setdefault(name, []).append(number)
 
     def type_place(self, kind: int, name: bytes) -> tuple[int, int] | None:

@@ -7,14 +7,12 @@ that there is none; an index of all.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo import toplevel as top
 from vringcore.debuginfo.damage import DAMAGE, ours
-from vringcore.debuginfo.index import UnitIndex
-from vringcore.debuginfo.likely import NOTHING, Likely, likely_units
-from vringcore.debuginfo.mentions import Mentions
 from vringcore.debuginfo.typereader import TypeReader
 from vringcore.debuginfo.units import Entry
 from vringcore.debuginfo.variables import read_function, read_variable, static_variables
@@ -24,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from vringcore.debuginfo.dwarf import Dwarf
-    from vringcore.debuginfo.mentions import Mention
+    from vringcore.debuginfo.index import UnitIndex
+    from vringcore.debuginfo.likely import Likely
+    from vringcore.debuginfo.mentions import Mention, Mentions
     from vringcore.debuginfo.symbols import SymbolTable
+    from vringcore.debuginfo.toplevel import TopLevel
     from vringcore.debuginfo.units import Unit
     from vringcore.debuginfo.variables import FoundFunction, FoundVariable
     from vringcore.layout.types import Definition, Type
@@ -103,7 +104,6 @@ class Search:
     ) -> None:
         self._dwarf = dwarf
         self._tables = tables
-        self._mentions = Mentions(dwarf)
         self._met: dict[str, _Place] = {}
         self._types = TypeReader(self._meet)
         self._index: UnitIndex | None = None
@@ -126,11 +126,21 @@ class Search:
             self.log.append(f"{key} of {known.unit.name} is not that of {name}")
         return name
 
+    # Imported where they are used: the files that are expected to define a name nearly always do.
+
+    @cached_property
+    def _mentions(self) -> Mentions:
+        from vringcore.debuginfo.mentions import Mentions
+
+        return Mentions(self._dwarf)
+
     @property
     @ours
     def index(self) -> UnitIndex:
         """All names of all units; made once, in some tenths of a second for a QEMU."""
         if self._index is None:
+            from vringcore.debuginfo.index import UnitIndex
+
             self._index = UnitIndex(self._dwarf)
         return self._index
 
@@ -154,8 +164,8 @@ class Search:
                 "no such kind of type", seen=key, expected="struct, union, enum, typedef"
             )
         name = raw_name(text)
-        for unit, found in self._hinted(units, kind):
-            for offset in found[kind].get(name, ()):
+        for unit, level in self._hinted(units, kind):
+            for offset in level.find(kind, name):
                 self._meet(plain, Entry(unit, offset))
                 return self._types.definition(unit, offset), unit.name
         met = self._met.get(key)
@@ -199,16 +209,12 @@ class Search:
                 return unit.name or unit.where(offset)
         return ""
 
-    def _hinted(
-        self, suffixes: tuple[str, ...], mask: int
-    ) -> Iterator[tuple[Unit, dict[int, dict[bytes, list[int]]]]]:
+    def _hinted(self, suffixes: tuple[str, ...], mask: int) -> Iterator[tuple[Unit, TopLevel]]:
         for suffix in suffixes:
             for number in self._dwarf.chain.ending_with(suffix):
                 yield from self._with_imports(number, mask | _CHEAP)
 
-    def _with_imports(
-        self, number: int, mask: int
-    ) -> Iterator[tuple[Unit, dict[int, dict[bytes, list[int]]]]]:
+    def _with_imports(self, number: int, mask: int) -> Iterator[tuple[Unit, TopLevel]]:
         """Yield what a unit and the units that it includes define."""
         pending = [(self._dwarf, number)]
         seen: set[tuple[int, int]] = set()
@@ -219,7 +225,7 @@ class Search:
             seen.add((id(dwarf), number))
             level = dwarf.top_level(number, mask)
             unit = dwarf.unit(number)
-            yield unit, level.found
+            yield unit, level
             for form, value in level.imports:
                 imported = unit.target(form, value)[0]
                 pending.append((imported.dwarf, imported.dwarf.chain.number_at(imported.offset)))
@@ -236,8 +242,8 @@ class Search:
         scope = raw_name(function)
         mask = top.FUNCTION if function else top.VARIABLE
         best = None
-        for unit, found in self._hinted(units, mask):
-            for variable in self._variables(unit, found[mask], raw, scope):
+        for unit, level in self._hinted(units, mask):
+            for variable in self._variables(unit, level.find(mask, scope or raw), raw, scope):
                 if variable.address is not None:
                     return variable
                 best = best or variable
@@ -287,10 +293,10 @@ class Search:
         self, numbers: Iterable[int], name: str, function: str
     ) -> Iterator[FoundVariable]:
         kind = top.FUNCTION if function else top.VARIABLE
+        raw, scope = raw_name(name), raw_name(function)
         for number in numbers:
-            found = self._dwarf.top_level(number, kind).found[kind]
-            unit = self._dwarf.unit(number)
-            yield from self._variables(unit, found, raw_name(name), raw_name(function))
+            offsets = self._dwarf.top_level(number, kind).find(kind, scope or raw)
+            yield from self._variables(self._dwarf.unit(number), offsets, raw, scope)
 
     def _placed_variables(self, name: str, function: str) -> list[FoundVariable]:
         """Return the variables of a name that the symbols lead to, none where they do not."""
@@ -301,15 +307,14 @@ class Search:
         return found if told.addresses <= placed and None not in placed else []
 
     def _variables(
-        self, unit: Unit, found: dict[bytes, list[int]], name: bytes, function: bytes
+        self, unit: Unit, offsets: Iterable[int], name: bytes, function: bytes
     ) -> Iterator[FoundVariable]:
-        if not function:
-            entries: Iterator[Entry] = (Entry(unit, o) for o in found.get(name, ()))
-        else:
+        entries = (Entry(unit, offset) for offset in offsets)
+        if function:
             entries = (
                 variable
-                for offset in found.get(function, ())
-                for variable in static_variables(Entry(unit, offset))
+                for scope in entries
+                for variable in static_variables(scope)
                 if top.name_of(variable) == name
             )
         for entry in entries:
@@ -351,8 +356,8 @@ class Search:
         :raises DwarfError: if debug information on the way cannot be read
         """
         raw = raw_name(name)
-        for unit, found in self._hinted(units, top.FUNCTION):
-            for offset in found[top.FUNCTION].get(raw, ()):
+        for unit, level in self._hinted(units, top.FUNCTION):
+            for offset in level.find(top.FUNCTION, raw):
                 function = read_function(self._types, Entry(unit, offset))
                 if function is not None:
                     return function, unit.name
@@ -389,6 +394,8 @@ class Search:
 
     def _likely(self, name: str, *, function: str = "", code: bool = False) -> Likely:
         """Return where the symbols say that a variable or function is, if there are all of them."""
+        from vringcore.debuginfo.likely import NOTHING, likely_units
+
         try:
             table = next((t for t in self._tables() if t.complete), None)
         except VringcoreError:

@@ -45,11 +45,6 @@ class Strings(dict[int, bytes]):
         string = self[offset] = data[offset:end]
         return string
 
-    def starts_at(self, offset: int) -> bool:
-        """Tell whether a string starts there, and not just the tail of one."""
-        data = self.data
-        return 0 < offset < len(data) and data[offset - 1] == 0 and data[offset] != 0
-
     def start_before(self, offset: int) -> int:
         """Return where the string starts that has a byte at ``offset``."""
         return self.data.rfind(0, 0, offset) + 1

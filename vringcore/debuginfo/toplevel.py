@@ -6,12 +6,13 @@ import struct
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.damage import DAMAGE
 from vringcore.debuginfo.leb import uleb
 from vringcore.debuginfo.units import UNIT_REFERENCES, Entry
 from vringcore.errors import DwarfError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vringcore.debuginfo.abbrev import Abbrev
     from vringcore.debuginfo.units import Unit
@@ -112,21 +113,16 @@ class Plan(dict[int, Step]):
 class TopLevel:
     """The names that a unit defines at file scope, of the kinds in ``mask``.
 
-    ``found[kind][name]`` lists the offsets of the entries, in the unit's order. ``imports`` are
-    the units that it includes (dwz): form and raw value of each reference.
+    The walk goes no further than it must: a unit's types come before its functions, which are most
+    of it. One that meets damage starts anew when something is asked again.
     """
 
-    __slots__ = ("found", "imports", "mask")
+    __slots__ = ("_found", "_imports", "_plan", "_pos", "_unit", "mask")
 
     def __init__(self, unit: Unit, mask: int) -> None:
         self.mask = mask
-        self.found: dict[int, dict[bytes, list[int]]] = {
-            kind: {} for kind in _KIND_OF_TAG.values() if kind & mask
-        }
-        self.imports: list[tuple[int, int]] = []
-        self._walk(unit)
-
-    def _walk(self, unit: Unit) -> None:  # noqa: C901 - one loop: it passes millions of entries
+        self._unit = unit
+        self._plan = Plan(unit, mask)
         root = unit.root()
         split = root.get(dw.AT_DWO_NAME) or root.get(dw.AT_GNU_DWO_NAME)
         if split is not None:
@@ -137,22 +133,60 @@ class TopLevel:
                 expected="the types in the executable or its debug file",
                 hint="build without -gsplit-dwarf, or give a layout bundle (--layout)",
             )
-        if not root.abbrev.children:
-            return
+        self._begin()
+
+    def _begin(self) -> None:
+        root = self._unit.root()
+        self._found: dict[int, dict[bytes, list[int]]] = {
+            kind: {} for kind in _KIND_OF_TAG.values() if kind & self.mask
+        }
+        self._imports: list[tuple[int, int]] = []
+        self._pos = root.end if root.abbrev.children else len(self._unit.data)
+
+    @property
+    def found(self) -> dict[int, dict[bytes, list[int]]]:
+        """All names by kind, each with the offsets of its entries in the unit's order."""
+        self._go_on()
+        return self._found
+
+    @property
+    def imports(self) -> list[tuple[int, int]]:
+        """The units that this one includes (dwz): form and raw value of each reference."""
+        self._go_on()
+        return self._imports
+
+    def find(self, kind: int, name: bytes) -> Iterator[int]:
+        """Yield the offsets of the entries of a name, in the unit's order."""
+        offsets = self._found[kind].get(name, [])
+        told = 0
+        while told < len(offsets) or self._go_on(kind, name):
+            offsets = self._found[kind].get(name, [])
+            yield offsets[told]
+            told += 1
+
+    def _go_on(self, kind: int = 0, name: bytes = b"") -> bool:
+        """Walk on behind the next entry of a name, to the unit's end if there is none."""
+        try:
+            return self._walk(kind, name)
+        except (DwarfError, *DAMAGE):
+            self._begin()
+            raise
+
+    def _walk(self, wanted: int, wanted_name: bytes) -> bool:  # noqa: C901 - one loop: it passes millions of entries
+        unit, plan, found = self._unit, self._plan, self._found
         data, end = unit.data, len(unit.data)
-        plan = Plan(unit, self.mask)
         number = struct.Struct(unit.encoding.order + "I").unpack_from
         strings = unit.dwarf.strings
-        found = self.found
-        pos = root.end
+        pos, met = self._pos, False
         # An unterminated list of children ends with the unit; producers do leave out the last 0.
-        while pos < end:
+        while pos < end and not met:
             start = pos
             code = data[pos]
             pos += 1
             if code >= 0x80:
                 code, pos = uleb(data, start)
             if code == 0:
+                pos = end
                 break
             step = plan[code]
             if step.skip >= 0:
@@ -165,9 +199,10 @@ class TopLevel:
                     name = name_of(Entry(unit, start))
                 if name is not None:
                     found[step.kind].setdefault(name, []).append(start)
+                    met = step.kind == wanted and name == wanted_name
             elif step.imports:
                 entry = Entry(unit, start)
-                self.imports.append((entry.abbrev.forms[dw.AT_IMPORT], entry.get(dw.AT_IMPORT)))
+                self._imports.append((entry.abbrev.forms[dw.AT_IMPORT], entry.get(dw.AT_IMPORT)))
             if step.sibling_at >= 0:
                 sibling = number(data, pos + step.sibling_at)[0]
                 if sibling > start:
@@ -176,6 +211,8 @@ class TopLevel:
             pos, inside = step.past(data, pos, number)
             if inside:
                 pos = skip_children(unit, plan, pos)
+        self._pos = pos
+        return met
 
 
 def name_of(entry: Entry) -> bytes | None:
