@@ -52,7 +52,8 @@ READ = """\
 Print LENGTH bytes of the guest (256 unless told) at ADDRESS, as hexdump -C
 does; lines that repeat are one `*` without -v. This is the guest's own data.
 ADDRESS is guest-physical; with --cpu guest-virtual, by the page tables that
-CR3 of that vCPU led to (x86-64: 4 and 5 levels, large pages). Numbers may be
+CR3 of that vCPU led to (x86-64: 4 and 5 levels, large pages); with --device as
+a virtio device uses it, through its IOMMU if there is one. Numbers may be
 hexadecimal (0x...), LENGTH also 4K or 2M.
 """
 SEARCH = """\
@@ -92,6 +93,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     read.add_argument("length", metavar="LENGTH", type=_length, nargs="?", default=DEFAULT_LENGTH)
     group = read.add_argument_group("what is read")
     group.add_argument("--cpu", metavar="N", type=int, help="ADDRESS is virtual, as vCPU N sees it")
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="ADDRESS is as this device uses it: its id, index, serial, PCI address or QOM path",
+    )
     group.add_argument("--raw", action="store_true", help="write the bytes themselves")
     group.add_argument("-o", "--output", metavar="FILE", help="where --raw writes; else stdout")
     search = add("search", SEARCH)
@@ -173,12 +179,26 @@ def _read(arguments: argparse.Namespace) -> int:
 
         limits: list[Limitation] = []
         read = read_guest(
-            core.process, arguments.address, arguments.length, cpu=arguments.cpu, limits=limits
+            core.process,
+            arguments.address,
+            arguments.length,
+            cpu=arguments.cpu,
+            device=_device(core, arguments),
+            limits=limits,
         )
         document = _document(core, limits, read=read)
     _write(arguments, document, lambda page: print_read(page, document, whole=arguments.verbose))
     lost = all(isinstance(piece.data, Absent) for piece in read.pieces)
     return EXIT_PARTIAL if lost else EXIT_OK
+
+
+def _device(core: Core, arguments: argparse.Namespace) -> int | None:
+    """Return the index of the device as which to read."""
+    if arguments.device is None:
+        return None
+    if arguments.cpu is not None:
+        raise UsageError("an address is either a vCPU's or a device's: --cpu and --device")
+    return core.find_device(arguments.device).index
 
 
 def _read_raw(arguments: argparse.Namespace) -> int:
@@ -188,7 +208,13 @@ def _read_raw(arguments: argparse.Namespace) -> int:
     with options.open_core(arguments) as core:
         from vringcore.qemu.guest import guest_bytes
 
-        pieces = guest_bytes(core.process, arguments.address, arguments.length, cpu=arguments.cpu)
+        pieces = guest_bytes(
+            core.process,
+            arguments.address,
+            arguments.length,
+            cpu=arguments.cpu,
+            device=_device(core, arguments),
+        )
         if arguments.output is None:
             for data in pieces:
                 write_bytes(data)

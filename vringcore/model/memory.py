@@ -72,9 +72,10 @@ class MemoryPiece(msgspec.Struct, frozen=True):
 class MemoryRead(msgspec.Struct, frozen=True):
     """Bytes of the guest.
 
-    :param space: ``guest-physical`` or ``guest-virtual``
-    :param cpu: the vCPU whose page tables translated; null for physical addresses
+    :param space: ``guest-physical``, ``guest-virtual``, or ``device``: as a device sees it
+    :param cpu: the vCPU whose page tables translated; null for other addresses
     :param root: guest-physical address of those page tables
+    :param device: index of the device
     """
 
     space: str
@@ -83,6 +84,7 @@ class MemoryRead(msgspec.Struct, frozen=True):
     address: Hex
     size: int
     pieces: tuple[MemoryPiece, ...]
+    device: int | None = None
 
 
 class MemoryHit(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -42,15 +42,25 @@ MAX_MISSING = 1000
 
 
 def read_guest(
-    process: Process, address: int, size: int, *, cpu: int | None, limits: list[Limitation]
+    process: Process,
+    address: int,
+    size: int,
+    *,
+    cpu: int | None = None,
+    device: int | None = None,
+    limits: list[Limitation],
 ) -> MemoryRead:
     """Return bytes of the guest.
 
     :param cpu: the vCPU as which to read a guest-virtual address; None for a guest-physical one
+    :param device: index of the device as which to read an address; None for a guest-physical one
     :param limits: gets what makes the answer doubtful
     :raises UsageError: if there is no such vCPU, or its page tables cannot be followed
     :raises VringcoreError: if the guest's memory map cannot be read
     """
+    if device is not None:
+        pieces = _joined(_of_device(process, device).pieces(address, size))
+        return MemoryRead("device", None, None, Address(address), size, pieces, device)
     if cpu is None:
         there = _joined(_named(process, process.guest_memory.pieces(GuestAddress(address), size)))
         return MemoryRead("guest-physical", None, None, Address(address), size, there)
@@ -72,20 +82,31 @@ def _named(process: Process, pieces: Iterable[Piece]) -> Iterator[Piece]:
             yield piece
 
 
-def guest_bytes(process: Process, address: int, size: int, *, cpu: int | None) -> Iterator[bytes]:
+def guest_bytes(
+    process: Process, address: int, size: int, *, cpu: int | None = None, device: int | None = None
+) -> Iterator[bytes]:
     """Yield bytes of the guest, in bounded chunks.
 
     :raises MemoryFault: at the first byte that is not there
     :raises VringcoreError: as :func:`read_guest`
     """
-    space: AddressSpace[int] = (
-        process.guest_memory if cpu is None else _virtual(process, cpu, [])  # type: ignore[assignment]
-    )
+    space: AddressSpace[Any] = process.guest_memory
+    if device is not None:
+        space = _of_device(process, device)
+    elif cpu is not None:
+        space = _virtual(process, cpu, [])
     for piece in space.pieces(address, size):
         if piece.data is None:
             assert piece.gap is not None
             raise MemoryFault(f"reading {size} bytes of {space.name}", piece.address, piece.gap)
         yield piece.data
+
+
+def _of_device(process: Process, index: int) -> AddressSpace[Any]:
+    from vringcore.qemu.survey import Survey
+
+    survey = Survey(process)
+    return survey.memory_of(survey.devices.raw[index])
 
 
 def _virtual(process: Process, cpu: int, limits: list[Limitation]) -> VirtualSpace:

@@ -135,7 +135,12 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     for each in request.descriptors or ():
         flags = "|".join(map(clean, each.flag_names)) or "0"
         where = "" if each.table is None else f" of the table at {hexadecimal(each.table)}"
-        text = f"guest address {hexadecimal(each.address)}, {size(each.length)}, flags {flags}"
+        address = hexadecimal(each.address)
+        if isinstance(each.guest_address, Absent):
+            address += f" ({each.guest_address.reason})"
+        elif each.guest_address is not None:
+            address += f" (guest-physical {hexadecimal(each.guest_address)})"
+        text = f"guest address {address}, {size(each.length)}, flags {flags}"
         pairs.append((f"descriptor {each.index}{where}", text))
     if request.chain_end:
         pairs.append(("chain ends", clean(request.chain_end)))

@@ -175,9 +175,17 @@ def _descriptor_columns(descriptors: Sequence[Descriptor]) -> list[Column]:
         Column("length", [str(each.length) for each in descriptors], numeric=True),
         Column("flags", [_flags(each) for each in descriptors]),
     ]
+    if any(each.guest_address is not None for each in descriptors):
+        columns.insert(2, column_of("guest-physical", [_physical(each) for each in descriptors], 1))
     if any(each.next is UNSET for each in descriptors):
         return [*columns, Column("id", [_id(each) for each in descriptors], numeric=True)]
     return [*columns, Column("next", [_next(each) for each in descriptors], numeric=True)]
+
+
+def _physical(descriptor: Descriptor) -> str | Absent | None:
+    """Return what an IOMMU makes of a descriptor's address."""
+    found = descriptor.guest_address
+    return found if found is None or isinstance(found, Absent) else hexadecimal(found)
 
 
 def _id(descriptor: Descriptor) -> str:
