@@ -92,6 +92,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[Device, ...] | UnsetType = UNSET
     threads: tuple[Thread, ...] | UnsetType = UNSET
     coroutines: tuple[Coroutine, ...] | UnsetType = UNSET
+    idle_coroutines: int | UnsetType = UNSET
+    """Of those found: they have ended, and wait to be used again."""
     block: BlockState | UnsetType = UNSET
     event_loops: tuple[EventLoop, ...] | UnsetType = UNSET
     locks: tuple[Lock, ...] | UnsetType = UNSET

@@ -87,7 +87,6 @@ def coroutines_by_stack(process: Process) -> Iterator[int]:
     """
     views = process.views
     views.binding(CoroutineUContext)
-    word = Struct(views.layouts.byteorder + f"{TOP // views.pointer_size}" + _code(process))
     probed = 0
     for start, end in _writable(process):
         if end - start < USUAL_STACK:
@@ -97,27 +96,32 @@ def coroutines_by_stack(process: Process) -> Iterator[int]:
             if probed >= MAX_MAPPINGS:
                 return
             probed += 1
-            yield from _named_at(process, word, top)
+            yield from _named_at(process, top)
 
 
-def _named_at(process: Process, words: Struct, top: int) -> Iterator[int]:
-    """Yield the coroutine that the top of its stack names: one, or none if that is no stack."""
-    views, low = process.views, top - USUAL_STACK
-    try:
-        values = words.unpack(_peeked(process, top - TOP, TOP))
-    except VringcoreError:
-        return
-    for index, value in reversed(list(enumerate(values))):
-        if value % views.pointer_size or low <= value < top or not value:
+def _named_at(process: Process, top: int) -> Iterator[int]:
+    """Yield the coroutine that the top of its stack names: none if that is no stack's."""
+    views = process.views
+    for place, value in reversed(list(_words_below(process, top))):
+        if value % views.pointer_size or top - USUAL_STACK <= value < top or not value:
             continue
         try:
             if _stack_of(process, value)[1] == top:
-                # What told is needed, to be told again.
-                views.pointer(top - TOP + index * views.pointer_size)
+                views.pointer(place)  # what told is needed, to be told again
                 yield value
                 return
         except VringcoreError:
             continue
+
+
+def _words_below(process: Process, top: int) -> Iterator[tuple[int, int]]:
+    """Yield the aligned words below an address, each with its place; gaps are passed over."""
+    size = process.views.pointer_size
+    word = Struct(process.views.layouts.byteorder + _code(process))
+    for piece in process.views.space.scan(HostAddress(top - TOP), TOP):
+        data, skip = piece.data or b"", -piece.address % size
+        for at in range(skip, len(data) - size + 1, size):
+            yield piece.address + at, word.unpack_from(data, at)[0]
 
 
 def _writable(process: Process) -> Iterator[tuple[int, int]]:

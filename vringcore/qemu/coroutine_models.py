@@ -6,7 +6,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from vringcore.model.coroutines import Coroutine
-from vringcore.model.report import Limitation
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import engines
 from vringcore.qemu.absence import attempt
@@ -18,6 +17,7 @@ from vringcore.qemu.coroutine_running import Running, running
 from vringcore.qemu.threads import frames_of
 
 if TYPE_CHECKING:
+    from vringcore.model.report import Limitation
     from vringcore.model.requests import Waiting
     from vringcore.model.threads import Frame
     from vringcore.qemu.block_structs import Coroutine as Raw
@@ -35,15 +35,18 @@ SWITCH = "qemu_coroutine_switch"
 TRAMPOLINE = "coroutine_trampoline"
 
 
-def coroutine_models(process: Process, limits: list[Limitation]) -> tuple[Coroutine, ...]:
+def coroutine_models(
+    process: Process, limits: list[Limitation]
+) -> tuple[tuple[Coroutine, ...], int]:
     """Return the coroutines that have something to do, in the order in which they were found.
 
-    Those that have ended and wait in QEMU's pool to be used again are counted in ``limits``, as
-    what could not be read is noted there.
+    To them the number of those that have ended and wait in QEMU's pool to be used again. What
+    could not be read is added to ``limits``.
     """
-    models, lost = process.block.noting(lambda: _Census(process).read())
+    census = _Census(process)
+    models, lost = process.block.noting(census.read)
     limits += lost
-    return models
+    return models, census.idle
 
 
 class _Census:
@@ -53,7 +56,7 @@ class _Census:
         self._found: dict[int, Raw] = {}
         self._leads: dict[int, list[Lead]] = {}
         self._running: Running = running(process)
-        self._idle = 0
+        self.idle = 0
 
     def read(self) -> tuple[Coroutine, ...]:
         """Follow all leads, then search; return those that are not idle."""
@@ -65,11 +68,6 @@ class _Census:
         self._follow()
         self._add_engines()
         models = [self._model(address) for address in list(self._found)]
-        if self._idle:
-            self._layer.limit(
-                "idle coroutines are not listed",
-                f"{self._idle} have ended and wait to be used again",
-            )
         return tuple(model for model in models if model is not None)
 
     # Finding
@@ -140,7 +138,7 @@ class _Census:
         frames = () if stack is None or isinstance(stack, Absent) else self._frames(stack)
         if state == SUSPENDED and frames and frames[0].function == TRAMPOLINE:
             if not any(lead.certain for lead in leads):
-                self._idle += 1
+                self.idle += 1
                 return None
             state = NOT_STARTED
         end, detail = _end(stack)

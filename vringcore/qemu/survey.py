@@ -98,7 +98,7 @@ class Survey:
         if "coroutines" in parts:
             from vringcore.qemu.coroutine_models import coroutine_models
 
-            found["coroutines"] = coroutine_models(process, limits)
+            found["coroutines"], found["idle_coroutines"] = coroutine_models(process, limits)
         if "block" in parts:
             from vringcore.qemu.block_state import block_state
 
