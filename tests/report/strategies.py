@@ -49,6 +49,9 @@ FIELDS = st.dictionaries(
 )
 
 
+FEW = 9
+"""Members that may be left out; of a struct with more one is there at a time, to save time."""
+
 resolve_names()
 
 
@@ -67,6 +70,8 @@ def any_of(hint: Any) -> st.SearchStrategy[Any]:
         type(None): st.none(),
         msgspec.UnsetType: st.just(msgspec.UNSET),
     }
+    if hint is Any:
+        return FIELD_LEAVES
     if hint in simple:
         return simple[hint]
     origin, arguments = get_origin(hint), get_args(hint)
@@ -91,4 +96,12 @@ def _struct(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
         for field in msgspec.structs.fields(struct)
         if field.name != "schema"
     }
-    return st.builds(struct, **parts)
+    optional = [
+        field.name for field in msgspec.structs.fields(struct) if field.default is msgspec.UNSET
+    ]
+    if len(optional) <= FEW:
+        return st.builds(struct, **parts)
+    rest = {name: strategy for name, strategy in parts.items() if name not in optional}
+    return st.sampled_from(optional).flatmap(
+        lambda chosen: st.builds(struct, **rest, **{chosen: parts[chosen]})
+    )
