@@ -20,10 +20,9 @@ STRIPPED = Variant("gcc-stripped", steps=(("strip", "{exe}"),), flags=("-g", "-r
 
 
 def table_of(program: Path) -> SymbolTable:
-    with ElfFile.open(str(program)) as elf:
-        table = SymbolTable.of(elf)
-        assert table is not None
-        return table
+    table = SymbolTable.of(ElfFile.open(str(program)))  # closed with the table, which reads on
+    assert table is not None
+    return table
 
 
 def sized_symbols(program: Path, *options: str) -> list[tuple[int, int, str, str]]:

@@ -35,6 +35,9 @@ _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
 
+_USUAL_NAME = 128
+"""Bytes in which a name nearly always ends."""
+
 MAX_SPELLINGS = 64
 """Names with a name in them that are looked at to tell which symbols are called so."""
 
@@ -58,8 +61,9 @@ class SymbolTable:
     """``.symtab`` of a file, or ``.dynsym`` where that is all there is.
 
     ``complete`` tells which: only a complete table proves that something is not in the program.
+    The file must stay open: names are read when they are asked for.
 
-    :raises ElfFormatError: if the table or its strings leave the file
+    :raises ElfFormatError: if the table leaves the file; the look-ups likewise for its strings
     """
 
     def __init__(self, elf: ElfFile, table: Section, strings: Section) -> None:
@@ -74,7 +78,7 @@ class SymbolTable:
         self._word = struct.Struct(order + "I")
         data = table.data
         self._data = data[: len(data) - len(data) % self._entry.size]
-        self._strings = strings.data
+        self._names = strings
         self._sections = [h for h in elf.headers if h.flags & SHF_ALLOC and not h.flags & SHF_TLS]
         self._rows: dict[int, list[int]] = {}
         self._values: list[int] | None = None
@@ -279,10 +283,20 @@ class SymbolTable:
             name, info, _, section, value, size = self._entry.unpack_from(self._data, at)
         else:
             name, value, size, info, _, section = self._entry.unpack_from(self._data, at)
-        end = self._strings.find(0, name)
-        label = self._strings[name : end if end >= 0 else name].decode("utf-8", "backslashreplace")
-        local = info & 15 == _STT_TLS
-        return info, section, Symbol(label, value, size, local)
+        return info, section, Symbol(self._name(name), value, size, info & 15 == _STT_TLS)
+
+    @property
+    def _strings(self) -> bytes:
+        """All names."""
+        return self._names.data
+
+    def _name(self, offset: int) -> str:
+        """Return one name, for which the section is not read whole."""
+        name, end, _ = self._names.read(offset, _USUAL_NAME).partition(b"\0")
+        if not end:
+            stop = self._strings.find(0, offset)
+            name = self._strings[offset : max(stop, offset)]
+        return name.decode("utf-8", "backslashreplace")
 
     def _section_of(self, address: int) -> SectionHeader | None:
         return next((s for s in self._sections if s.addr <= address < s.addr + s.size), None)
