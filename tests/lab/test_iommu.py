@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import vringcore
+from tests.cli.command import vringcore as vringcore_command
 from tests.cores import lab_cores
 from tests.lab.cases import CoreCase
 from tests.lab.test_oracle import has, host_address, translated
+from tests.qemu.damaged import Patched, core_over
 from vringcore.addresses import SPACE_END, HostAddress, IoVirtualAddress
 from vringcore.errors import MemoryFault
+from vringcore.layout.provider import LayoutStore
 from vringcore.memory.gaps import GapKind
 from vringcore.model.queues import SplitRing
 from vringcore.model.requests import Descriptor
 from vringcore.model.values import Absent
+from vringcore.options import Options
 from vringcore.qemu.flat_space import DmaSpace
 from vringcore.qemu.iommu import iommu_space
 from vringcore.qemu.memory import dma_space, flat_ranges, flat_rows
 from vringcore.qemu.structs import VirtIODevice
+from vringcore.slim.slim import slim_core
 
 MAX_STEPS = 1_000_000
+RING = ("desc", "avail", "used")
 
 Opened = tuple[CoreCase, vringcore.Core]
 
@@ -123,7 +132,7 @@ def test_the_parts_of_a_ring_are_where_qemu_has_their_bytes(opened: Opened) -> N
             ring = core.ring(str(device.index), truth["fields"]["queue_index"]).split
             assert isinstance(ring, SplitRing)
             places = ring.descriptor_address, ring.avail_address, ring.used_address
-            for place, part in zip(places, ("desc", "avail", "used"), strict=True):
+            for place, part in zip(places, RING, strict=True):
                 assert not isinstance(place, Absent)
                 seen = core.process.views.space.read(HostAddress(int(place)), 4)
                 assert seen.hex() == truth["rings"][part][:8]
@@ -168,3 +177,128 @@ def test_the_flat_view_says_where_an_iommu_is_in_force(opened: Opened) -> None:
     for device in case.gdb["devices"]:
         ranges = flat_ranges(views, views.at(VirtIODevice, device["address"]).dma_as)
         assert any(each.is_iommu for each in ranges) is (device["iommu"] is not None)
+
+
+# The same cores with other words in the tables
+
+
+def leaf(case: CoreCase, space: DmaSpace, device: dict[str, Any], iova: int) -> int:
+    """Return where QEMU has the level 1 entry of an address: beside one that is not present."""
+    absent = device["iommu"]["mappings"][0]["iova"] - 0x1000
+    assert absent >> 21 == iova >> 21
+    page = space.mapping(at(absent))
+    assert page is not None
+    assert page.gap is not None
+    found = re.search(r"entry of level 1 at guest-physical (0x[0-9a-f]+)", page.gap.hint)
+    assert found
+    return host_address(case, int(found[1], 16) + 8 * ((iova >> 12) - (absent >> 12)))
+
+
+@pytest.fixture
+def intel(opened: Opened) -> tuple[Opened, dict[str, Any], DmaSpace]:
+    device, space = next(behind(opened))
+    if not device["iommu"]["kind"].startswith("intel"):
+        pytest.skip("its mappings are no tables of the guest's")
+    return opened, device, space
+
+
+def test_a_ring_that_the_guest_unmapped_is_unreadable_and_says_why(intel: Any) -> None:
+    opened, device, space = intel
+    case, core = opened
+    ring = {name: device["queues"][0]["fields"][f"vring.{name}"] for name in RING}
+    places = {name: leaf(case, space, device, iova) for name, iova in ring.items()}
+    patches = dict.fromkeys(places.values(), bytes(8))
+    small = core_over(core.process, Patched(core.process.views.space, patches))
+    disk = next(d for d in small.virtio_devices() if d.address == device["address"])
+    queues = disk.queues
+    assert isinstance(queues, tuple)
+    assert [queue.ring_state for queue in queues] == ["unreadable", "ready", "ready", "ready"]
+    guest = queues[0].guest
+    assert isinstance(guest, Absent)
+    assert (guest.reason, guest.address) == ("unmapped", ring["desc"])
+    assert "entry of level 1 at guest-physical 0x" in guest.hint
+    in_flight = queues[0].in_flight
+    assert isinstance(in_flight, tuple)
+    assert len(in_flight) == device["queues"][0]["fields"]["inuse"] > 0
+    assert all(each.request and each.request.buffers for each in in_flight)
+
+
+def test_a_part_of_a_ring_that_is_unmapped_does_not_hide_the_others(intel: Any) -> None:
+    opened, device, space = intel
+    case, core = opened
+    place = leaf(case, space, device, device["queues"][0]["fields"]["vring.desc"])
+    small = core_over(core.process, Patched(core.process.views.space, {place: bytes(8)}))
+    index = next(d for d in small.virtio_devices() if d.address == device["address"]).index
+    document = small.ring(str(index), 0)
+    assert document.queue.ring_state == "ready"
+    ring = document.split
+    assert isinstance(ring, SplitRing)
+    assert isinstance(ring.descriptor_address, Absent)
+    assert isinstance(ring.descriptors, Absent)
+    assert (ring.descriptors.reason, ring.descriptor_address.reason) == ("unmapped", "unmapped")
+    assert isinstance(ring.available, tuple)
+    assert ring.guest.avail_idx == device["queues"][0]["fields"]["shadow_avail_idx"]
+    assert {chain.end for chain in document.chains} == {"fault"}
+
+
+def test_a_mapping_that_forbids_what_a_descriptor_is_for_is_told(intel: Any) -> None:
+    opened, device, space = intel
+    case, core = opened
+    request = next(r for r in case.gdb["requests"] if r["device"] == device["address"])
+    buffer = request["in_buffers"][0]
+    place = leaf(case, space, device, buffer["dma_address"])
+    views = core.process.views
+    entry = views.integer(place, 8) & ~2
+    patches = {place: entry.to_bytes(8, "little")}
+    small = core_over(core.process, Patched(views.space, patches))
+    index = next(d for d in small.virtio_devices() if d.address == device["address"]).index
+    told = {
+        (descriptor.guest_address.reason, descriptor.guest_address.address)
+        for chain in small.ring(str(index), request["queue"]).chains
+        for descriptor in chain.descriptors
+        if isinstance(descriptor.guest_address, Absent)
+    }
+    physical = translated(device["iommu"]["mappings"], buffer["dma_address"])
+    assert ("not-writable", physical) in told
+    assert {reason for reason, _ in told} == {"not-writable"}
+
+
+# What else reads as a device does
+
+
+def test_memory_is_read_as_a_device_reads_it(opened: Opened, tmp_path: Path) -> None:
+    case, _core = opened
+    executable = str(case.case.executable)
+    device = next(d for d in case.gdb["devices"] if d["iommu"])
+    queue = device["queues"][0]
+    place, expected = queue["fields"]["vring.desc"], bytes.fromhex(queue["rings"]["desc"])
+    words = ["memory", "read", str(case.path), hex(place), str(len(expected))]
+    words += ["--device", device["id"], "-e", executable]
+    out = tmp_path / "ring"
+    assert vringcore_command(*words, "--raw", "-o", str(out)).returncode == 0
+    assert out.read_bytes() == expected
+    document = json.loads(vringcore_command(*words, "--json").stdout)["read"]
+    assert document["space"] == "device"
+    assert "".join(piece["data"] for piece in document["pieces"]) == expected.hex()
+    refused = vringcore_command(*words, "--cpu", "0")
+    assert refused.returncode == 2
+    assert "--cpu and --device" in refused.stderr
+
+
+def test_a_small_core_holds_the_headers_that_lie_behind_the_iommu(
+    opened: Opened, tmp_path: Path
+) -> None:
+    case, _core = opened
+    path = tmp_path / "small"
+    slim_core(str(case.path), str(path), options=Options(executable=str(case.case.executable)))
+    compared = 0
+    with vringcore.open_core(str(path), sysroot=str(tmp_path), store=LayoutStore()) as small:
+        views = small.process.views
+        for device, space in behind(opened):
+            dma_as = views.at(VirtIODevice, device["address"]).dma_as
+            its = dma_space(views, dma_as)
+            for request in case.gdb["requests"]:
+                header = at(request["out_buffers"][0]["dma_address"])
+                assert its.read(header, 16) == space.read(header, 16)
+                compared += 1
+    assert compared == len(case.gdb["requests"])
