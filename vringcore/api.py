@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 ALL_PARTS = DEVICE_PARTS | PROCESS_PARTS
 """What a report can hold."""
 
+WHY_PARTS = ALL_PARTS - {"device-fields"}
+"""What a verdict is made from."""
+
 MAX_DIGITS = 9
 """Of a device's index; Python refuses to read numbers of some thousand digits."""
 
@@ -114,6 +117,32 @@ class Core:
                 devices=devices,
                 limits=self._limits(limits),
                 **around,
+            )
+
+    def why(self) -> Report:
+        """Return everything with a verdict: what is stuck, and why.
+
+        ``verdict`` is the one answer, ``findings`` what it rests on, each with evidence that can be
+        checked by hand, ``wait_for`` who waits for whom, and ``signature`` the same for all cores
+        with the same cause. What the core does not hold silences rules, and the verdict says so.
+        """
+        from msgspec.structs import replace
+
+        from vringcore.diagnose.engine import diagnose
+        from vringcore.expr.locate import Locator
+
+        with self._lock:
+            report = self.report(WHY_PARTS)
+            found = diagnose(report)
+            process = self.process
+            places = Locator(process.views, process.core.memory.file_offset_of)
+            return replace(
+                report,
+                verdict=found.verdict,
+                signature=found.signature,
+                findings=tuple(map(places.finding, found.findings)),
+                wait_for=found.wait_for,
+                limits=(*report.limits, *found.limits),
             )
 
     def ring(self, device: str, queue: int) -> RingDocument:

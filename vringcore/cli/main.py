@@ -21,17 +21,19 @@ alone: no running VM, no gdb, nothing written to the core.
 EPILOG = """\
 first steps:
   gcore -o core PID                   take a core; the VM goes on afterwards
+  vringcore why core.PID              why the VM is stuck, in one sentence
   vringcore queues core.PID           what each virtqueue was doing
   vringcore requests core.PID         the requests that never came back
   vringcore queues core.PID -e FILE   where QEMU's debug info is in FILE
 
 `vringcore VERB --help` explains a verb's columns. Exit codes: 0 done, 2 wrong
-usage, 3 the core cannot be read, 4 read in part and no answer, 1 a bug in
-vringcore.
+usage, 3 the core cannot be read, 4 read in part and no answer, 5 (`why`) stuck
+or faulty, 1 a bug in vringcore.
 """
 
 VERBS = {
     "demo": "the main job on a core that comes along: start here",
+    "why": "why the VM is stuck: one sentence, then the evidence",
     "devices": "every virtio device: id, place, status, features, back-end",
     "queues": "every virtqueue: what was published, taken, and given back",
     "ring": "one queue's descriptors and rings, pointers marked",
@@ -110,6 +112,10 @@ def _module(verb: str) -> ModuleType:
         from vringcore.cli import demo
 
         return demo
+    if verb == "why":
+        from vringcore.cli import why
+
+        return why
     if verb == "devices":
         from vringcore.cli import devices
 

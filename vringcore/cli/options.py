@@ -79,10 +79,14 @@ def add_help(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
-def add_core_options(parser: argparse.ArgumentParser) -> None:
-    """Add the core itself and what every verb on a core takes."""
+def add_core_options(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add the core itself and what every verb on a core takes.
+
+    :param optional: the verb has a use without a core, too
+    """
     parser.add_argument_group("the core").add_argument(
         "core",
+        nargs="?" if optional else None,
         metavar="CORE",
         help="core dump of the QEMU process, by gcore or by the kernel; .zst .lz4 .xz .gz .bz2 too",
     )

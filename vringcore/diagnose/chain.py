@@ -56,8 +56,8 @@ def _start(
     ids = [
         request_id(held)
         for held in facts.requests
-        if held.line.device.index == finding.device
-        and finding.queue in (None, held.line.queue.index)
+        if held.device.index == finding.device
+        and (finding.queue is None or held.line is None or finding.queue == held.line.queue.index)
     ]
     return [each for each in ids if each in nodes]
 

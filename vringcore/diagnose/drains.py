@@ -5,47 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import stacks
-from vringcore.diagnose.values import many, number, text
-from vringcore.diagnose.words import device_name
-from vringcore.model.devices import Backend
+from vringcore.diagnose.disks import BY_DEVICE, disks
+from vringcore.diagnose.values import many, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Held
-    from vringcore.model.devices import Device
+    from vringcore.diagnose.disks import Disk
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Held
     from vringcore.model.threads import Thread
 
 ALL = ("bdrv_drain_all_begin", "bdrv_drain_all", "blk_drain_all")
 """Those that wait for every disk; the others wait for one."""
-
-BY_DEVICE = {"virtio_blk": "virtio-blk", "virtio_scsi": "virtio-scsi"}
-"""Functions of a device model on the stack tell which kind of device is drained."""
-
-
-class Disk:
-    """A disk behind a device: of virtio-scsi there may be many."""
-
-    __slots__ = ("backend", "device")
-
-    def __init__(self, device: Device, backend: Backend | None) -> None:
-        self.device = device
-        self.backend = backend
-
-    @property
-    def node(self) -> str:
-        """Name of its root node, "" if it is not known."""
-        return "" if self.backend is None else text(self.backend.node)
-
-    @property
-    def name(self) -> str:
-        """Device, kind and node: ``disk0 (virtio-blk), node nbd0``."""
-        return device_name(self.device) + (f", node {self.node}" if self.node else "")
-
-    @property
-    def in_flight(self) -> int | None:
-        """What the back-end counts as in flight."""
-        return None if self.backend is None else number(self.backend.in_flight)
 
 
 class Drain:
@@ -104,19 +76,6 @@ def _waited_for(facts: Facts, thread: Thread, function: str) -> tuple[tuple[Disk
     return (busy, False) if len(busy) == 1 else ((), False)
 
 
-def disks(facts: Facts) -> Iterator[Disk]:
-    """Yield every disk of every device."""
-    for device in facts.devices:
-        if isinstance(device.backend, Backend):
-            yield Disk(device, device.backend)
-        elif many(device.disks):
-            for disk in many(device.disks):
-                if isinstance(disk.backend, Backend):
-                    yield Disk(device, disk.backend)
-        elif device.kind in BY_DEVICE.values():
-            yield Disk(device, None)
-
-
 def _is_quiesced(facts: Facts, disk: Disk) -> bool:
     own = None if disk.backend is None else number(disk.backend.quiesce_counter)
     node = facts.node(disk.node) if disk.node else None
@@ -139,7 +98,7 @@ def requests_of(facts: Facts, disk: Disk) -> tuple[Held, ...]:
     return tuple(
         held
         for held in facts.requests
-        if held.line.device.index == disk.device.index
+        if held.device.index == disk.device.index
         and (held.last is None or held.last.place != "drain-queue")
         and not (several and disk.node not in {w.node for w in held.request.waits_in})
     )

@@ -130,5 +130,5 @@ class _Run:
 
     def unchecked(self) -> tuple[str, ...]:
         """Return what could not be looked at, and why."""
-        silent = (f"whether {text} ({why})" for text, why in self._silent.items())
+        silent = (f"{text}: not known ({why})" for text, why in self._silent.items())
         return (*silent, *left_out(self._facts))

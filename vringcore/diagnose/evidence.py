@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vringcore.diagnose.words import queue_name, thread_name
+from vringcore.diagnose.words import device_name, queue_name, thread_name
 from vringcore.model.findings import Evidence
 
 if TYPE_CHECKING:
-    from vringcore.diagnose.facts import Held, Line
+    from vringcore.diagnose.held import Held, Line
     from vringcore.model.threads import Thread
 
 
@@ -55,11 +55,13 @@ def of_guest(line: Line, *names: str) -> tuple[Evidence, ...]:
 def of_request(held: Held) -> Evidence:
     """Return a request: what it does, where it is, and the structure that shows it."""
     request = held.request
-    what = f"head {request.head} of {queue_name(held.line.device, held.line.queue)}"
+    what = f"a request of {device_name(held.device)}"
+    if held.line is not None:
+        what = f"head {request.head} of {queue_name(held.device, held.line.queue)}"
     age = held.age_text
     places = ", ".join(f"{w.place} {w.detail}".strip() for w in request.waits_in[-1:])
     value = "; ".join(part for part in (request.summary, age, places) if part)
-    path = ""
+    path = "" if held.coroutine is None else f"*(Coroutine *){held.coroutine:#x}"
     if request.request is not None and request.request.kind == "virtio-blk":
         path = f"((VirtIOBlockReq *){int(request.request.address):#x})->elem.index"
     return Evidence(what, value, c_path=path)

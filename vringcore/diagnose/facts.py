@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import UNSET
 
 from vringcore.diagnose import stacks
+from vringcore.diagnose.held import Held, Line
+from vringcore.diagnose.strays import strays
 from vringcore.diagnose.values import lack, many, number, text
-from vringcore.diagnose.words import duration
 from vringcore.model.values import Absent
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from vringcore.model.locks import Lock
     from vringcore.model.loops import EventLoop, Handler
     from vringcore.model.machine import Interrupts, Migration
-    from vringcore.model.queues import Queue
     from vringcore.model.report import Report
-    from vringcore.model.requests import InFlight, Waiting
     from vringcore.model.threads import Thread
 
 _T = TypeVar("_T")
@@ -37,78 +36,6 @@ LONG_NS = 30_000_000_000
 RUNNING = "running"
 INCOMING = "inmigrate"
 QEMU = "qemu"
-
-HELD_BY_DESIGN = ("rx", "event", "control-rx", "stats", "free-page", "reporting")
-"""Roles of queues whose buffers wait in the device for something to report (VirtIO 1.3, 5)."""
-
-
-class Line:
-    """A queue, with its device."""
-
-    __slots__ = ("device", "queue")
-
-    def __init__(self, device: Device, queue: Queue) -> None:
-        self.device = device
-        self.queue = queue
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Numbers of device and queue."""
-        return self.device.index, self.queue.index
-
-    @property
-    def waits_by_design(self) -> bool:
-        """Whether the driver fills it with buffers that wait until there is something to say."""
-        role = self.queue.role.rstrip("0123456789")
-        return role in HELD_BY_DESIGN
-
-    def count(self, name: str) -> int | None:
-        """Return one of the queue's counts by its name, None if it is not known."""
-        return number(getattr(self.queue.counts, name, None))
-
-    @property
-    def in_use(self) -> int:
-        """How many elements QEMU says it holds; 0 if that is not known."""
-        return number(self.queue.in_use) or 0
-
-    @property
-    def is_split(self) -> bool:
-        """Whether its ring is known to be a split one."""
-        return self.queue.ring == "split"
-
-
-class Held:
-    """A request in flight, with the queue it came from."""
-
-    __slots__ = ("line", "request")
-
-    def __init__(self, line: Line, request: InFlight) -> None:
-        self.line = line
-        self.request = request
-
-    @property
-    def last(self) -> Waiting | None:
-        """The innermost place where it waits, None if none was found."""
-        return self.request.waits_in[-1] if self.request.waits_in else None
-
-    @property
-    def age(self) -> int | None:
-        """How long it has been in flight at least, in nanoseconds."""
-        age = self.request.age
-        return None if age is None or isinstance(age, Absent) else age.nanoseconds
-
-    @property
-    def age_is_exact(self) -> bool:
-        """Whether :attr:`age` is more than a lower bound."""
-        age = self.request.age
-        return age is not None and not isinstance(age, Absent) and age.exact
-
-    @property
-    def age_text(self) -> str:
-        """The age in words, "" if nothing is known of it."""
-        if self.age is None:
-            return ""
-        return f"for {'' if self.age_is_exact else 'at least '}{duration(self.age)}"
 
 
 class Facts:
@@ -189,9 +116,27 @@ class Facts:
         return self.run_state == RUNNING and device.vm_running is not False
 
     @cached_property
+    def elements(self) -> tuple[Held, ...]:
+        """Every element in flight that was identified."""
+        return tuple(
+            Held(line.device, line, each)
+            for line in self.lines
+            for each in many(line.queue.in_flight)
+        )
+
+    @cached_property
     def requests(self) -> tuple[Held, ...]:
-        """Every request in flight that was identified."""
-        return tuple(Held(line, each) for line in self.lines for each in many(line.queue.in_flight))
+        """Every request in flight: the elements, and what else their disks are at."""
+        return (*self.elements, *strays(self))
+
+    def moves(self, device: Device) -> bool:
+        """Tell whether the guest works on a device: it publishes and consumes while a vCPU runs."""
+        return self.guest_works and any(
+            0 < (line.count(name) or 0) <= (number(line.queue.size) or 0)
+            for line in self.own_lines
+            for name in ("unseen", "past_used_event")
+            if line.device.index == device.index and not line.waits_by_design
+        )
 
     def requests_in(self, place: str, *, having: str = "") -> tuple[Held, ...]:
         """Return the requests whose innermost place is ``place``, its detail holding a text."""
@@ -224,6 +169,11 @@ class Facts:
         threads = self.with_role("vcpu")
         idle = [self._idles(thread) for thread in threads]
         return self.run_state == RUNNING and bool(idle) and all(idle)
+
+    @cached_property
+    def guest_works(self) -> bool:
+        """Whether some vCPU is known to run: what it just did may not have arrived yet."""
+        return any(not self._idles(t) and not _in_kvm(t) for t in self.with_role("vcpu"))
 
     def _idles(self, thread: Thread) -> bool:
         # TCG's threads wait here for work; KVM's are in KVM_RUN whether the guest idles or not.
@@ -312,6 +262,10 @@ class Facts:
     def big_lock(self) -> Lock | None:
         """Return QEMU's big lock if it is held or waited for."""
         return next((lock for lock in self.locks if lock.name == "BQL"), None)
+
+
+def _in_kvm(thread: Thread) -> bool:
+    return "kvm_cpu_exec" in stacks.names(thread)
 
 
 def is_ready(device: Device) -> bool:

@@ -12,9 +12,9 @@ from vringcore.model.block import NbdConnection
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vringcore.diagnose.facts import Facts, Held
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Held
     from vringcore.model.block import Node
-    from vringcore.model.devices import Device
 
 STUCK, WARNING, NOTE = "stuck", "warning", "note"
 HIGH, MEDIUM, LOW = "high", "medium", "low"
@@ -26,12 +26,13 @@ YOUNG_NS = 500_000_000
 class Group:
     """Requests of one device that wait in the same kind of place at the same node."""
 
-    __slots__ = ("device", "guest_idles", "node", "requests")
+    __slots__ = ("device", "guest_idles", "guest_moves", "node", "requests")
 
-    def __init__(self, requests: tuple[Held, ...], *, guest_idles: bool) -> None:
+    def __init__(self, facts: Facts, requests: tuple[Held, ...]) -> None:
         """Take at least one request; all are of one device and node."""
-        self.guest_idles = guest_idles
-        self.device: Device = requests[0].line.device
+        self.guest_idles = facts.guest_idles
+        self.guest_moves = facts.moves(requests[0].device)
+        self.device = requests[0].device
         self.node = requests[0].last.node if requests[0].last is not None else ""
         self.requests = requests
 
@@ -73,10 +74,13 @@ class Group:
 
     @property
     def severity(self) -> str:
-        """``stuck`` once they are slow; with an age unknown, if the guest does nothing but wait."""
+        """``stuck`` once they are slow; with an age unknown, if the guest does nothing but wait.
+
+        A guest that works on the device shows that it moves.
+        """
         if (self.oldest or 0) >= SLOW_NS:
             return STUCK
-        if self.exact:
+        if self.exact or self.guest_moves:
             return NOTE
         return STUCK if self.guest_idles else WARNING
 
@@ -107,9 +111,8 @@ def groups(facts: Facts, requests: Iterable[Held]) -> list[Group]:
     found: dict[tuple[int, str], list[Held]] = {}
     for held in requests:
         node = held.last.node if held.last is not None else ""
-        found.setdefault((held.line.device.index, node), []).append(held)
-    idles = facts.guest_idles
-    return [Group(tuple(each), guest_idles=idles) for _, each in sorted(found.items())]
+        found.setdefault((held.device.index, node), []).append(held)
+    return [Group(facts, tuple(each)) for _, each in sorted(found.items())]
 
 
 def client_of(node: Node | None) -> NbdConnection | None:

@@ -12,7 +12,8 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Line
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Line
     from vringcore.model.devices import Device
 
 NAMED = 4

@@ -19,7 +19,8 @@ from vringcore.model.values import Absent
 
 if TYPE_CHECKING:
     from vringcore.diagnose.drains import Drain
-    from vringcore.diagnose.facts import Facts, Held
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Held
     from vringcore.model.findings import Evidence
     from vringcore.model.locks import Lock
 
@@ -49,8 +50,9 @@ def _wait_graph(facts: Facts) -> WaitGraph:
 
 def request_id(held: Held) -> str:
     """Return the id of a request's node."""
-    device, queue = held.line.key
-    return f"request:{device}:{queue}:{held.request.head}"
+    if held.line is None:
+        return f"request:{held.device.index}:{held.coroutine or 0:#x}"
+    return f"request:{held.device.index}:{held.line.queue.index}:{held.request.head}"
 
 
 class _Builder:
@@ -135,14 +137,16 @@ class _Builder:
 
     def _request(self, held: Held) -> str:
         request = held.request
-        label = f"{request.summary} ({device_name(held.line.device)}, head {request.head})"
+        head = "" if held.line is None else f", head {request.head}"
+        label = f"{request.summary} ({device_name(held.device)}{head})"
         return self._node(request_id(held), label)
 
     def request(self, held: Held) -> None:
         """Add what a request waits for: its coroutine, and the innermost place of it."""
         start = self._request(held)
         tracked = self._facts.coroutine_of_tracked
-        owners = [
+        owners = [] if held.coroutine is None else [held.coroutine]
+        owners += [
             tracked[int(place.address)]
             for place in held.request.waits_in
             if place.place == "tracked-request" and int(place.address) in tracked
@@ -193,7 +197,7 @@ class _Builder:
 
     def _drained(self, held: Held) -> str:
         """Return the drained section that holds a request back, and who is to end it."""
-        device = held.line.device.index
+        device = held.device.index
         node = self._node(f"drained-section:{device}", "the end of the drained section")
         for drain in drains(self._facts):
             if any(disk.device.index == device for disk in drain.disks) and drain.certain:

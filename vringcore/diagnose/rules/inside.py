@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence, stacks
 from vringcore.diagnose.facts import RUNNING, SLOW_NS
-from vringcore.diagnose.places import groups
+from vringcore.diagnose.places import Group, groups
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import many, number
 from vringcore.diagnose.words import counted, device_name, has, queue_name, was
@@ -16,7 +16,8 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Line
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Line
     from vringcore.model.block import Engine, ThrottleGroup
 
 LEDGER = "every element that QEMU took was given back or is in use"
@@ -29,26 +30,53 @@ def throttled(facts: Facts) -> Iterator[Finding]:
     """Requests are held back by an I/O limit that was set for the disk.
 
     From: their coroutines are in a throttle group's queue.
-    Confidence: high. It is ``stuck`` only where the oldest has waited for 2 s: below, this is what
-    limits are for.
+    Confidence: high. It is ``stuck`` only where the oldest has waited for 2 s, or the limit is so
+    low that they need as long: below, this is what limits are for.
     Wrong if: the timer that lets the next one pass is lost (see `throttle-timer-lost`).
     Source: block/throttle-groups.c.
     """
     for group in groups(facts, facts.requests_in("throttle")):
-        oldest = group.oldest or 0
+        slow = max(group.oldest or 0, _needed_ns(facts, group)) >= SLOW_NS
         limits = _limits(facts)
         node = f" of node {group.node}" if group.node else ""
         yield Finding(
             code=throttled.code,
-            severity="stuck" if oldest >= SLOW_NS else "note",
+            severity="stuck" if slow else "note",
             confidence="high",
-            summary=f"{group.what} {was(len(group.old))} held back by the I/O limit{node}"
-            + (f"; the oldest began{group.since}" if group.since else ""),
+            summary=f"{group.what} {_is(len(group.old))} held back by the I/O limit"
+            f"{node}{_names(limits)}" + (f"; the oldest began{group.since}" if group.since else ""),
             device=group.device.index,
             evidence=tuple(map(evidence.of_request, group.old[:8])) + limits,
             refuted_by=("no limit is set: query-block, or the options of the throttle node",),
             next_steps=("raise the limit if that is not wanted: block_set_io_throttle, qom-set",),
         )
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _names(limits: tuple[Evidence, ...]) -> str:
+    told = [f"{each.what.split()[1]} {each.value:g}" for each in limits[:3]]
+    return f" ({', '.join(told)} a second)" if told else ""
+
+
+def _needed_ns(facts: Facts, group: Group) -> int:
+    """Return how long the requests of a group need to pass the limit that holds them back."""
+    members = {int(h.last.address) for h in group.requests if h.last is not None}
+    limits: dict[str, float] = {}
+    for each in facts.throttle_groups:
+        named = members & {int(member.address) for member in each.members}
+        if named and not isinstance(each.limits, Absent):
+            limits.update(each.limits)
+    sizes = [h.request.request.length for h in group.requests if h.request.request is not None]
+    total = sum(size for size in sizes if isinstance(size, int))
+    needs = [
+        (total if name.startswith("bps") else len(group.requests)) / limit
+        for name, limit in limits.items()
+        if limit > 0 and name.endswith("total")
+    ]
+    return int(min(max(needs, default=0.0), 1e9) * 1e9)
 
 
 def _limits(facts: Facts) -> tuple[Evidence, ...]:
@@ -291,6 +319,8 @@ def elements_leaked(facts: Facts) -> Iterator[Finding]:
         size = number(line.queue.size)
         if not leaked or popped is None or not line.is_split or size is None or popped > size:
             continue
+        if line.device.broken is True:
+            continue  # its indices are what was found wrong
         if isinstance(line.queue.in_order, tuple):
             continue  # finished ones wait in used_elems for those before them
         full = popped == size
@@ -357,6 +387,8 @@ def request_not_returned(facts: Facts) -> Iterator[Finding]:
     Source: hw/virtio/virtio.c.
     """
     for line in facts.own_lines:
+        if any(held.line is None and held.device is line.device for held in facts.requests):
+            continue  # they are known by their coroutines
         held = line.in_use - len(many(line.queue.in_flight))
         unknown = line.count("unidentified")
         held = unknown if unknown is not None else held

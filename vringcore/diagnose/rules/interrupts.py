@@ -15,7 +15,8 @@ from vringcore.ring_math import distance
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Line
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Line
 
 CLEAR = "the guest has seen what QEMU completed"
 

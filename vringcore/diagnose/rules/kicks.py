@@ -14,7 +14,8 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Line
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Line
     from vringcore.model.loops import EventLoop, Handler
     from vringcore.model.threads import Thread
 
@@ -107,7 +108,8 @@ def kick_not_seen(facts: Facts) -> Iterator[Finding]:
 
     From: ``avail.idx`` is ahead of ``last_avail_idx``, notifications are on, a live handler watches
     the queue's ioeventfd, and the thread of its event loop sleeps.
-    Confidence: medium.
+    Confidence: medium while all vCPUs are idle; a warning where that is not known, a note while
+    one runs: a busy guest has just published something in most cores.
     Wrong if: the kick is under way: the counter of the eventfd is in the kernel, and no core has
     it.
     Source: virtio-win issues 623 and 756, pull request 1150 (a driver that did not kick); KVM's
@@ -121,10 +123,12 @@ def kick_not_seen(facts: Facts) -> Iterator[Finding]:
         if thread is None or not stacks.sleeps(thread):
             continue
         motion = facts.motion_in(line.device)
+        if facts.guest_works:
+            motion = motion or "a vCPU runs: the kick may be on its way"
         yield Finding(
             code=kick_not_seen.code,
-            severity="stuck",
-            confidence="low" if motion else "medium",
+            severity="note" if motion else "stuck" if facts.guest_idles else "warning",
+            confidence="medium" if facts.guest_idles and not motion else "low",
             summary=f"{_published(line, unseen)}: QEMU waits for a kick that the guest did not"
             " give, or that was lost on the way",
             device=line.device.index,

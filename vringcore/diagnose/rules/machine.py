@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence
-from vringcore.diagnose.drains import disks
+from vringcore.diagnose.disks import disks
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import text
 from vringcore.diagnose.words import counted, device_name, joined

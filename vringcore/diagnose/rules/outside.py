@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vringcore.diagnose import evidence
+from vringcore.diagnose import evidence, stacks
 from vringcore.diagnose.places import Group, client_of, groups, server_of
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import many, number
-from vringcore.diagnose.words import counted, has, was
+from vringcore.diagnose.words import counted, has, thread_name, was
 from vringcore.model.findings import Evidence, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Held
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Held
 
 CLEAR = "no request waits for the kernel or a server for long"
 
@@ -124,7 +125,7 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
     """
     waiting = facts.requests_in("nbd", having="sent, waits for the reply")
     for group in groups(facts, waiting):
-        server = server_of(facts, group.node)
+        server, busy = server_of(facts, group.node), _reader_is_busy(facts, group)
         place = (
             f"the NBD server {server} (node {group.node})"
             if server
@@ -132,10 +133,14 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
         )
         yield Finding(
             code=request_not_answered_by_nbd_server.code,
-            severity=group.severity,
-            confidence=group.confidence,
+            severity="note" if busy else group.severity,
+            confidence="low" if busy else group.confidence,
             summary=f"{group.what} {was(len(group.old))} sent to {place}{group.since} and"
-            f" {has(len(group.old))} not been answered{group.unknown_age}",
+            + (
+                f" no reply has been read: {busy}"
+                if busy
+                else f" {has(len(group.old))} not been answered{group.unknown_age}"
+            ),
             device=group.device.index,
             evidence=_listed(group) + _connection(facts, group.node),
             against=_moving(group) + _receiving(facts, group),
@@ -148,6 +153,19 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
                 "look at the connection on both ends: ss -tpi, Send-Q and Recv-Q",
             ),
         )
+
+
+def _reader_is_busy(facts: Facts, group: Group) -> str:
+    """Return why the thread that would read the replies does not, "" if it does or may."""
+    node = facts.node(group.node)
+    loop = facts.loop(number(node.event_loop)) if node is not None else None
+    thread = facts.thread(loop.lwp) if loop is not None else None
+    if thread is None and loop is None and group.device.iothread is None:
+        thread = next(iter(facts.with_role("main-loop")), None)
+    if thread is None or "aio_poll" in stacks.names(thread):
+        return ""
+    waits = stacks.blocking(thread)
+    return f"the {thread_name(thread)}, which would read it, is blocked in {waits}" if waits else ""
 
 
 def _connection(facts: Facts, name: str) -> tuple[Evidence, ...]:

@@ -96,11 +96,13 @@ def chain_malformed(facts: Facts) -> Iterator[Finding]:
     Source: VirtIO 1.3, 2.7.5.
     """
     bad = {"loop", "index-range", "nested-indirect", "indirect-and-next", "bad-table-length"}
-    for held in facts.requests:
+    for held in facts.elements:
         end = held.request.chain_end.replace("_", "-")
         if end not in bad or held.request.source != "element":
             continue
         line = held.line
+        if line is None:
+            continue
         yield Finding(
             code=chain_malformed.code,
             severity="fault",

@@ -17,7 +17,8 @@ from vringcore.ring_math import distance
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.diagnose.facts import Facts, Line
+    from vringcore.diagnose.facts import Facts
+    from vringcore.diagnose.held import Line
     from vringcore.model.devices import Device
 
 CLEAR = "no request waits for a vhost back-end"
@@ -101,7 +102,7 @@ def request_not_completed_by_vhost_backend(facts: Facts) -> Iterator[Finding]:
         owner = OWNERS.get(device.ring_owner)
         if owner is None or facts.run_state != RUNNING or device.kind.endswith("-net"):
             continue
-        regions = [h for h in facts.requests if h.line.device.index == device.index]
+        regions = [h for h in facts.elements if h.device.index == device.index]
         outstanding = list(_outstanding(facts, device))
         count = sum(number_of for _, number_of in outstanding) or len(regions)
         if not count:

@@ -1,0 +1,102 @@
+"""A queue and a request in flight, each with what it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.diagnose.values import number
+from vringcore.diagnose.words import duration
+from vringcore.model.values import Absent
+
+if TYPE_CHECKING:
+    from vringcore.model.devices import Device
+    from vringcore.model.queues import Queue
+    from vringcore.model.requests import InFlight, Waiting
+
+HELD_BY_DESIGN = ("rx", "event", "control-rx", "stats", "free-page", "reporting")
+"""Roles of queues whose buffers wait in the device for something to report (VirtIO 1.3, 5)."""
+
+
+TURNS = ("co-mutex", "io-channel")
+"""Places below that of a client, where its coroutines wait for each other and for the socket."""
+
+
+class Line:
+    """A queue, with its device."""
+
+    __slots__ = ("device", "queue")
+
+    def __init__(self, device: Device, queue: Queue) -> None:
+        self.device = device
+        self.queue = queue
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Numbers of device and queue."""
+        return self.device.index, self.queue.index
+
+    @property
+    def waits_by_design(self) -> bool:
+        """Whether the driver fills it with buffers that wait until there is something to say."""
+        role = self.queue.role.rstrip("0123456789")
+        return role in HELD_BY_DESIGN
+
+    def count(self, name: str) -> int | None:
+        """Return one of the queue's counts by its name, None if it is not known."""
+        return number(getattr(self.queue.counts, name, None))
+
+    @property
+    def in_use(self) -> int:
+        """How many elements QEMU says it holds; 0 if that is not known."""
+        return number(self.queue.in_use) or 0
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its ring is known to be a split one."""
+        return self.queue.ring == "split"
+
+
+class Held:
+    """A request in flight: with the queue it came from, or with the coroutine that carries it out.
+
+    :ivar line: None for a request that is known by its coroutine alone, as those of virtio-scsi
+    :ivar coroutine: address of that, None for one that is known by its element
+    """
+
+    __slots__ = ("coroutine", "device", "line", "request")
+
+    def __init__(
+        self, device: Device, line: Line | None, request: InFlight, coroutine: int | None = None
+    ) -> None:
+        self.device = device
+        self.line = line
+        self.request = request
+        self.coroutine = coroutine
+
+    @property
+    def last(self) -> Waiting | None:
+        """The innermost place where it waits, None if none was found.
+
+        How the coroutines of an NBD client take turns to read from its socket is left aside.
+        """
+        places = [each for each in self.request.waits_in if each.place not in TURNS]
+        return places[-1] if places else None
+
+    @property
+    def age(self) -> int | None:
+        """How long it has been in flight at least, in nanoseconds."""
+        age = self.request.age
+        return None if age is None or isinstance(age, Absent) else age.nanoseconds
+
+    @property
+    def age_is_exact(self) -> bool:
+        """Whether :attr:`age` is more than a lower bound."""
+        age = self.request.age
+        return age is not None and not isinstance(age, Absent) and age.exact
+
+    @property
+    def age_text(self) -> str:
+        """The age in words, "" if nothing is known of it."""
+        if self.age is None:
+            return ""
+        return f"for {'' if self.age_is_exact else 'at least '}{duration(self.age)}"

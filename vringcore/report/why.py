@@ -1,0 +1,109 @@
+"""``vringcore why`` as text: the sentence first, then what it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vringcore.model.values import Absent, Address
+from vringcore.report.cells import clean, hexadecimal, text_of
+from vringcore.report.header import print_header
+from vringcore.report.page import ALARM, FAINT, STAND_OUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vringcore.model.findings import Evidence, Finding, Verdict
+    from vringcore.model.report import Report
+    from vringcore.report.page import Page
+
+STYLES = {"stuck": ALARM, "faulty": ALARM, "healthy": "bold green", "unknown": STAND_OUT}
+
+GRAVE = ("stuck", "fault")
+
+SHOWN = 6
+"""Pieces of evidence shown of a finding; ``-v`` shows them all."""
+
+
+def print_verdict(page: Page, report: Report, *, detailed: bool) -> None:
+    """Print the verdict, and with ``detailed`` every finding with all its evidence."""
+    print_header(page, report.core, report.qemu)
+    verdict = report.verdict
+    if not verdict:
+        return
+    findings = report.findings or ()
+    page.line()
+    page.line(clean(verdict.summary), STYLES.get(verdict.state, "bold"))
+    words = f"{verdict.state}, {verdict.confidence} confidence"
+    page.line(f"{words}: {clean(verdict.code)}" if verdict.code else words, FAINT)
+    _list(page, "who waits for whom", verdict.chain)
+    _findings(page, findings, detailed=detailed)
+    _list(page, "what would prove it wrong", verdict.refuted_by)
+    _list(page, "what to do next", verdict.next_steps)
+    _looked(page, verdict, detailed=detailed)
+    page.close(report.limits)
+
+
+def _list(page: Page, title: str, lines: Iterable[str]) -> None:
+    """Print a title and its lines, or nothing if there are none."""
+    texts = list(lines)
+    if not texts:
+        return
+    page.line()
+    page.line(title, "bold")
+    for text in texts:
+        page.line(f"  {clean(text)}")
+
+
+def _findings(page: Page, findings: tuple[Finding, ...], *, detailed: bool) -> None:
+    shown = findings if detailed else [each for each in findings if each.severity in GRAVE]
+    if not detailed and not shown:
+        shown = [each for each in findings if each.severity == "warning"]
+    for finding in shown:
+        page.line()
+        page.line(f"{finding.severity}: {clean(finding.code)} ({finding.confidence})", "bold")
+        page.line(f"  {clean(finding.summary)}")
+        _evidence(page, "", finding.evidence, detailed=detailed)
+        _evidence(page, "against it: ", finding.against, detailed=detailed)
+    rest = len(findings) - len(shown)
+    if rest:
+        page.line()
+        what = "1 note is" if rest == 1 else f"{rest} notes are"
+        page.line(f"{what} shown with -v", FAINT)
+
+
+def _evidence(page: Page, before: str, found: tuple[Evidence, ...], *, detailed: bool) -> None:
+    for each in found if detailed else found[:SHOWN]:
+        place = f"    {clean(each.c_path)}" if each.c_path else ""
+        page.line(f"    {before}{clean(each.what)} = {_value(page, each.value)}{_spot(each)}")
+        if place and detailed:
+            page.line(f"    {place}", FAINT)
+    rest = len(found) - SHOWN
+    if rest > 0 and not detailed:
+        page.line(f"    and {rest} more", FAINT)
+
+
+def _value(page: Page, value: Any) -> str:
+    if isinstance(value, Absent):
+        return page.notes.text(value)
+    if isinstance(value, Address):
+        return hexadecimal(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(page, each) for each in value)
+    return text_of(value)
+
+
+def _spot(evidence: Evidence) -> str:
+    """Return where the value was read: its address, and the core's byte that holds it."""
+    if evidence.address is None:
+        return ""
+    offset = "" if evidence.file_offset is None else f", byte {evidence.file_offset} of the core"
+    return f"  (at {hexadecimal(evidence.address)}{offset})"
+
+
+def _looked(page: Page, verdict: Verdict, *, detailed: bool) -> None:
+    if detailed:
+        _list(page, "looked at, and in order", verdict.checked)
+    elif verdict.checked:
+        page.line()
+        page.line(f"{len(verdict.checked)} other things are in order: -v lists them", FAINT)
+    _list(page, "not judged", verdict.unchecked)
