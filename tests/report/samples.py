@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from vringcore.model.devices import Backend, Device
 from vringcore.model.queues import (
@@ -264,4 +264,24 @@ QUEUE_WITHOUT_COUNTS = Queue(
         "guest": UNSET,
         "in_flight": UNSET,
     }
+)
+
+
+def vhost_queue() -> Queue:
+    """Return a queue that vhost runs, with 5 requests outstanding."""
+    away = Absent("run-by-vhost")
+    return structs.replace(
+        queue(0),
+        last_avail_idx=0,
+        used_idx=0,
+        in_use=0,
+        guest=SplitGuest(46484, 0, 46479, 0, 46479, 46482),
+        counts=Counts(away, away, away, None, away, 0, 5),
+        ring_owner="vhost-kernel",
+        stale=("last_avail_idx", "used_idx", "in_use"),
+    )
+
+
+VHOST_REPORT = structs.replace(
+    REPORT, devices=(structs.replace(DISK, ring_owner="vhost-kernel", queues=(vhost_queue(),)),)
 )

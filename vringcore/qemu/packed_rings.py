@@ -32,15 +32,25 @@ if TYPE_CHECKING:
 MAX_ADDRESSES = 1024
 """Buffers of an element: QEMU's VIRTQUEUE_MAX_SIZE."""
 
+NOT_KNOWN = Absent("run-by-vhost")
+
 OVERWRITTEN = "overwritten"
 """``chain_end`` of a request whose descriptors are no longer in the ring."""
 
 
-def ring_model(views: Views, ring: packed.PackedRing[HostAddress], raw: RawQueue) -> PackedRing:
-    """Return the whole of a packed ring, the positions marked at the slots they stand at."""
+def ring_model(
+    views: Views, ring: packed.PackedRing[HostAddress], raw: RawQueue, *, stale: bool = False
+) -> PackedRing:
+    """Return the whole of a packed ring, the positions marked at the slots they stand at.
+
+    :param stale: QEMU's own positions say nothing about now: none is marked, no state told
+    """
     guest = packed_guest(views, raw)
     slots = attempt(ring.descriptors)
-    used, avail = attempt(lambda: used_position(raw)), attempt(lambda: available_position(raw))
+    used: Position | Absent = NOT_KNOWN
+    avail: Position | Absent = NOT_KNOWN
+    if not stale:
+        used, avail = attempt(lambda: used_position(raw)), attempt(lambda: available_position(raw))
     states: dict[int, str] = {}
     if not isinstance(slots, Absent) and not isinstance(used, Absent):
         states = _states(slots, used, avail, ring.size) if not isinstance(avail, Absent) else {}

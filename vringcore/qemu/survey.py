@@ -110,7 +110,7 @@ class Survey:
         if "locks" in parts:
             from vringcore.qemu.locks import lock_models
 
-            found["locks"] = lock_models(process, limits)
+            found["locks"] = lock_models(process, self.devices.raw, limits)
         if "machine" in parts:
             from vringcore.qemu.machine_state import machine_state
 
@@ -167,12 +167,13 @@ class Survey:
         reader = virtqueues.split_ring(self._views, queue, rules)
         limits += _breaches(reader.breaches())
         vhost = self._vhost_ring(raw, queue)
-        if vhost is not None and vhost.is_stale:
+        stale = vhost is not None and vhost.is_stale
+        if vhost is not None and stale:
             heads = vhost.candidates()
         else:
             heads = rings.published_heads(reader, queue) + [r.head for r in in_flight]
         chains = rings.chains_of(reader, heads, self.memory_of(raw))
-        model = rings.ring_model(reader, queue, stale=vhost is not None and vhost.is_stale)
+        model = rings.ring_model(reader, queue, stale=stale)
         return _behind_iommu(queue, model, chains)
 
     def _packed_ring(
@@ -188,8 +189,12 @@ class Survey:
         reader = packed.packed_ring(self._views, queue)
         limits += _breaches(reader.breaches())
         memory = self.memory_of(raw)
-        chains = packed_rings.chains_of(reader, queue, in_flight, self._views, memory)
-        model = packed_rings.ring_model(self._views, reader, queue)
+        vhost = self._vhost_ring(raw, queue)
+        stale = vhost is not None and vhost.is_stale
+        chains = []
+        if not stale:
+            chains = packed_rings.chains_of(reader, queue, in_flight, self._views, memory)
+        model = packed_rings.ring_model(self._views, reader, queue, stale=stale)
         return _behind_iommu(queue, model, chains)
 
     def _queue(
@@ -217,13 +222,14 @@ class Survey:
             ordered = in_order.ordered(self._views, queue, packed=rules.packed)
         guest, counts = self._guest_and_counts(queue, rules, in_flight, ordered)
         if vhost is not None:
-            model, counts = vhost.described(model), vhost.counts(counts, guest)
+            model, counts = vhost.described(model), vhost.counts(counts, guest, in_flight)
         model = msgspec.structs.replace(
             model,
             guest=guest,
             counts=counts,
             in_order=UNSET if ordered is None else ordered,
             unknown_members=self.devices.unknown_queue_members(),
+            ring_owner=self.devices.vhost.queue_owner(raw, queue.index),
         )
         if in_flight is not None:
             joined = self._with_chains(raw, queue, in_flight)

@@ -77,8 +77,23 @@ class Vhost:
         """Return who runs queues of a device, the first queues first; empty for QEMU."""
         runs = self._runs.get(device.address)
         if runs is None:
-            runs = self._runs[device.address] = [] if self.error else self._without(device)
+            found = self._unlisted(device) if self.error else self._without(device)
+            runs = self._runs[device.address] = found
         return runs
+
+    def queue_owner(self, device: RawDevice, queue: int) -> str:
+        """Return who moves the indices of a queue's ring."""
+        run = self.run_of(device, queue)
+        if run is not None:
+            return run.owner
+        return QEMU if self.error is None else "unknown"
+
+    def _unlisted(self, device: RawDevice) -> list[Run]:
+        """Return who runs the queues of a device where the list of vhost devices is damaged."""
+        try:
+            return [Run("unknown", 0)] if device.view.vhost_started else []
+        except VringcoreError:
+            return []
 
     def _without(self, device: RawDevice) -> list[Run]:
         """Return who runs the queues of a device that no ``vhost_dev`` names.

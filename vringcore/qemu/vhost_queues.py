@@ -22,7 +22,10 @@ from vringcore.virtio.counts import outstanding
 from vringcore.virtio.outstanding import candidates, packed_outstanding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vringcore.model.queues import PackedGuest, Queue
+    from vringcore.model.requests import InFlight
     from vringcore.qemu.vhost import Run
     from vringcore.view.views import Views
     from vringcore.virtio.inflight import Record
@@ -90,21 +93,27 @@ class VhostRing:
         return self.owner != SHADOW
 
     def described(self, model: Queue) -> Queue:
-        """Return the model of the queue with who runs it, what is stale, and what was noted."""
+        """Return the model of the queue with what is stale, and what the back-end noted."""
         if not self.is_stale:
-            return replace(model, ring_owner=self.owner)
+            return model
         wraps = STALE_WRAPS if model.ring == "packed" else ()
         noted: InflightRecord | Absent | UnsetType = UNSET
         if isinstance(self.record, Absent):
             noted = self.record
         elif self.record is not None:
             noted = self._noted(self.record)
-        return replace(model, ring_owner=self.owner, stale=STALE + wraps, inflight_record=noted)
+        return replace(model, stale=STALE + wraps, inflight_record=noted)
 
-    def counts(self, model: Counts, guest: SplitGuest | PackedGuest | Absent) -> Counts:
+    def counts(
+        self,
+        model: Counts,
+        guest: SplitGuest | PackedGuest | Absent,
+        in_flight: Sequence[InFlight] | None,
+    ) -> Counts:
         """Return the counts without those that QEMU's copy would give.
 
         :param model: the counts as QEMU's copy has them
+        :param in_flight: the requests that were found; None if they were not looked for
         """
         if not self.is_stale:
             return model
@@ -117,12 +126,15 @@ class VhostRing:
         unseen = both(whole, taken, lambda a, b: a - b)
         if isinstance(unseen, int) and unseen < 0:
             unseen = Absent(CORRUPT, None, "the back-end notes more than is outstanding")
+        unidentified = None
+        if in_flight is not None and isinstance(taken, int):
+            unidentified = max(taken - sum(each.ndescs for each in in_flight), 0)
         past = model.past_used_event
         return Counts(
             unseen=taken if isinstance(taken, Absent) else unseen,
             popped=taken,
             in_use=RUN_BY_VHOST,
-            unidentified=None if model.unidentified is None else RUN_BY_VHOST,
+            unidentified=unidentified,
             leaked=RUN_BY_VHOST,
             # Of a split ring both its indices are in guest memory.
             past_used_event=past if isinstance(guest, SplitGuest) or past is None else RUN_BY_VHOST,

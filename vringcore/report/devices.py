@@ -9,6 +9,7 @@ from vringcore.model.values import Flags
 from vringcore.report.cells import NOTHING, Footnotes, clean, flatten, hexadecimal
 from vringcore.report.header import device_name, nothing_found, print_header, status_word
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
+from vringcore.report.vhost import vhost_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +138,9 @@ def _facts(device: Device, notes: Footnotes) -> list[tuple[str, str]]:
         name = f"{notes.text(disk.id)}, serial {notes.text(disk.serial)}"
         facts.append((f"disk {clean(disk.unit)}", name))
         facts += _backend_facts(disk.backend, notes)
+    if isinstance(device.vhost, tuple):
+        for vhost in device.vhost:
+            facts += vhost_facts(vhost, notes)
     facts += [
         ("host_features", notes.text(device.host_features)),
         ("guest_features", notes.text(device.guest_features)),

@@ -8,7 +8,7 @@ from vringcore.model.queues import Counts
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, hexadecimal
 from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column, column_of
-from vringcore.report.queues import event_cell, last_avail, outstanding, used
+from vringcore.report.queues import event_cell, last_avail, outstanding, shown, used
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +36,16 @@ def print_positions(page: Page, queue: Queue, packed: PackedRing | None) -> None
     values: dict[str, Any] = {
         "last_avail_idx": last_avail(queue),
         "used_idx": used(queue),
-        "signalled_used": queue.signalled_used,
+        "signalled_used": shown(queue, "signalled_used"),
     }
     if packed is not None:
         values["driver_event"] = event_cell(packed.guest.driver_event)
         values["device_event"] = event_cell(packed.guest.device_event)
-    values["inuse"] = queue.in_use
+    values["inuse"] = shown(queue, "in_use")
     if isinstance(queue.counts, Counts):
         for name in ("unseen", "popped", "leaked", "past_used_event"):
             values[name] = getattr(queue.counts, name)
-    values["notification"] = queue.notification
+    values["notification"] = shown(queue, "notification")
     busy = outstanding(queue)
     page.table(
         [
@@ -54,7 +54,9 @@ def print_positions(page: Page, queue: Queue, packed: PackedRing | None) -> None
             Column("meaning", [MEANINGS[name] for name in values], foldable=True),
         ],
         [
-            STAND_OUT if busy and name in ("inuse", "unseen") and value != 0 else ""
+            STAND_OUT
+            if busy and name in ("inuse", "unseen") and isinstance(value, int) and value
+            else ""
             for name, value in values.items()
         ],
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vringcore.model.queues import Counts, EventSuppression, PackedGuest, Queue, SplitGuest
 from vringcore.model.values import Absent
 from vringcore.report.additions import print_additions
-from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal
+from vringcore.report.cells import NOTHING, clean, flatten, hexadecimal, text_of
 from vringcore.report.header import device_name, nothing_found, print_header
 from vringcore.report.in_order import in_order_note
 from vringcore.report.page import FAINT, STAND_OUT, Column, Page, column_of
@@ -25,6 +25,11 @@ Row = tuple["Device", Queue]
 LEGEND = (
     "> has requests outstanding: not yet seen by the device (unseen) or inside it (inuse);"
     " `vringcore requests` names them"
+)
+
+STALE = (
+    "note: (in parentheses) QEMU's copy from the last time that it ran the ring itself: it says"
+    " nothing about now"
 )
 
 
@@ -71,6 +76,8 @@ def _unused(queue: Queue) -> bool:
         return at_start and queue.in_use == 0 and unseen == 0
     if not isinstance(queue.guest, SplitGuest):
         return False
+    if queue.stale:
+        return queue.guest.avail_idx == queue.guest.used_idx == 0
     indices = (queue.guest.avail_idx, queue.last_avail_idx, queue.used_idx, queue.in_use)
     return all(index == 0 for index in indices)
 
@@ -107,6 +114,9 @@ def outstanding(queue: Queue) -> bool:
     if filled_by_device(queue.role):
         return False
     counts = queue.counts
+    if queue.stale:
+        waiting = counts.outstanding if isinstance(counts, Counts) else None
+        return isinstance(waiting, int) and waiting > 0
     unseen = counts.unseen if isinstance(counts, Counts) else 0
     return any(isinstance(count, int) and count > 0 for count in (queue.in_use, unseen))
 
@@ -121,7 +131,7 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
     queues = [queue for _, queue in rows]
 
     def member(name: str, rank: int = 0) -> Column:
-        return column_of(name, [getattr(queue, name) for queue in queues], rank)
+        return column_of(name, [shown(queue, name) for queue in queues], rank)
 
     columns = [
         Column("", [">" if outstanding(queue) else "" for queue in queues]),
@@ -129,6 +139,7 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
         Column("kind", [clean(device.kind) for device, _ in rows], rank=4),
         Column("queue", [str(queue.index) for queue in queues], numeric=True),
         Column("role", [clean(queue.role) for queue in queues], rank=3),
+        Column("run by", [clean(queue.ring_owner) for queue in queues]),
         Column("ring_state", [clean(queue.ring_state) for queue in queues], rank=1),
         member("size", rank=5),
         *_guest_columns(queues),
@@ -149,22 +160,36 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
 
 def last_avail(queue: Queue) -> int | str | Absent:
     """Return where the device looks next, in a packed ring with its wrap counter: ``51 w0``."""
-    return _position(queue.last_avail_idx, queue.last_avail_wrap_counter)
+    return _position(queue, "last_avail_idx", queue.last_avail_wrap_counter)
 
 
 def used(queue: Queue) -> int | str | Absent:
     """Return where the device gives back next, in a packed ring with its wrap counter."""
-    return _position(queue.used_idx, queue.used_wrap_counter)
+    return _position(queue, "used_idx", queue.used_wrap_counter)
 
 
-def _position(index: int | Absent, wrap: bool | Absent | UnsetType) -> int | str | Absent:
+def shown(queue: Queue, name: str) -> Any:
+    """Return an attribute of a queue; one that is stale in parentheses."""
+    value = getattr(queue, name)
+    return f"({text_of(value)})" if name in queue.stale and not _is_absent(value) else value
+
+
+def _is_absent(value: object) -> bool:
+    return isinstance(value, Absent)
+
+
+def _position(queue: Queue, name: str, wrap: bool | Absent | UnsetType) -> int | str | Absent:
+    index = getattr(queue, name)
     if isinstance(index, Absent) or not isinstance(wrap, bool):
-        return index
-    return f"{index} w{int(wrap)}"
+        found: int | str | Absent = shown(queue, name)
+        return found
+    return f"({index} w{int(wrap)})" if name in queue.stale else f"{index} w{int(wrap)}"
 
 
 def _says_nothing(column: Column) -> bool:
-    """Tell whether a column can go: no queue is marked, or every ring is ready."""
+    """Tell whether a column can go: no queue is marked, every ring is ready, or QEMU's."""
+    if column.header == "run by":
+        return all(cell == "qemu" for cell in column.cells)
     if column.header == "ring_state":
         return all(cell == "ready" for cell in column.cells)
     return all(cell == "" for cell in column.cells)
@@ -209,25 +234,32 @@ def event_cell(event: EventSuppression | Absent) -> str | Absent:
 
 def _count_columns(queues: Sequence[Queue]) -> list[Column]:
     asked = [queue.counts for queue in queues]
-    inuse = column_of("inuse", [queue.in_use for queue in queues])
+    inuse = column_of("inuse", [shown(queue, "in_use") for queue in queues])
+    stale = any(queue.stale for queue in queues)
     if not any(isinstance(counts, Counts) for counts in asked):
         return [inuse]
 
     def count(name: str, rank: int) -> Column:
         """Return a count that is worth its place only where it is not zero."""
         column = _part(asked, Counts, name, rank=rank)
-        if any(cell not in ("0", NOTHING) for cell in column.cells):
+        if any(cell not in ("0", NOTHING) for cell in column.cells if not by_vhost(cell)):
             column.rank = 0
         return column
 
     return [
+        *([_part(asked, Counts, "outstanding")] if stale else []),
         _part(asked, Counts, "unseen"),
-        _part(asked, Counts, "popped", rank=5),
+        _part(asked, Counts, "popped", rank=0 if stale else 5),
         inuse,
         count("leaked", rank=5),
         count("unidentified", rank=7),
         _part(asked, Counts, "past_used_event", rank=1),
     ]
+
+
+def by_vhost(cell: str | Absent) -> bool:
+    """Tell whether a value is not there because the back-end keeps it to itself."""
+    return isinstance(cell, Absent) and cell.reason == "run-by-vhost"
 
 
 def _part(
@@ -259,11 +291,10 @@ def _print_warnings(page: Page, devices: Sequence[Device]) -> None:
     """Say which numbers above are not QEMU's own, and which devices it gave up."""
     for device in devices:
         name = device_name(device)
-        if device.ring_owner not in ("qemu", "unknown"):
-            owner = clean(device.ring_owner)
-            page.line(f"note: {name}: its rings are moved by {owner}; QEMU's indices may be stale")
         if device.broken is True:
             page.line(f"note: {name}: broken, QEMU serves it no more until it is reset", STAND_OUT)
+    if any(queue.stale for device in devices for queue in device.queues or ()):
+        page.line(STALE)
     if any(_waits(queue) for device in devices for queue in device.queues or ()):
         page.line("note: rx, event and stats queues hold empty buffers; unseen is normal there")
     if any(queue.ring == "packed" for device in devices for queue in device.queues or ()):

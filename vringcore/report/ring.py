@@ -12,7 +12,7 @@ from vringcore.report.cells import NOTHING, clean, hexadecimal
 from vringcore.report.in_order import print_in_order
 from vringcore.report.packed_ring import print_positions, print_slots
 from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column, Page, column_of
-from vringcore.report.queues import outstanding
+from vringcore.report.queues import outstanding, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ MEANINGS = {
     "used_event": "the driver wants an interrupt once used.idx passes this",
     "avail_event": "the device wants a kick once avail.idx passes this",
     "inuse": "taken and not given back, as QEMU counts it",
+    "outstanding": "avail.idx - used.idx: published, not yet given back",
     "unseen": "avail.idx - last_avail_idx: published, not yet taken",
     "popped": "last_avail_idx - used_idx: taken, not yet given back",
     "leaked": "popped - inuse: taken, and no longer known to the device",
@@ -100,25 +101,30 @@ def _places(page: Page, queue: Queue, packed: PackedRing) -> list[str]:
     ]
 
 
+BUSY = ("inuse", "unseen", "outstanding")
+"""What tells that a queue has requests that wait for the device."""
+
+
 def _print_pointers(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
     """Print the pointers in the order in which a request passes them, then the distances."""
     values: dict[str, Any] = {}
     if guest is not None:
         values["avail.idx"] = guest.avail_idx
-    values["shadow_avail_idx"] = queue.shadow_avail_idx
-    values["last_avail_idx"] = queue.last_avail_idx
-    values["used_idx"] = queue.used_idx
+    for name in ("shadow_avail_idx", "last_avail_idx", "used_idx"):
+        values[name] = shown(queue, name)
     if guest is not None:
         values["used.idx"] = guest.used_idx
-    values["signalled_used"] = queue.signalled_used
+    values["signalled_used"] = shown(queue, "signalled_used")
     if guest is not None:
         values["used_event"] = guest.used_event
         values["avail_event"] = guest.avail_event
-    values["inuse"] = queue.in_use
+    values["inuse"] = shown(queue, "in_use")
     if isinstance(queue.counts, Counts):
+        if queue.stale:
+            values["outstanding"] = queue.counts.outstanding
         for name in ("unseen", "popped", "leaked", "past_used_event"):
             values[name] = getattr(queue.counts, name)
-    values["notification"] = queue.notification
+    values["notification"] = shown(queue, "notification")
     busy = outstanding(queue)
     page.table(
         [
@@ -127,7 +133,7 @@ def _print_pointers(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
             Column("meaning", [MEANINGS[name] for name in values], foldable=True),
         ],
         [
-            STAND_OUT if busy and name in ("inuse", "unseen") and value != 0 else ""
+            STAND_OUT if busy and name in BUSY and isinstance(value, int) and value else ""
             for name, value in values.items()
         ],
     )
