@@ -8,6 +8,7 @@ from pathlib import Path
 
 _SCRIPT = Path(__file__).with_name("gdb_truth.py")
 FRAMES = Path(__file__).with_name("gdb_frames.py")
+LOOPS = Path(__file__).with_name("gdb_loops.py")
 
 
 def write_truth(executable: Path, core: Path, target: Path, script: Path = _SCRIPT) -> None:

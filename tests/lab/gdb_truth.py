@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.lab.oracle import block, devices, process, requests, workers
+from tests.lab.oracle import block, devices, loops, machine, process, requests, workers
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def main() -> None:
         "flat_view": process.flat_view(),
         "ram_blocks": process.ram_blocks(),
         "threads": process.threads(),
+        "event_loops": loops.event_loops(),
+        "machine": machine.machine(),
     }
     Path(os.environ["VRINGCORE_LAB_TRUTH"]).write_text(json.dumps(truth, indent=1))
 
