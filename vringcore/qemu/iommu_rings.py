@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
@@ -12,7 +12,6 @@ from vringcore.errors import MemoryFault, VringcoreError
 from vringcore.memory.gaps import GapKind
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import absence_of, attempt
-from vringcore.qemu.flat_space import FlatSpace
 from vringcore.qemu.memory import dma_space
 from vringcore.qemu.structs import VirtIODevice
 from vringcore.qemu.virtqueues import BEHIND_IOMMU, RawQueue, RingPlace
@@ -71,36 +70,36 @@ def _unreached(space: DmaSpace, address: IoVirtualAddress) -> Absent | None:
     return None
 
 
-def with_host_addresses(ring: R, queue: RawQueue) -> R:
+def with_host_addresses(ring: R, space: DmaSpace) -> R:
     """Return a ring with its parts' places in QEMU's memory, of each that of the first byte."""
-    space = queue.place.space
-    if not isinstance(space, FlatSpace):
-        return ring
     found: dict[str, Address | Absent] = {}
     for name in ring.__struct_fields__:
         if name.endswith("_address"):
-            found[name] = attempt(partial(_host_address, space, int(getattr(ring, name))))
+            found[name] = attempt(
+                partial(_host_address, space, IoVirtualAddress(int(getattr(ring, name))))
+            )
     return replace(ring, **found)
 
 
-def _host_address(space: FlatSpace[Any], address: int) -> Address:
+def _host_address(space: DmaSpace, address: IoVirtualAddress) -> Address:
     return Address(space.host_address(address))
 
 
-def located(each: C, queue: RawQueue) -> C:
+def located(each: C, space: DmaSpace) -> C:
     """Return a chain or a request with each descriptor's guest-physical address."""
-    space = queue.place.space
-    if not isinstance(space, FlatSpace) or not isinstance(each.descriptors, tuple):
+    if not isinstance(each.descriptors, tuple):
         return each
     return replace(each, descriptors=tuple(_located(space, d) for d in each.descriptors))
 
 
-def _located(space: FlatSpace[Any], descriptor: Descriptor) -> Descriptor:
-    address = int(descriptor.address)
+def _located(space: DmaSpace, descriptor: Descriptor) -> Descriptor:
+    address = IoVirtualAddress(int(descriptor.address))
     return replace(descriptor, guest_address=_guest_address(space, address, descriptor.flags))
 
 
-def _guest_address(space: FlatSpace[Any], address: int, flags: int) -> Address | Absent | None:
+def _guest_address(
+    space: DmaSpace, address: IoVirtualAddress, flags: int
+) -> Address | Absent | None:
     """Return what a buffer's first byte is to the guest; None where no IOMMU translates it.
 
     Absent where it is not mapped, and where the mapping forbids what the descriptor is for.

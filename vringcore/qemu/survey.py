@@ -233,10 +233,11 @@ class Survey:
         )
         if in_flight is not None:
             joined = self._with_chains(raw, queue, in_flight)
-            if queue.place.space is not None:
+            space = queue.place.space
+            if space is not None:
                 from vringcore.qemu.iommu_rings import located
 
-                joined = tuple(located(each, queue) for each in joined)
+                joined = tuple(located(each, space) for each in joined)
             model = msgspec.structs.replace(model, in_flight=joined)
         return model
 
@@ -368,11 +369,12 @@ class Survey:
 
 def _behind_iommu(queue: RawQueue, ring: R, chains: list[Chain]) -> tuple[R, tuple[Chain, ...]]:
     """Return a ring and its chains; behind an IOMMU with what their addresses lead to."""
-    if queue.place.space is None:
+    space = queue.place.space
+    if space is None:
         return ring, tuple(chains)
     from vringcore.qemu.iommu_rings import located, with_host_addresses
 
-    return with_host_addresses(ring, queue), tuple(located(chain, queue) for chain in chains)
+    return with_host_addresses(ring, space), tuple(located(chain, space) for chain in chains)
 
 
 def _breaches(found: tuple[str, ...]) -> list[Limitation]:
