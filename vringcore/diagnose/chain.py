@@ -28,13 +28,18 @@ def chain_of(facts: Facts, finding: Finding, graph: WaitGraph) -> tuple[str, ...
     level = _start(facts, finding, nodes, graph)
     seen = set(level)
     steps: list[str] = []
+    standing_for = ""
     while level and len(steps) < MAX_STEPS:
         edges = [edge for node in level for edge in following.get(node, ())]
         level = list(dict.fromkeys(e.waits_for for e in edges if e.waits_for not in seen))
         seen.update(level)
-        if not edges or all(nodes[e.waits_for].kind == "coroutine" for e in edges):
-            continue  # the coroutine of a request is the request
+        if not edges:
+            continue
         waiters = _named([nodes[each] for each in dict.fromkeys(e.waiter for e in edges)])
+        waiters, standing_for = standing_for or waiters, ""
+        if all(nodes[e.waits_for].kind == "coroutine" for e in edges):
+            standing_for = waiters  # the coroutine of a request is the request
+            continue
         whom = _named([nodes[each] for each in dict.fromkeys(e.waits_for for e in edges)])
         reasons = list(dict.fromkeys(edge.why for edge in edges))
         why = f" ({reasons[0]})" if len(reasons) == 1 else ""
