@@ -10,6 +10,7 @@ import pytest
 from tests.cores import has_devices, lab_cores, was_asked
 from tests.lab.around import loop_cores, truth_of
 from tests.lab.cases import CoreCase
+from vringcore.model.devices import Backend, Device
 from vringcore.model.loops import BottomHalf, EventLoop, Handler, Timer
 
 FDMON = {"poll": "fdmon_poll_ops", "epoll": "fdmon_epoll_ops", "io-uring": "fdmon_io_uring_ops"}
@@ -143,7 +144,8 @@ def test_iothreads_are_those_of_the_monitor(core: CoreCase) -> None:
 
 def stopping(core: CoreCase) -> bool:
     """A VM that is being stopped: its devices' handlers are taken away one after another."""
-    return core.gdb["state"]["run_state"] != "running"
+    state: str = core.gdb["state"]["run_state"]["name"]
+    return state != "RUN_STATE_RUNNING"
 
 
 @pytest.mark.parametrize("core", lab_cores(has_devices))
@@ -168,15 +170,20 @@ def test_every_ioeventfd_is_watched_by_one_loop(core: CoreCase) -> None:
             if not fields["host_notifier_enabled"] or device.ring_owner != "qemu":
                 # The device runs none, or a vhost back-end has the descriptors.
                 assert not found
+            elif is_drained(device) and has_no_external(report.event_loops):
+                # Newer devices take their handlers away for as long as the drained section lasts.
+                assert not found
             elif not stopping(core):
-                assert len(found) == 1
-                assert found[0].live == (not drained(report.event_loops, found[0]))
+                assert [handler.live for handler in found] == [not is_drained(device)]
     assert not watched
 
 
-def drained(loops: tuple[EventLoop, ...], handler: Handler) -> bool:
-    loop = next(loop for loop in loops if handler in tuple(loop.handlers))
-    return bool(handler.external) and bool(loop.external_disabled)
+def is_drained(device: Device) -> bool:
+    return isinstance(device.backend, Backend) and bool(device.backend.quiesce_counter)
+
+
+def has_no_external(loops: tuple[EventLoop, ...]) -> bool:
+    return all(loop.external_disabled is None for loop in loops)
 
 
 @pytest.mark.parametrize("core", lab_cores(has_devices))

@@ -70,7 +70,8 @@ def test_migrations(core: CoreCase) -> None:
     (migration,) = machine.migrations
     assert migration.direction == "outgoing"
     assert migration.status == plain(outgoing["status"])
-    assert migration.started_ns == outgoing["start_time"] * 1_000_000
+    started = outgoing["start_time"] * 1_000_000
+    assert migration.started_ns == started
     assert migration.lwp == (threads[outgoing["pthread"]] if outgoing["running"] else None)
     assert migration.error == outgoing["error"]
     if outgoing["vm_old_state"] is None:
@@ -78,7 +79,7 @@ def test_migrations(core: CoreCase) -> None:
     else:
         assert migration.vm_was_running is (outgoing["vm_old_state"] == "RUN_STATE_RUNNING")
     assert isinstance(machine.newest_time_ns, int)
-    assert machine.newest_time_ns >= migration.started_ns
+    assert machine.newest_time_ns >= started
 
 
 def test_interrupts(core: CoreCase) -> None:
