@@ -100,16 +100,16 @@ class Facts:
     @cached_property
     def own_lines(self) -> tuple[Line, ...]:
         """The queues whose indices QEMU itself moves, of devices whose driver is ready."""
-        return tuple(line for line in self.lines if self.is_served(line.device))
+        return tuple(
+            line
+            for line in self.lines
+            if line.queue.ring_owner == QEMU and is_ready(line.device) and not is_gone(line.device)
+        )
 
     @cached_property
     def live_lines(self) -> tuple[Line, ...]:
         """Those of them that the guest can kick and consume from: it runs."""
         return tuple(line for line in self.own_lines if self.guest_runs(line.device))
-
-    def is_served(self, device: Device) -> bool:
-        """Tell whether QEMU itself serves a device: no vhost, and the driver is ready."""
-        return device.ring_owner == QEMU and is_ready(device)
 
     def guest_runs(self, device: Device) -> bool:
         """Tell whether the guest can kick this device and see what it completes."""
@@ -266,6 +266,11 @@ class Facts:
 
 def _in_kvm(thread: Thread) -> bool:
     return "kvm_cpu_exec" in stacks.names(thread)
+
+
+def is_gone(device: Device) -> bool:
+    """Tell whether nobody serves a device, since its vhost-user back-end went away."""
+    return device.ring_owner == "vhost-user-disconnected"
 
 
 def is_ready(device: Device) -> bool:

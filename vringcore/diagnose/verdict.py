@@ -67,6 +67,9 @@ def _nothing(
         state, summary = HEALTHY, f"nothing is stuck ({looked_at(facts)})"
         if paused:
             summary = f"{paused}; nothing is stuck"
+        limited = [f.summary for f in findings if f.code == "throttled"]
+        if limited:
+            summary += f"; {limited[0]}, as it was set"
     return Verdict(
         state=state,
         code="",

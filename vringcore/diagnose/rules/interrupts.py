@@ -173,7 +173,8 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
     """Completions wait for the guest behind an interrupt that is masked or pending.
 
     From: ``used.idx`` is past ``used_event``, and the queue's MSI-X entry is masked, all of the
-    function is, its bit is set in the pending bit array, or the queue has no vector with MSI-X on.
+    function is, its bit is set in the pending bit array, or the queue has no vector with MSI-X on; or
+    the guest has switched off the line of a device that uses INTx.
     Confidence: medium.
     Wrong if: the guest masks for a moment as it moves an interrupt to another processor.
     Source: hw/pci/msix.c; PCI 3.0, 6.8.2.
@@ -181,12 +182,15 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
     of_device = {each.device: each for each in facts.interrupts}
     for line, unread in _unread(facts):
         interrupts = of_device.get(line.device.index)
-        if interrupts is None or interrupts.mode != "msix":
+        if interrupts is None or interrupts.mode not in ("msix", "intx"):
             continue
         vector = number(line.queue.vector)
         entry = next((v for v in many(interrupts.vectors) if v.vector == vector), None)
         reason = ""
-        if interrupts.function_masked is True:
+        if interrupts.mode == "intx":
+            off = interrupts.line_disabled is True
+            reason = "the guest has switched INTx off" if off else ""
+        elif interrupts.function_masked is True:
             reason = "all vectors of the device are masked"
         elif vector == NO_VECTOR:
             reason = "the queue has no vector"

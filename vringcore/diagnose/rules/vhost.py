@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence
-from vringcore.diagnose.facts import RUNNING, is_ready
-from vringcore.diagnose.places import STUCK, groups
+from vringcore.diagnose.facts import RUNNING, SLOW_NS, is_gone, is_ready
+from vringcore.diagnose.places import groups
 from vringcore.diagnose.rule import rule
-from vringcore.diagnose.values import number
+from vringcore.diagnose.values import many, number
 from vringcore.diagnose.words import counted, device_name, has, was
 from vringcore.model.findings import Evidence, Finding
 from vringcore.model.queues import SplitGuest
+from vringcore.model.vhost import Chardev
 from vringcore.ring_math import distance
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def vhost_backend_gone(facts: Facts) -> Iterator[Finding]:
     Source: hw/block/vhost-user-blk.c; QEMU commit f02a4b8e64 for a reconnect that is lost.
     """
     for device in facts.devices:
-        if device.ring_owner != "vhost-user-disconnected" or not is_ready(device):
+        if not is_gone(device) or not is_ready(device):
             continue
         waiting = sum(count for _, count in _outstanding(facts, device))
         yield Finding(
@@ -49,7 +50,7 @@ def vhost_backend_gone(facts: Facts) -> Iterator[Finding]:
             severity="stuck",
             confidence="high",
             summary=f"the vhost-user back-end of {device_name(device)} is gone: nobody serves its"
-            " queues" + (f"; {_waits(waiting)}" if waiting else ""),
+            " queues" + (f"; {_waits(waiting)}" if waiting else "") + _return(device),
             device=device.index,
             evidence=(
                 Evidence("who moves the ring indices", device.ring_owner),
@@ -58,6 +59,18 @@ def vhost_backend_gone(facts: Facts) -> Iterator[Finding]:
             refuted_by=("a second core shows the device served again",),
             next_steps=("start the back-end again; with `reconnect` QEMU connects by itself",),
         )
+
+
+def _return(device: Device) -> str:
+    """Return whether QEMU will take the back-end up again, as far as it is known."""
+    sockets = [v.chardev for v in many(device.vhost) if isinstance(v.chardev, Chardev)]
+    if not sockets:
+        return ""
+    if any(each.reconnect_armed is True for each in sockets):
+        return "; QEMU tries to connect again"
+    if all(each.handler is None for each in sockets):
+        return "; nothing waits for it to connect again"
+    return ""
 
 
 def _waits(count: int) -> str:
@@ -73,11 +86,12 @@ def _outstanding(facts: Facts, device: Device) -> Iterator[tuple[Line, int]]:
         guest, size = line.queue.guest, number(line.queue.size)
         if line.device.index != device.index or line.waits_by_design or size is None:
             continue
-        if isinstance(guest, SplitGuest):
+        count = line.count("outstanding")
+        if count is None and isinstance(guest, SplitGuest):
             avail, used = number(guest.avail_idx), number(guest.used_idx)
             count = None if avail is None or used is None else distance(avail, used)
-            if count and count <= size:
-                yield line, count
+        if count and count <= size:
+            yield line, count
 
 
 def _indices(facts: Facts, device: Device) -> Iterator[Evidence]:
@@ -107,7 +121,7 @@ def request_not_completed_by_vhost_backend(facts: Facts) -> Iterator[Finding]:
         count = sum(number_of for _, number_of in outstanding) or len(regions)
         if not count:
             continue
-        old = [group for group in groups(facts, regions) if group.severity == STUCK]
+        old = [each for each in groups(facts, regions) if (each.oldest or 0) >= SLOW_NS]
         yield Finding(
             code=request_not_completed_by_vhost_backend.code,
             severity="stuck" if old or facts.guest_idles else "warning",
