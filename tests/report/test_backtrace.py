@@ -13,7 +13,7 @@ from tests.report.strategies import any_of
 from tests.report.test_text import text
 from vringcore.model.threads import Frame, SystemCall, Thread
 from vringcore.model.values import Absent, Address, Pointer
-from vringcore.report.backtrace import print_threads
+from vringcore.report.backtrace import print_backtraces
 
 NOT_LIVE = Absent("not-recorded", None, "capture notes it")
 
@@ -59,7 +59,7 @@ THREAD = Thread(
 
 def shown(thread: Thread, **options: Any) -> list[str]:
     report = structs.replace(samples.REPORT, threads=(thread,), limits=())
-    printed = text(print_threads, report, **options).splitlines()
+    printed = text(print_backtraces, report, **options).splitlines()
     return printed[next(n for n, line in enumerate(printed) if line.startswith("thread ")) :]
 
 
@@ -122,7 +122,7 @@ def test_absent_values_have_footnotes() -> None:
 
 def test_no_thread_at_all_is_said() -> None:
     report = structs.replace(samples.REPORT, threads=())
-    assert "No thread is in the core." in text(print_threads, report)
+    assert "No thread is in the core." in text(print_backtraces, report)
 
 
 def test_names_from_a_core_do_not_steer_the_terminal() -> None:
@@ -134,5 +134,5 @@ def test_names_from_a_core_do_not_steer_the_terminal() -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_thread_can_be_printed(thread: Thread, width: int | None, detailed: bool) -> None:
     report = structs.replace(samples.REPORT, threads=(thread,))
-    printed = text(print_threads, report, width=width, detailed=detailed)
+    printed = text(print_backtraces, report, width=width, detailed=detailed)
     assert all(line.isprintable() for line in printed.split("\n"))

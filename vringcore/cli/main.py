@@ -38,8 +38,9 @@ VERBS = {
     "queues": "every virtqueue: what was published, taken, and given back",
     "ring": "one queue's descriptors and rings, pointers marked",
     "requests": "the requests in flight, and where each one waits",
+    "block": "the block layer: back-ends, nodes, limits, engines, jobs",
     "print": "any variable or C expression, as gdb's print shows it",
-    "backtrace": "each thread: what it is, its system call, its frames with lines",
+    "backtrace": "each thread and coroutine: what it is at, its frames with lines",
     "memory": "guest RAM: its map, reading, searching, a core of the guest",
     "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
@@ -145,6 +146,10 @@ def _module(verb: str) -> ModuleType:
 
 def _tool(verb: str) -> ModuleType:
     """Return the module of a verb that asks of no queue, as :func:`_module`."""
+    if verb == "block":
+        from vringcore.cli import block
+
+        return block
     if verb == "memory":
         from vringcore.cli import memory
 

@@ -1,8 +1,10 @@
-"""``vringcore backtrace`` as text: threads and their frames."""
+"""``vringcore backtrace`` as text: threads and coroutines, and their frames."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
 
 from vringcore.model.values import Absent, Address, Pointer
 from vringcore.report.cells import clean, hexadecimal, text_of
@@ -28,22 +30,28 @@ WIDEST = 44
 """Columns that names of functions are padded to, at most."""
 
 
-def print_threads(page: Page, report: Report, *, detailed: bool) -> None:
-    """Print every thread, and with ``detailed`` each frame's stack address and file."""
+def print_backtraces(page: Page, report: Report, *, detailed: bool) -> None:
+    """Print threads and coroutines, and with ``detailed`` each frame's stack address and file."""
     print_header(page, report.core, report.qemu)
-    threads = report.threads or ()
+    if report.threads is not UNSET:
+        _print_threads(page, report.threads, detailed=detailed)
+    if report.coroutines is not UNSET:
+        from vringcore.report.coroutines import print_coroutines
+
+        print_coroutines(page, report, detailed=detailed)
+    page.close(report.limits)
+
+
+def _print_threads(page: Page, threads: Sequence[Thread], *, detailed: bool) -> None:
     for thread in threads:
         page.line()
         page.line(_title(page, thread), STAND_OUT if _stands_out(thread) else "bold")
         _print_kernel_stack(page, thread)
-        _print_frames(page, thread.frames, detailed=detailed)
-        if thread.frames_end != OUTERMOST:
-            detail = f": {clean(thread.frames_end_detail)}" if thread.frames_end_detail else ""
-            page.line(f"  no further: {clean(thread.frames_end)}{detail}", FAINT)
+        print_frames(page, thread.frames, detailed=detailed)
+        print_end(page, thread.frames_end, thread.frames_end_detail)
     if not threads:
         page.line()
         page.line("No thread is in the core.", ALARM)
-    page.close(report.limits)
 
 
 def _stands_out(thread: Thread) -> bool:
@@ -105,7 +113,15 @@ def _print_kernel_stack(page: Page, thread: Thread) -> None:
         page.line(f"  kernel  {clean(line)}")
 
 
-def _print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None:
+def print_end(page: Page, end: str, detail: str) -> None:
+    """Print why there are no more frames, unless there are none."""
+    if end != OUTERMOST:
+        words = f": {clean(detail)}" if detail else ""
+        page.line(f"  no further: {clean(end)}{words}", FAINT)
+
+
+def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None:
+    """Print frames as gdb numbers them, the innermost first."""
     if not frames:
         return
     names = [_name(frame) for frame in frames]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from vringcore.model.queues import Counts
 from vringcore.model.values import Absent, Pointer
-from vringcore.report.backtrace import print_threads
+from vringcore.report.backtrace import print_backtraces
 from vringcore.report.page import STAND_OUT
 from vringcore.report.queues import print_queues
 from vringcore.report.requests import print_requests
@@ -46,7 +47,7 @@ def pages(report: Report, size: int) -> Iterator[Callable[[Page], None]]:
     name = report.core.path.rpartition("/")[2]
     short = msgspec.structs.replace(report, core=msgspec.structs.replace(report.core, path=name))
     thread = _migration(report)
-    alone = msgspec.structs.replace(short, threads=(thread,), limits=())
+    alone = msgspec.structs.replace(short, threads=(thread,), coroutines=UNSET, limits=())
 
     def introduction(page: Page) -> None:
         page.line(INTRODUCTION.format(size=size / 1000))
@@ -63,7 +64,7 @@ def pages(report: Report, size: int) -> Iterator[Callable[[Page], None]]:
 
     def backtrace(page: Page) -> None:
         _ask(page, f"backtrace {name} --thread {thread.lwp}")
-        print_threads(page, alone, detailed=False)
+        print_backtraces(page, alone, detailed=False)
         _read(page, _of_threads(report, thread))
 
     yield from (introduction, queues, requests, backtrace)
