@@ -30,7 +30,7 @@ def chain_of(facts: Facts, finding: Finding, graph: WaitGraph) -> tuple[str, ...
     steps: list[str] = []
     standing_for = ""
     while level and len(steps) < MAX_STEPS:
-        edges = [edge for node in level for edge in following.get(node, ())]
+        edges = [edge for node in level for edge in _onward(following.get(node, []))]
         level = list(dict.fromkeys(e.waits_for for e in edges if e.waits_for not in seen))
         seen.update(level)
         if not edges:
@@ -45,6 +45,12 @@ def chain_of(facts: Facts, finding: Finding, graph: WaitGraph) -> tuple[str, ...
         why = f" ({reasons[0]})" if len(reasons) == 1 else ""
         steps.append(f"{waiters} -> {whom}{why}")
     return tuple(steps)
+
+
+def _onward(edges: list[WaitEdge]) -> list[WaitEdge]:
+    """Return the edges of a node to follow: not how it takes turns, if it waits for others, too."""
+    outside = [each for each in edges if not each.waits_for.startswith(("lock:", "coroutine:"))]
+    return outside or edges
 
 
 def _start(

@@ -188,8 +188,7 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
         entry = next((v for v in many(interrupts.vectors) if v.vector == vector), None)
         reason = ""
         if interrupts.mode == "intx":
-            off = interrupts.line_disabled is True
-            reason = "the guest has switched INTx off" if off else ""
+XX
         elif interrupts.function_masked is True:
             reason = "all vectors of the device are masked"
         elif vector == NO_VECTOR:

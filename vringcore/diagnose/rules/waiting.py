@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence, stacks
@@ -143,7 +144,6 @@ def deadlock(facts: Facts) -> Iterator[Finding]:
     graph = wait_graph(facts)
     labels = {node.id: node.label for node in graph.nodes}
     for cycle in graph.cycles:
-        round_ = [labels.get(each, each) for each in (*cycle, cycle[0])]
         edges = list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))
         proof = [
             each
@@ -157,7 +157,7 @@ def deadlock(facts: Facts) -> Iterator[Finding]:
             code=deadlock.code,
             severity="stuck",
             confidence="high",
-            summary="deadlock: " + " waits for ".join(round_),
+            summary=f"deadlock: {_round(cycle, labels)}",
             threads=tuple(lwps),
             evidence=(*proof, *stacks_),
             refuted_by=("a second core shows one of them elsewhere",),
@@ -165,6 +165,20 @@ def deadlock(facts: Facts) -> Iterator[Finding]:
                 "it does not end by itself: the VM must be killed; keep this core for the defect",
             ),
         )
+
+
+def _round(cycle: tuple[str, ...], labels: dict[str, str]) -> str:
+    """Return a circle in words, from a thread on: ``a waits for x, held by b, which waits for …``."""
+    start = next((i for i, each in enumerate(cycle) if each.startswith("thread:")), 0)
+    ids = (*cycle[start:], *cycle[:start], cycle[start])
+    text = labels.get(ids[0], ids[0])
+    for before, each in itertools.pairwise(ids):
+        label = labels.get(each, each)
+        if before.startswith("lock:"):
+            text += f", held by {label}"
+        else:
+            text += f"{'' if before == ids[0] else ', which'} waits for {label}"
+    return text
 
 
 @rule(BIG_LOCK, needs=("threads",), rank=14)
