@@ -39,7 +39,7 @@ R = TypeVar("R", "SplitRing", "PackedRing")
 DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", "requests"})
 """What a report can hold of devices: them, whole C structures, the queues, requests in flight."""
 
-PROCESS_PARTS = frozenset({"threads", "event-loops", "block", "coroutines"})
+PROCESS_PARTS = frozenset({"threads", "event-loops", "machine", "block", "coroutines", "locks"})
 """What a report can hold of the process around the devices."""
 
 QUEUE_PARTS = frozenset({"queues", "queue-fields", "requests"})

@@ -64,7 +64,7 @@ def thread_models(
 
 def _model(process: Process, roles: Roles, thread: CoreThread, facts: ThreadFacts | None) -> Thread:
     backtraces = process.backtraces
-    found = backtraces.of(_registers(thread, facts))
+    found = backtraces.of(known_registers(thread, facts))
     frames = tuple(frames_of(process, found))
     # A caller is never known by less than its own name: inlined functions tell roles too.
     role, role_name = roles.of(
@@ -86,7 +86,7 @@ def _model(process: Process, roles: Roles, thread: CoreThread, facts: ThreadFact
     )
 
 
-def _registers(thread: CoreThread, facts: ThreadFacts | None) -> dict[str, int]:
+def known_registers(thread: CoreThread, facts: ThreadFacts | None) -> dict[str, int]:
     """Return the registers that are known: of a thread that was not stopped, only its place."""
     if facts is None or facts.registers == "all":
         return thread.registers
