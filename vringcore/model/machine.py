@@ -21,7 +21,7 @@ class VCpuState(msgspec.Struct, frozen=True):
     :param crash_occurred: the guest said on it that it had panicked
     """
 
-    index: int | Absent
+    index: int
     lwp: int | None
     halted: bool | Absent
     stop: bool | Absent

@@ -122,4 +122,5 @@ def _timers(process: Process, place: Place, loop: EventLoopContext) -> Iterator[
 def _scheduled(views: Views, loop: EventLoopContext) -> Iterator[Hex]:
     head = loop.scheduled_coroutines
     for each in views.elements(head, ScheduledCoroutine, "co_scheduled_next", limit=MAX_COROUTINES):
+        _ = each.entry  # where nothing can be read, there is no coroutine
         yield Address(each.address_)

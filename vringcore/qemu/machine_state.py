@@ -79,20 +79,24 @@ def _vcpus(
         head = next((place for place in places if place is not None), None)
         if head is None:
             return Absent(NOT_IN_THIS_BUILD, None, f"none of {', '.join(CPUS)}")
-        found, error = collect(views.elements(head, CPURunState, "node", limit=MAX_CPUS))
         in_kvm_run = _in_kvm_run(process) if kind == "kvm" else None
-        models = tuple(_vcpu(process, cpu, threads, in_kvm_run) for cpu in found)
+        walk = views.elements(head, CPURunState, "node", limit=MAX_CPUS)
+        found, error = collect(_vcpu(process, cpu, threads, in_kvm_run) for cpu in walk)
     except VringcoreError as problem:
         return absence_of(problem)
-    if error is not None:
-        limits.append(Limitation("not all vCPUs are shown", str(error), error.hint))
-        return models or absence_of(error)
-    return models
+    if error is None:
+        return tuple(found)
+    limits.append(Limitation("not all vCPUs are shown", str(error), error.hint))
+    return tuple(found) or absence_of(error)
 
 
 def _vcpu(
     process: Process, cpu: CPURunState, threads: Threads, in_kvm_run: dict[int, bool] | None
 ) -> VCpuState:
+    """Return a vCPU.
+
+    :raises MemoryFault: if there is none: not even its index can be read
+    """
     lwp = attempt(
         lambda: threads.lwp_of(process.views.at(QemuThread, cpu.thread).thread, cpu.thread_id)
     )
@@ -102,7 +106,7 @@ def _vcpu(
         unknown = Absent("not-recorded", None, "nothing tells whether its thread is in a call")
         in_guest = unknown if joined is None else in_kvm_run.get(joined, unknown)
     return VCpuState(
-        index=attempt(lambda: cpu.cpu_index),
+        index=cpu.cpu_index,
         lwp=joined,
         halted=attempt(lambda: cpu.halted),
         stop=attempt(lambda: cpu.stop),
