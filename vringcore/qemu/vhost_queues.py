@@ -170,10 +170,12 @@ class VhostRing:
             span = packed_outstanding(packed_ring(self._views, self.raw).descriptors(), used)
         except VringcoreError as error:
             return absence_of(error)
-        if span.least == span.most:
+        if span.exact:
             return span.most
-        hint = f"from {span.least} to {span.most} descriptors: what follows the last used one may"
-        return Absent("not-told", None, f"{hint} be the rest of its chain")
+        hint = (
+            f"at most {span.most} descriptors: how many the last used chain had is not in the ring"
+        )
+        return Absent("not-told", None, hint)
 
     def _taken(self, record: Record) -> int | Absent:
         """Return how many chains the back-end has, if its record has room for all of them."""

@@ -12,7 +12,6 @@ import msgspec
 
 from vringcore import ring_math
 from vringcore.errors import CorruptDataError
-from vringcore.virtio.constants import DESC_F_INDIRECT
 from vringcore.virtio.packed import Position
 
 if TYPE_CHECKING:
@@ -52,14 +51,14 @@ def candidates(
 
 
 class PackedSpan(msgspec.Struct, frozen=True):
-    """How many descriptors of a packed ring are outstanding: from ``least`` to ``most``.
+    """How many descriptors of a packed ring are outstanding: ``most``, fewer unless ``exact``.
 
     ``driver`` is where the driver will make the next one available.
     """
 
     driver: Position
-    least: int
     most: int
+    exact: bool
 
 
 def packed_outstanding(
@@ -69,8 +68,7 @@ def packed_outstanding(
 
     The AVAIL bit changes with each round of the driver, and a device writes it as it was; so the
     one place where it changes is the driver's. A device marks the first slot of a chain as used
-    and skips the others, so how far behind its last mark it stands is not in the ring, unless what
-    follows has an indirect table: such a slot is a chain of its own.
+    and skips as many as the chain has: what follows its last mark may be skipped, or outstanding.
 
     :param slots: the whole ring, slot 0 first
     :param device_used: where the device will write its next used descriptor, if that is known
@@ -79,19 +77,14 @@ def packed_outstanding(
     size = len(slots)
     driver = _driver_position(slots)
     if device_used is not None:
-        count = driver.since(device_used, size)
-        return PackedSpan(driver, min(count, size), min(count, size))
+        return PackedSpan(driver, min(driver.since(device_used, size), size), True)
     most = 0
-    for back in range(1, size + 1):
-        slot = slots[driver.before(back, size).slot]
+    while most < size:
+        slot = slots[driver.before(most + 1, size).slot]
         if slot.avail == slot.used:
             break
-        most = back
-    if not most or most == size:
-        return PackedSpan(driver, most, most)
-    first = slots[driver.before(most, size).slot]
-    exact = bool(first.flags & DESC_F_INDIRECT)
-    return PackedSpan(driver, most if exact else 0, most)
+        most += 1
+    return PackedSpan(driver, most, not most)
 
 
 def _driver_position(slots: Sequence[PackedDescriptor]) -> Position:
