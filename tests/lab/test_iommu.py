@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from vringcore.addresses import SPACE_END, HostAddress, IoVirtualAddress
 from vringcore.errors import MemoryFault
 from vringcore.layout.provider import LayoutStore
 from vringcore.memory.gaps import GapKind
-from vringcore.model.queues import SplitRing
+from vringcore.model.queues import EventSuppression, PackedGuest, PackedRing, SplitRing
+from vringcore.model.report import RingDocument
 from vringcore.model.requests import Descriptor
-from vringcore.model.values import Absent
+from vringcore.model.values import Absent, Address
 from vringcore.options import Options
 from vringcore.qemu.flat_space import DmaSpace
 from vringcore.qemu.iommu import iommu_space
@@ -122,6 +124,18 @@ def compare_descriptor(
     assert host_address(case, physical)
 
 
+def ring_of(document: RingDocument) -> SplitRing | PackedRing:
+    """Return the ring of a document, of either form."""
+    ring = document.split or document.packed
+    assert isinstance(ring, SplitRing | PackedRing)
+    return ring
+
+
+def places_of(ring: SplitRing | PackedRing) -> list[Address | Absent]:
+    """Return where its parts lie in QEMU, in the order of the specification."""
+    return [getattr(ring, name) for name in type(ring).__struct_fields__ if "_address" in name]
+
+
 def test_the_parts_of_a_ring_are_where_qemu_has_their_bytes(opened: Opened) -> None:
     case, core = opened
     for device in core.virtio_devices():
@@ -129,10 +143,8 @@ def test_the_parts_of_a_ring_are_where_qemu_has_their_bytes(opened: Opened) -> N
         for truth in queues:
             if truth["rings_through"] != "iommu":
                 continue
-            ring = core.ring(str(device.index), truth["fields"]["queue_index"]).split
-            assert isinstance(ring, SplitRing)
-            places = ring.descriptor_address, ring.avail_address, ring.used_address
-            for place, part in zip(places, RING, strict=True):
+            ring = ring_of(core.ring(str(device.index), truth["fields"]["queue_index"]))
+            for place, part in zip(places_of(ring), RING, strict=True):
                 assert not isinstance(place, Absent)
                 seen = core.process.views.space.read(HostAddress(int(place)), 4)
                 assert seen.hex() == truth["rings"][part][:8]
@@ -213,10 +225,12 @@ def test_a_ring_that_the_guest_unmapped_is_unreadable_and_says_why(intel: Any) -
     queues = disk.queues
     assert isinstance(queues, tuple)
     assert [queue.ring_state for queue in queues] == ["unreadable", "ready", "ready", "ready"]
-    guest = queues[0].guest
-    assert isinstance(guest, Absent)
-    assert (guest.reason, guest.address) == ("unmapped", ring["desc"])
-    assert "entry of level 1 at guest-physical 0x" in guest.hint
+    why, part = queues[0].guest, "desc"
+    if isinstance(why, PackedGuest):
+        why, part = why.driver_event, "avail"
+    assert isinstance(why, Absent)
+    assert (why.reason, why.address) == ("unmapped", ring[part])
+    assert "entry of level 1 at guest-physical 0x" in why.hint
     in_flight = queues[0].in_flight
     assert isinstance(in_flight, tuple)
     assert len(in_flight) == device["queues"][0]["fields"]["inuse"] > 0
@@ -231,14 +245,20 @@ def test_a_part_of_a_ring_that_is_unmapped_does_not_hide_the_others(intel: Any) 
     index = next(d for d in small.virtio_devices() if d.address == device["address"]).index
     document = small.ring(str(index), 0)
     assert document.queue.ring_state == "ready"
-    ring = document.split
-    assert isinstance(ring, SplitRing)
-    assert isinstance(ring.descriptor_address, Absent)
-    assert isinstance(ring.descriptors, Absent)
-    assert (ring.descriptors.reason, ring.descriptor_address.reason) == ("unmapped", "unmapped")
-    assert isinstance(ring.available, tuple)
-    assert ring.guest.avail_idx == device["queues"][0]["fields"]["shadow_avail_idx"]
-    assert {chain.end for chain in document.chains} == {"fault"}
+    ring = ring_of(document)
+    for lost in (ring.descriptor_address, ring.descriptors):
+        assert isinstance(lost, Absent)
+        assert lost.reason == "unmapped"
+    assert not any(isinstance(place, Absent) for place in places_of(ring)[1:])
+    raw = bytes.fromhex(device["queues"][0]["rings"]["avail"])[:4]
+    if isinstance(ring, SplitRing):
+        flags, idx = struct.unpack("<HH", raw)
+        assert (ring.guest.avail_flags, ring.guest.avail_idx) == (flags, idx)
+        assert {chain.end for chain in document.chains} == {"fault"}
+    else:
+        event = ring.guest.driver_event
+        assert isinstance(event, EventSuppression)
+        assert struct.unpack("<HH", raw) == (event.off_wrap, event.flags)
 
 
 def test_a_mapping_that_forbids_what_a_descriptor_is_for_is_told(intel: Any) -> None:

@@ -82,9 +82,9 @@ def host_address(core: CoreCase, physical: int) -> int:
 
 @pytest.mark.parametrize("core", lab_cores(has("iommu")))
 def test_rings_behind_an_iommu_have_what_qemu_took_and_used(core: CoreCase) -> None:
-    for _device, queue in queues(core):
-        fields = queue["fields"]
-        if queue["rings_through"] == "iommu":
+    for device, queue in queues(core):
+        fields, packed = queue["fields"], device["fields"]["guest_features"] >> _PACKED & 1
+        if queue["rings_through"] == "iommu" and not packed:
             assert words("avail", queue)[1] == fields["shadow_avail_idx"]
             assert words("used", queue)[1] == fields["used_idx"]
 

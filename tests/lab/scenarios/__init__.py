@@ -55,6 +55,7 @@ ALL: tuple[Scenario, ...] = (
     mmio.MICROVM,
     mmio.MICROVM_LEGACY,
     translated.STUCK_IOMMU,
+    translated.STUCK_IOMMU_PACKED,
     translated.STUCK_IOMMU_SCALABLE,
     translated.STUCK_IOMMU_FIRST_LEVEL,
     translated.STUCK_VIRTIO_IOMMU,

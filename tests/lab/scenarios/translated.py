@@ -14,6 +14,7 @@ _DISK = Device("disk0", "virtio-blk", "00:05.0", "IOMMUSERIAL", "io0", "nbd0", 4
 _DEVICE = "virtio-blk-pci,id=disk0,drive=nbd0,iothread=io0,num-queues=4,serial=IOMMUSERIAL,addr=5"
 _BEHIND = ",iommu_platform=on,disable-legacy=on"
 _INTEL = "intel-iommu,intremap=off,device-iotlb=on"
+_RING_PACKED = 34
 _STRICT = "intel_iommu=on iommu=strict iommu.strict=1"
 
 
@@ -50,6 +51,26 @@ STUCK_IOMMU = Scenario(
     incident=_stop,
     kernel_arguments=_STRICT,
     check=lambda truth, _: _check_mode(truth, "legacy"),
+)
+
+
+def _check_packed(truth: Any, _servers: Any) -> None:
+    _check_mode(truth, "legacy")
+    device = next(found for found in truth["devices"] if found["id"] == "disk0")
+    if not device["fields"]["guest_features"] >> _RING_PACKED & 1:
+        raise GuestError("the guest's driver has not taken packed rings")
+
+
+STUCK_IOMMU_PACKED = Scenario(
+    name="stuck-iommu-packed",
+    summary="behind intel-iommu, legacy tables; the rings are packed ones",
+    arguments=_arguments(_INTEL, ",ats=on,packed=on"),
+    script=traffic("vda") + ready(5),
+    devices=(_DISK,),
+    servers=(MEMORY_SERVER,),
+    incident=_stop,
+    kernel_arguments=_STRICT,
+    check=_check_packed,
 )
 
 STUCK_IOMMU_SCALABLE = Scenario(
