@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vringcore.diagnose.facts import Facts
     from vringcore.diagnose.held import Line
+    from vringcore.model.machine import Interrupts
 
 CLEAR = "the guest has seen what QEMU completed"
 
@@ -173,8 +174,8 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
     """Completions wait for the guest behind an interrupt that is masked or pending.
 
     From: ``used.idx`` is past ``used_event``, and the queue's MSI-X entry is masked, all of the
-    function is, its bit is set in the pending bit array, or the queue has no vector with MSI-X on; or
-    the guest has switched off the line of a device that uses INTx.
+    function is, its bit is set in the pending bit array, or the queue has no vector with MSI-X on;
+    or the guest has switched off the line of a device that uses INTx.
     Confidence: medium.
     Wrong if: the guest masks for a moment as it moves an interrupt to another processor.
     Source: hw/pci/msix.c; PCI 3.0, 6.8.2.
@@ -182,21 +183,7 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
     of_device = {each.device: each for each in facts.interrupts}
     for line, unread in _unread(facts):
         interrupts = of_device.get(line.device.index)
-        if interrupts is None or interrupts.mode not in ("msix", "intx"):
-            continue
-        vector = number(line.queue.vector)
-        entry = next((v for v in many(interrupts.vectors) if v.vector == vector), None)
-        reason = ""
-        if interrupts.mode == "intx":
-XX
-        elif interrupts.function_masked is True:
-            reason = "all vectors of the device are masked"
-        elif vector == NO_VECTOR:
-            reason = "the queue has no vector"
-        elif entry is not None and entry.masked:
-            reason = f"vector {vector} is masked"
-        elif entry is not None and entry.pending:
-            reason = f"vector {vector} is pending"
+        reason = "" if interrupts is None else _held_back(interrupts, number(line.queue.vector))
         if reason:
             yield Finding(
                 code=interrupt_masked.code,
@@ -206,9 +193,25 @@ XX
                 device=line.device.index,
                 queue=line.queue.index,
                 evidence=_facts_of(line),
-                refuted_by=("a second core shows the vector unmasked",),
+                refuted_by=("a second core shows the interrupt free",),
                 next_steps=("look at the guest's interrupt set-up of that device",),
             )
+
+
+def _held_back(interrupts: Interrupts, vector: int | None) -> str:
+    """Return why a queue's interrupt does not reach the guest, "" if nothing shows that."""
+    if interrupts.mode == "intx":
+        return "the guest has switched INTx off" if interrupts.line_disabled is True else ""
+    if interrupts.mode != "msix":
+        return ""
+    if interrupts.function_masked is True:
+        return "all vectors of the device are masked"
+    if vector == NO_VECTOR:
+        return "the queue has no vector"
+    entry = next((each for each in many(interrupts.vectors) if each.vector == vector), None)
+    if entry is not None and entry.masked:
+        return f"vector {vector} is masked"
+    return f"vector {vector} is pending" if entry is not None and entry.pending else ""
 
 
 RULES = (

@@ -168,7 +168,7 @@ def deadlock(facts: Facts) -> Iterator[Finding]:
 
 
 def _round(cycle: tuple[str, ...], labels: dict[str, str]) -> str:
-    """Return a circle in words, from a thread on: ``a waits for x, held by b, which waits for …``."""
+    """Return a circle in words, from a thread on: ``a waits for x, held by b, which waits …``."""
     start = next((i for i, each in enumerate(cycle) if each.startswith("thread:")), 0)
     ids = (*cycle[start:], *cycle[:start], cycle[start])
     text = labels.get(ids[0], ids[0])
