@@ -33,7 +33,10 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A virtio-blk request as QEMU holds it (``struct VirtIOBlockReq``).
+    """A virtio-blk request as QEMU holds it (``struct VirtIOBlockReq`` at ``address``).
+
+    Of a ring that vhost runs QEMU has no request: ``kind`` is then ``virtio-blk-header``, and
+    ``address`` the guest's, of the header that its driver wrote.
 
     ``sector`` counts 512-byte sectors, ``length`` bytes of data. ``buffers`` are (address, length)
     of the request's data in QEMU's own memory.
@@ -107,7 +110,8 @@ class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``head`` is the index of its first descriptor, in a packed ring its buffer id
     (``VirtQueueElement.index``). ``source`` tells how it was identified: ``element`` (QEMU's own
-    structure), ``ring`` (a candidate from the ring), ``inflight_region`` (vhost-user). ``ndescs``
+    structure), ``inflight_region`` (noted by a vhost-user back-end), ``ring`` (a candidate, of a
+    ring that vhost runs: published and not given back, taken or not). ``ndescs``
     is the number of the ring's own descriptors it takes (``VirtQueueElement.ndescs``; always 1 in
     a split ring). ``chain_end`` says how the walk of its descriptors ended (``complete``, ``loop``
     …), or ``overwritten``: a packed ring holds them no more.

@@ -13,6 +13,7 @@ from vringcore.model.report import Limitation
 from vringcore.model.requests import BlockRequest, InFlight
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import blkreq
+from vringcore.qemu.flat_space import FlatSpace
 from vringcore.qemu.rings import descriptor_model
 from vringcore.qemu.vhost_structs import VHostDev
 from vringcore.qemu.virtqueues import split_ring
@@ -85,18 +86,33 @@ def _requests(
     role = queue_role(device.device_id, ring.index, device.queue_count)
     if rules.packed or not role.startswith("request"):
         return
-    heads = ring.candidates()
-    if len(heads) != ring.count():
+    table, count = split_ring(views, ring.raw, rules).table, ring.count()
+    chains = [walk_chain(table, head, memory) for head in ring.candidates()]
+    if len(chains) > count:
+        # What the driver has got back is free: it may lead anywhere by now.
+        chains = [chain for chain in chains if _leads_to_ram(chain, memory)]
+    if len(chains) != count:
         limits.append(
             Limitation(
                 f"which requests of queue {ring.index} are outstanding",
-                f"the ring has {len(heads)} candidates for {ring.count()}",
+                f"the ring has {len(chains)} candidates for {count}",
                 "only the back-end knows: it needs a core of its own",
             )
         )
-    for head in heads:
-        chain = walk_chain(split_ring(views, ring.raw, rules).table, head, memory)
-        yield _model(chain, head, "ring", device, rules, memory)
+    for chain in chains:
+        yield _model(chain, chain.head, "ring", device, rules, memory)
+
+
+def _leads_to_ram(chain: Chain, memory: AddressSpace[Any]) -> bool:
+    """Tell whether a chain was followed to its end and all its buffers are in the guest's RAM."""
+    if chain.end is not ChainEnd.COMPLETE or not isinstance(memory, FlatSpace):
+        return chain.end is ChainEnd.COMPLETE
+    try:
+        for each in chain.descriptors:
+            memory.host_address(each.address)
+    except VringcoreError:
+        return False
+    return True
 
 
 def _chain(

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from vringcore.model.report import Report
     from vringcore.model.requests import InFlight, Waiting, WorkerThread
 
+CANDIDATES = (
+    "note: source ring: published and not given back; which of them the back-end has taken it alone"
+    " knows"
+)
+
 Row = tuple["Device", Queue, "InFlight"]
 
 
@@ -31,6 +36,8 @@ def print_requests(page: Page, report: Report, *, detailed: bool) -> None:
         page.table(_columns(rows))
         page.line()
         page.line(_summary(rows))
+        if any(request.source == "ring" for _, _, request in rows):
+            page.line(CANDIDATES)
     elif any(device.queues for device in report.devices or ()):
         page.line("No request in flight was identified.")
     else:
@@ -64,7 +71,11 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column(
             "chain", [clean(each.chain_end) or NOTHING for each in requests], rank=0 if cut else 4
         ),
-        Column("source", [clean(each.source) for each in requests], rank=5),
+        Column(
+            "source",
+            [clean(each.source) for each in requests],
+            rank=5 if all(each.source == "element" for each in requests) else 0,
+        ),
         Column("address", [_address(each) for each in requests], rank=6),
     ]
 
@@ -127,7 +138,9 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     page.line(f"{name}: {clean(request.summary)}", "bold")
     pairs = [(f"waits in {clean(each.place)}", _place(each)) for each in request.waits_in]
     if request.request:
-        pairs.append(("VirtIOBlockReq", hexadecimal(request.request.address)))
+        own = request.source == "element"
+        label = "VirtIOBlockReq" if own else "header, guest address"
+        pairs.append((label, hexadecimal(request.request.address)))
         pairs += [
             (f"buffer {index}", f"{hexadecimal(each.address)}, {size(each.length)}")
             for index, each in enumerate(request.request.buffers)
