@@ -17,7 +17,8 @@ _HELD_EXACTLY = (
     *("stuck", "stuck-migration", "no-guest-ram", "out-of-order", "held-kinds"),
     *("stuck-packed", "stuck-packed-direct", "stuck-plain", "stuck-legacy"),
     *("stuck-in-order", "stuck-in-order-packed", "microvm", "microvm-legacy"),
-    *("stuck-iommu", "stuck-iommu-scalable", "stuck-iommu-first-level", "stuck-virtio-iommu"),
+    *("stuck-iommu", "stuck-iommu-packed", "stuck-iommu-scalable", "stuck-iommu-first-level"),
+    "stuck-virtio-iommu",
 )
 _CASES = [case for case in iter_cases() if case.qmp_before is not None]
 _CORES = [core for core in iter_cores() if core.gdb is not None]
