@@ -56,7 +56,7 @@ def diagnose(report: Report, rules: Iterable[Rule] = RULES) -> Diagnosis:
     return Diagnosis(verdict, findings, graph, signature_of(facts, findings), tuple(run.limits))
 
 
-def order(finding: Finding) -> tuple[int, int, int]:
+def order(finding: Finding) -> tuple[int, bool, int, int]:
     """Return the key that puts the finding that decides first.
 
     A fault that is sure comes before a guess that something is stuck.
@@ -64,7 +64,8 @@ def order(finding: Finding) -> tuple[int, int, int]:
     severity = _index(_SEVERITIES, finding.severity)
     confidence = _index(_CONFIDENCES, finding.confidence)
     doubt = 1 if severity == 0 and confidence == 2 else 0
-    return severity + 2 * doubt, confidence, _RANKS.get(finding.code, 0)
+    effect = finding.code in _EFFECTS
+    return severity + 2 * doubt, effect, confidence, _RANKS.get(finding.code, 0)
 
 
 def _index(names: tuple[str, ...], name: str) -> int:
@@ -72,6 +73,7 @@ def _index(names: tuple[str, ...], name: str) -> int:
 
 
 _RANKS = {rule.code: rule.rank for rule in RULES}
+_EFFECTS = {rule.code for rule in RULES if rule.effect}
 
 
 class _Run:

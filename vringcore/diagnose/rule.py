@@ -24,12 +24,15 @@ class Rule(msgspec.Struct, frozen=True):
     :param needs: the parts of a report that it cannot do without
     :param rank: of two findings that are equally sure the one with the lower rank decides: the
         nearer to what an operator sees, the lower
+    :param effect: it says what waits for something else that is stuck: it decides if nothing else
+        does
     """
 
     code: str
     clear: str
     needs: tuple[str, ...]
     rank: int
+    effect: bool
     check: Check
 
     @property
@@ -38,11 +41,13 @@ class Rule(msgspec.Struct, frozen=True):
         return inspect.cleandoc(self.check.__doc__ or "")
 
 
-def rule(clear: str, *, needs: tuple[str, ...], rank: int) -> Callable[[Check], Rule]:
+def rule(
+    clear: str, *, needs: tuple[str, ...], rank: int, effect: bool = False
+) -> Callable[[Check], Rule]:
     """Make a rule of a function; its name, with hyphens, is the code."""
 
     def decorate(check: Check) -> Rule:
         code = str(getattr(check, "__name__", "")).replace("_", "-")
-        return Rule(code, clear, needs, rank, check)
+        return Rule(code, clear, needs, rank, effect, check)
 
     return decorate

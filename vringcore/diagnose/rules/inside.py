@@ -143,7 +143,7 @@ def _them(count: int) -> str:
     return "it" if count == 1 else "them"
 
 
-@rule("no request is held back by a drained section", needs=("requests",), rank=70)
+@rule("no request is held back by a drained section", needs=("requests",), rank=70, effect=True)
 def request_held_by_drain(facts: Facts) -> Iterator[Finding]:
     """Requests wait until a drained section of their disk ends.
 
@@ -382,7 +382,7 @@ def request_not_returned(facts: Facts) -> Iterator[Finding]:
 
     From: ``inuse`` is above 0, equal to what was taken and not given back, and no structure of
     QEMU's that holds them was identified.
-    Confidence: low: for how long is not known.
+    Confidence: low: for how long is not known. While the guest works on the device it is a note.
     Wrong if: they were about to be completed; or the device keeps them by design.
     Source: hw/virtio/virtio.c.
     """
@@ -399,7 +399,7 @@ def request_not_returned(facts: Facts) -> Iterator[Finding]:
             continue
         yield Finding(
             code=request_not_returned.code,
-            severity="warning",
+            severity="note" if facts.moves(line.device) else "warning",
             confidence="low",
             summary=f"{counted(held, 'request')} of {queue_name(line.device, line.queue)}"
             f" {was(held)} given to the back-end and {has(held)} not returned; where"

@@ -184,7 +184,7 @@ def queue_not_watched(facts: Facts) -> Iterator[Finding]:
         )
 
 
-@rule(CLEAR, needs=("queues", "guest", "event-loops", "threads"), rank=35)
+@rule(CLEAR, needs=("queues", "guest", "event-loops", "threads"), rank=35, effect=True)
 def queue_thread_blocked(facts: Facts) -> Iterator[Finding]:
     """Requests wait in queues whose thread is busy elsewhere.
 

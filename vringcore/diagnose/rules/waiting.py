@@ -233,7 +233,7 @@ def _owner(facts: Facts) -> tuple[Evidence, ...]:
     )
 
 
-@rule(BIG_LOCK, needs=("threads",), rank=25)
+@rule(BIG_LOCK, needs=("threads",), rank=25, effect=True)
 def main_loop_waits_for_bql(facts: Facts) -> Iterator[Finding]:
     """The main loop waits for QEMU's big lock: the monitor does not answer.
 
