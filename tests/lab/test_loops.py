@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.command import vringcore
 from tests.cores import has_devices, lab_cores, was_asked
 from tests.lab.around import loop_cores, truth_of
 from tests.lab.cases import CoreCase
@@ -204,3 +205,12 @@ def test_interrupts_watched_are_of_queues_that_have_an_eventfd(core: CoreCase) -
             fields = truth["queues"][handler.queue.queue]["fields"]
             assert fields["guest_notifier.rfd"] == handler.fd
             assert handler.read == "virtio_queue_guest_notifier_read"
+
+
+@pytest.mark.parametrize("core", lab_cores(lambda core: core.case.scenario == "nine-devices"))
+def test_the_verb_shows_them(core: CoreCase) -> None:
+    run = vringcore("loops", str(core.path), "-e", str(core.case.executable), "--no-cache")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "  kicks of queues 0 to 63 of device 4, virtio-serial-device (eventfd)" in run.stdout
+    assert "event loop mon_iothread, thread " in run.stdout
+    assert "  run state    running" in run.stdout

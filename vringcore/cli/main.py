@@ -39,6 +39,7 @@ VERBS = {
     "ring": "one queue's descriptors and rings, pointers marked",
     "requests": "the requests in flight, and where each one waits",
     "block": "the block layer: back-ends, nodes, limits, engines, jobs",
+    "loops": "event loops, run state, vCPUs, migration, interrupts",
     "print": "any variable or C expression, as gdb's print shows it",
     "backtrace": "each thread and coroutine: what it is at, its frames with lines",
     "memory": "guest RAM: its map, reading, searching, a core of the guest",
@@ -150,6 +151,10 @@ def _tool(verb: str) -> ModuleType:
         from vringcore.cli import block
 
         return block
+    if verb == "loops":
+        from vringcore.cli import loops
+
+        return loops
     if verb == "memory":
         from vringcore.cli import memory
 

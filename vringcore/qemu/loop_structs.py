@@ -57,7 +57,7 @@ class QEMUBH(View):
     c_type = "struct QEMUBH"
     unit = ("util/async.c",)
 
-    name = pointer_if_any()  # since 6.2
+    name = pointer_if_any()  # not yet in 5.2
     cb = pointer()
     opaque = pointer()
     flags = integer()

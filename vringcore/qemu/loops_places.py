@@ -30,8 +30,8 @@ IOHANDLER = "iohandler"
 _NAMED = {"qemu_aio_context": MAIN, "iohandler_ctx": IOHANDLER}
 """Variables of util/main-loop.c. Both loops are sources of the main thread's glib loop."""
 
-_OWN = "co_tls_my_aiocontext"
-"""A thread's own event loop (util/async.c), since QEMU 6.1."""
+_OWN = ("co_tls_my_aiocontext", "my_aiocontext")
+"""A thread's own event loop (util/async.c): since QEMU 7.0, since 6.1."""
 
 _OWN_IOTHREAD = "my_iothread"
 """A thread's own IOThread (iothread.c), before that."""
@@ -127,7 +127,8 @@ def _own_loops(process: Process) -> Iterator[tuple[int, int]]:
     """Yield each thread's number and its own event loop, 0 where it has none."""
     views, core = process.views, process.core
     layouts = views.layouts
-    variable = layouts.find_variable(_OWN, "util/async.c")
+    variables = (layouts.find_variable(name, "util/async.c") for name in _OWN)
+    variable = next((each for each in variables if each is not None), None)
     through_iothread = variable is None
     if variable is None:
         variable = layouts.find_variable(_OWN_IOTHREAD, "iothread.c")

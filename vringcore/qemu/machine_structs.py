@@ -40,7 +40,7 @@ class OutgoingMigration(View):
     migration_thread_running = boolean_if_any()
     start_time = integer()  # milliseconds of QEMU_CLOCK_REALTIME, 0 until it begins
     vm_was_running = boolean_if_any()  # until 8.2
-    vm_old_state = integer_if_any()  # since 8.2: a RunState, -1 until the VM is stopped
+    vm_old_state = integer_if_any()  # since 9.0: a RunState, -1 until the VM is stopped
     error = pointer()
 
 
