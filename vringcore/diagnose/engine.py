@@ -13,6 +13,7 @@ from vringcore.diagnose.scope import left_out
 from vringcore.diagnose.signature import signature_of
 from vringcore.diagnose.verdict import verdict_of
 from vringcore.diagnose.waits import wait_graph
+from vringcore.diagnose.words import counted
 from vringcore.model.findings import Finding, Verdict, WaitGraph
 from vringcore.model.report import Limitation
 
@@ -133,4 +134,6 @@ class _Run:
     def unchecked(self) -> tuple[str, ...]:
         """Return what could not be looked at, and why."""
         silent = (f"{text}: not known ({why})" for text, why in self._silent.items())
-        return (*silent, *left_out(self._facts))
+        count = len(self._facts.report.limits)
+        partly = f"what could not be read: {counted(count, 'note')} of the report" if count else ""
+        return (*silent, *left_out(self._facts), *([partly] if partly else []))

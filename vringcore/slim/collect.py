@@ -11,21 +11,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.addresses import HostAddress
+from vringcore.diagnose.engine import diagnose
+from vringcore.expr.locate import Locator
 from vringcore.layout.recorded import RecordedLayouts
 from vringcore.memory.trace import Trace
+from vringcore.model.report import Report, Tool
 from vringcore.qemu import machine
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.aio_structs import AioContext
 from vringcore.qemu.block_structs import Coroutine
 from vringcore.qemu.device_structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.qemu.files import ProgramFiles
+from vringcore.qemu.guest_structs import MemoryRegion
 from vringcore.qemu.heapscan import MAX_SEGMENTS
 from vringcore.qemu.memory import flat_rows
 from vringcore.qemu.process import Process
 from vringcore.qemu.structs import (
     BusState,
     DeviceState,
-    MemoryRegion,
     Object,
     ObjectClass,
     TypeImpl,
@@ -34,6 +37,7 @@ from vringcore.qemu.survey import DEVICE_PARTS, PROCESS_PARTS, Survey
 from vringcore.qemu.threads import frames_of
 from vringcore.slim.linkmap import read_link_map
 from vringcore.slim.stacks import coroutine_stack, thread_stacks
+from vringcore.version import VERSION
 from vringcore.view.declare import View
 from vringcore.view.views import Views
 from vringcore.virtio.constants import DESC_F_INDIRECT, DESC_F_WRITE, ID_BLOCK, ID_SCSI
@@ -182,8 +186,9 @@ def ask_everything(process: TracedProcess) -> None:
     process.qemu_info  # noqa: B018
     machine.guest_ram_state(process.views)
     survey = Survey(process)
-    survey.process_parts(PROCESS_PARTS, [])
+    around = survey.process_parts(PROCESS_PARTS, [])
     devices = survey.models(DEVICE_PARTS, [])
+    _ask_why(process, devices, around)
     for device in devices:
         queues: Any = device.queues
         for queue in queues if isinstance(queues, tuple) else ():
@@ -206,6 +211,20 @@ def ask_everything(process: TracedProcess) -> None:
             attempt(lambda a=address: _ask_frames(process, a))  # type: ignore[misc]
     attempt(lambda: read_link_map(process))
     process.recorded.complete()
+
+
+def _ask_why(process: TracedProcess, devices: tuple[Device, ...], around: dict[str, Any]) -> None:
+    """Look up what the evidence of a verdict names: types that nothing else asks for."""
+    report = Report(
+        tool=Tool("vringcore", VERSION),
+        core=process.core_info,
+        qemu=process.qemu_info,
+        devices=devices,
+        **around,
+    )
+    places = Locator(process.views, process.core.memory.file_offset_of)
+    for finding in diagnose(report).findings:
+        places.finding(finding)
 
 
 def _ask_frames(process: TracedProcess, coroutine: int) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LEDGER = "every element that QEMU took was given back or is in use"
 ENGINES = "QEMU's own queues of requests are served"
+RATES = ("-total", "-read", "-write")
+"""How the names of the limits end that count a second's requests or bytes."""
+
 LIMITS = "no limit holds requests back for long"
 
 
@@ -36,8 +39,9 @@ def throttled(facts: Facts) -> Iterator[Finding]:
     Source: block/throttle-groups.c.
     """
     for group in groups(facts, facts.requests_in("throttle")):
-        slow = max(group.oldest or 0, _needed_ns(facts, group)) >= SLOW_NS
-        limits = _limits(facts)
+        limits = _limits_of(facts, group)
+        slow = max(group.oldest or 0, _needed_ns(group, limits)) >= SLOW_NS
+        told = _told(limits)
         node = f" of node {group.node}" if group.node else ""
         yield Finding(
             code=throttled.code,
@@ -46,7 +50,10 @@ def throttled(facts: Facts) -> Iterator[Finding]:
             summary=f"{group.what} {_is(len(group.old))} held back by the I/O limit"
             f"{node}{_names(limits)}" + (f"; the oldest began{group.since}" if group.since else ""),
             device=group.device.index,
-            evidence=tuple(map(evidence.of_request, group.old[:8])) + limits,
+            evidence=(
+                *map(evidence.of_request, group.old[:8]),
+                *(Evidence(f"limit {name}, a second", limits[name]) for name in limits),
+            ),
             refuted_by=("no limit is set: query-block, or the options of the throttle node",),
             next_steps=("raise the limit if that is not wanted: block_set_io_throttle, qom-set",),
         )
@@ -56,19 +63,24 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _names(limits: tuple[Evidence, ...]) -> str:
-    told = [f"{each.what.split()[1]} {each.value:g}" for each in limits[:3]]
+def _told(limits: dict[str, int]) -> str:
+    told = [f"{name} {value}" for name, value in limits.items() if name.endswith(RATES)]
     return f" ({', '.join(told)} a second)" if told else ""
 
 
-def _needed_ns(facts: Facts, group: Group) -> int:
-    """Return how long the requests of a group need to pass the limit that holds them back."""
+def _limits_of(facts: Facts, group: Group) -> dict[str, int]:
+    """Return the limits that hold a group's requests back; none where that cannot be read."""
     members = {int(h.last.address) for h in group.requests if h.last is not None}
-    limits: dict[str, float] = {}
+    limits: dict[str, int] = {}
     for each in facts.throttle_groups:
         named = members & {int(member.address) for member in each.members}
         if named and not isinstance(each.limits, Absent):
             limits.update(each.limits)
+    return limits
+
+
+def _needed_ns(group: Group, limits: dict[str, int]) -> int:
+    """Return how long the requests of a group need to pass limits on reads and writes together."""
     sizes = [h.request.request.length for h in group.requests if h.request.request is not None]
     total = sum(size for size in sizes if isinstance(size, int))
     needs = [
@@ -77,15 +89,6 @@ def _needed_ns(facts: Facts, group: Group) -> int:
         if limit > 0 and name.endswith("total")
     ]
     return int(min(max(needs, default=0.0), 1e9) * 1e9)
-
-
-def _limits(facts: Facts) -> tuple[Evidence, ...]:
-    return tuple(
-        Evidence(f"limit {name} of throttle group {group.name}", value)
-        for group in facts.throttle_groups
-        if isinstance(group.limits, dict) and isinstance(group.name, str)
-        for name, value in group.limits.items()
-    )
 
 
 @rule(LIMITS, needs=("block.throttle_groups",), rank=40)

@@ -1,0 +1,213 @@
+"""The verdict on each core of the lab: what it must say, and that it says nothing else.
+
+Each scenario's summary (tests/lab/scenarios/) tells what was brought about; the truth of a verdict
+is that.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.cores import cores
+from tests.lab.cases import CoreCase
+from vringcore.errors import VringcoreError
+from vringcore.model.findings import Finding, Verdict
+from vringcore.model.report import Report
+
+NBD = "request-not-answered-by-nbd-server"
+KERNEL = "request-not-returned-by-kernel"
+MIGRATION = "migration-waits-for-drain"
+MONITOR = "main-loop-waits-for-bql"
+VHOST = "request-not-completed-by-vhost-backend"
+
+
+class Truth(NamedTuple):
+    """What a scenario's verdict must be; ``others`` are findings that may be grave beside it."""
+
+    state: str
+    code: str
+    says: str = ""
+    others: tuple[str, ...] = ()
+
+
+HEALTHY = Truth("healthy", "", "Nothing is stuck")
+BY_NBD = Truth("stuck", NBD, "sent to the NBD server")
+BY_KERNEL = Truth("stuck", KERNEL, "given to the kernel")
+
+TRUTHS = {
+    "idle": HEALTHY,
+    "busy": HEALTHY,
+    "nine-devices": HEALTHY,
+    "nine-packed": HEALTHY,
+    "slow-threads": HEALTHY,
+    "paused": Truth("healthy", "", "stands still by order"),
+    "drive-throttle": Truth("healthy", "", "held back by the I/O limit"),
+    "stuck-throttle": Truth("stuck", "throttled", "held back by the I/O limit"),
+    "qcow2-tasks": Truth("stuck", "throttled", "held back by the I/O limit"),
+    "io-error": Truth("stuck", "vm-stopped-on-io-error", "will be tried again on `cont`"),
+    "broken": Truth("stuck", "device-broken", "is broken", ("avail-index-corrupt",)),
+    "bql-held": Truth("stuck", "main-loop-blocked-with-bql", "blocked in the system call"),
+    "stuck": BY_NBD,
+    "stuck-plain": BY_NBD,
+    "stuck-legacy": BY_NBD,
+    "stuck-packed": BY_NBD,
+    "stuck-packed-direct": BY_NBD,
+    "stuck-in-order": BY_NBD,
+    "stuck-in-order-packed": BY_NBD,
+    "stuck-iommu": BY_NBD,
+    "stuck-iommu-packed": BY_NBD,
+    "stuck-iommu-scalable": BY_NBD,
+    "stuck-iommu-first-level": BY_NBD,
+    "stuck-virtio-iommu": BY_NBD,
+    "stuck-scsi": BY_NBD,
+    "microvm": BY_NBD,
+    "microvm-legacy": BY_NBD,
+    "held-kinds": BY_NBD,
+    "merged": BY_NBD,
+    "no-guest-ram": BY_NBD,
+    "one-of-two": Truth("stuck", NBD, "requests of disk0 (virtio-blk)"),
+    "out-of-order": Truth("stuck", NBD, "1 of 4 requests of disk0"),
+    "in-order-held": Truth("stuck", NBD, "1 request of disk0"),
+    "stuck-native": BY_KERNEL,
+    "stuck-io-uring": BY_KERNEL,
+    "stuck-threads": Truth("stuck", KERNEL, "worker threads in "),
+    "stuck-migration": Truth("stuck", MIGRATION, "sent to the NBD server", (NBD, MONITOR)),
+    "scsi-migration": Truth("stuck", MIGRATION, "sent to the NBD server", (NBD, MONITOR)),
+    "fork-stuck": Truth("stuck", MIGRATION, "drain of disk1", (NBD, MONITOR)),
+    "native-migration": Truth("stuck", MIGRATION, "(linux-aio)", (KERNEL, MONITOR)),
+    "io-uring-migration": Truth("stuck", MIGRATION, "(io_uring)", (KERNEL, MONITOR)),
+    "threads-migration": Truth("stuck", MIGRATION, "worker threads in ", (KERNEL, MONITOR)),
+    "drain-queue": Truth(
+        "stuck",
+        "drain-waits-for-requests",
+        "for a transaction of the monitor, waits for the drain of disk0",
+        (NBD, "request-held-by-drain"),
+    ),
+    "fork-deadlock": Truth(
+        "stuck",
+        "deadlock",
+        "waits for mon_lock, held by I/O thread io0",
+        ("main-loop-blocked-with-bql", "queue-thread-blocked"),
+    ),
+    "stuck-vhost-user": Truth("stuck", VHOST, "vhost-user back-end, another process"),
+    "stuck-vhost-inflight": Truth("stuck", VHOST, "vhost-user back-end, another process"),
+    "vhost-user-gone": Truth("stuck", "vhost-backend-gone", "nobody serves its queues"),
+}
+
+OLD = 2_000_000_000
+
+
+def judged(core: CoreCase) -> bool:
+    return core.case.scenario in TRUTHS
+
+
+@cache
+def why(core: CoreCase) -> Report:
+    with core.open() as opened:
+        return opened.why()
+
+
+@pytest.fixture(params=cores(judged))
+def core(request: pytest.FixtureRequest) -> CoreCase:
+    found: CoreCase = request.param
+    return found
+
+
+def verdict_of(core: CoreCase) -> Verdict:
+    verdict = why(core).verdict
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def findings_of(core: CoreCase) -> tuple[Finding, ...]:
+    return why(core).findings or ()
+
+
+def test_the_verdict_is_what_was_brought_about(core: CoreCase) -> None:
+    truth, verdict = TRUTHS[core.case.scenario], verdict_of(core)
+    assert (verdict.state, verdict.code) == (truth.state, truth.code), verdict.summary
+    assert truth.says in verdict.summary
+
+
+def test_nothing_else_is_called_stuck_or_faulty(core: CoreCase) -> None:
+    truth = TRUTHS[core.case.scenario]
+    grave = {each.code for each in findings_of(core) if each.severity in ("stuck", "fault")}
+    assert grave <= {truth.code, *truth.others}
+
+
+def test_no_rule_failed(core: CoreCase) -> None:
+    assert [each for each in why(core).limits if "failed" in each.why] == []
+
+
+def test_only_a_deadlock_is_a_circle(core: CoreCase) -> None:
+    graph = why(core).wait_for
+    assert graph
+    assert bool(graph.cycles) == (TRUTHS[core.case.scenario].code == "deadlock")
+
+
+def test_a_migration_that_hangs_is_followed_to_who_has_to_answer(core: CoreCase) -> None:
+    if TRUTHS[core.case.scenario].code != MIGRATION:
+        pytest.skip("no migration hangs")
+    verdict = verdict_of(core)
+    assert verdict.summary.startswith("The migration waits in vm_stop for the drain of ")
+    assert verdict.confidence in ("high", "medium")
+    last = verdict.chain[-1]
+    assert last.partition(" -> ")[2].startswith(("NBD server", "the host's kernel")), last
+
+
+def test_all_that_the_server_holds_is_called_unanswered(core: CoreCase) -> None:
+    """By the server's own record: what it held is what was sent and not answered."""
+    if (
+        TRUTHS[core.case.scenario] != BY_NBD
+        or not core.case.servers
+        or core.case.scenario
+        in (
+            "merged",  # some of what it holds is several requests' of the guest
+            "held-kinds",  # flushes and discards of several servers
+        )
+    ):
+        pytest.skip("the server's record is of something else")
+    held = sum(len(server["held"]) for server in core.case.servers)
+    (found,) = (each for each in findings_of(core) if each.code == NBD)
+    assert found.summary.startswith(f"{held} requests of ")
+
+
+def test_evidence_can_be_printed_and_found_in_the_core(core: CoreCase) -> None:
+    """Each C expression gives the value again; each file offset holds its bytes."""
+    with core.open() as opened:
+        for finding in findings_of(core):
+            for each in (*finding.evidence, *finding.against):
+                if not each.c_path:
+                    continue
+                assert each.address is not None, each.c_path
+                if isinstance(each.value, int) and each.c_path.endswith(f"->{last(each.c_path)}"):
+                    assert value_of(opened, each.c_path) == int(each.value), each.c_path
+
+
+def last(path: str) -> str:
+    return path.rpartition("->")[2]
+
+
+def value_of(core: Any, path: str) -> int:
+    try:
+        return int(core.eval(path))
+    except VringcoreError as error:
+        pytest.fail(f"{path}: {error}")
+
+
+def test_a_request_that_is_old_makes_it_sure(core: CoreCase) -> None:
+    for finding in findings_of(core):
+        if finding.code == NBD and finding.severity == "stuck":
+            assert (finding.confidence == "low") == ("does not tell" in finding.summary)
+
+
+def test_two_cores_of_one_moment_have_one_signature() -> None:
+    pairs: dict[str, set[object]] = {}
+    for each in cores(judged):
+        core = each.values[0]
+        if isinstance(core, CoreCase) and core.whole and len(core.case.cores()) > 1:
+            pairs.setdefault(core.case.name, set()).add(why(core).signature)
+    assert all(len(signatures) == 1 for signatures in pairs.values())
