@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, UnsetType
 
 from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError, UsageError
-from vringcore.model.queues import PackedRing, SplitRing
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
@@ -150,6 +149,8 @@ class Core:
 
         :raises NoSuchDeviceError, AmbiguousDeviceError, NoSuchQueueError: if it is not there
         """
+        from vringcore.model.rings import PackedRing, SplitRing
+
         with self._lock:
             limits: list[Limitation] = []
             chosen = self.find_device(device)

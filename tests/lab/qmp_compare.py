@@ -14,8 +14,9 @@ import vringcore
 from tests.lab import qmp_bits
 from tests.lab.cases import Case, CoreCase
 from vringcore.model.devices import Backend, Device
-from vringcore.model.queues import Queue, SplitRing
+from vringcore.model.queues import Queue
 from vringcore.model.report import Report
+from vringcore.model.rings import SplitRing
 from vringcore.model.values import Absent, Flags
 
 SCALARS_OF_A_DEVICE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,26 @@ from tests.cli.command import vringcore as vringcore_command
 from tests.cores import lab_cores
 from tests.lab.cases import CoreCase
 from tests.lab.test_oracle import has, host_address, translated
-from tests.qemu.damaged import Patched, core_over
+from tests.qemu.damaged import Patched, core_over, patched
 from vringcore.addresses import SPACE_END, HostAddress, IoVirtualAddress
 from vringcore.errors import MemoryFault
 from vringcore.layout.provider import LayoutStore
 from vringcore.memory.gaps import GapKind
-from vringcore.model.queues import EventSuppression, PackedGuest, PackedRing, SplitRing
+from vringcore.model.queues import EventSuppression, PackedGuest
 from vringcore.model.report import RingDocument
 from vringcore.model.requests import Descriptor
+from vringcore.model.rings import PackedRing, SplitRing
 from vringcore.model.values import Absent, Address
 from vringcore.options import Options
 from vringcore.qemu.flat_space import DmaSpace
+from vringcore.qemu.glib_tree import search
 from vringcore.qemu.iommu import iommu_space
+from vringcore.qemu.iommu_structs import (
+    IOMMUDevice,
+    VirtIOIOMMU,
+    VirtIOIOMMUDomain,
+    VirtIOIOMMUEndpoint,
+)
 from vringcore.qemu.memory import dma_space, flat_ranges, flat_rows
 from vringcore.qemu.structs import VirtIODevice
 from vringcore.slim.slim import slim_core
@@ -176,7 +184,7 @@ def test_an_iommu_of_another_kind_is_named(opened: Opened) -> None:
     views = core.process.views
     row = flat_rows(views, views.address_of("address_space_memory"))[0]
     space = iommu_space(views, row.region)
-    with pytest.raises(MemoryFault, match="its memory region is a memory-region") as caught:
+    with pytest.raises(MemoryFault, match="memory region of type memory-region") as caught:
         space.read(at(0), 1)
     assert caught.value.gap.kind is GapKind.UNTRANSLATABLE
     with pytest.raises(MemoryFault, match="state of the IOMMU cannot be read"):
@@ -206,17 +214,40 @@ def leaf(case: CoreCase, space: DmaSpace, device: dict[str, Any], iova: int) -> 
     return host_address(case, int(found[1], 16) + 8 * ((iova >> 12) - (absent >> 12)))
 
 
-@pytest.fixture
-def intel(opened: Opened) -> tuple[Opened, dict[str, Any], DmaSpace]:
-    device, space = next(behind(opened))
-    if not device["iommu"]["kind"].startswith("intel"):
-        pytest.skip("its mappings are no tables of the guest's")
-    return opened, device, space
+Behind = tuple[Opened, dict[str, Any], DmaSpace]
+"""An open core, gdb's facts of a device behind an IOMMU, and what that device sees."""
 
 
-def test_a_ring_that_the_guest_unmapped_is_unreadable_and_says_why(intel: Any) -> None:
-    opened, device, space = intel
-    case, core = opened
+def of_kind(name: str) -> Callable[[CoreCase], bool]:
+    """Return a condition: a device is behind an IOMMU of a kind."""
+
+    def condition(core: CoreCase) -> bool:
+        return has("iommu")(core) and any(
+            device["iommu"] and device["iommu"]["kind"].startswith(name)
+            for device in core.gdb["devices"]
+        )
+
+    return condition
+
+
+def first_behind(case: CoreCase) -> Iterator[Behind]:
+    with case.open() as core:
+        opened = case, core
+        yield opened, *next(behind(opened))
+
+
+@pytest.fixture(scope="module", params=lab_cores(of_kind("intel")))
+def intel(request: pytest.FixtureRequest) -> Iterator[Behind]:
+    yield from first_behind(request.param)
+
+
+@pytest.fixture(scope="module", params=lab_cores(of_kind("virtio")))
+def virtio(request: pytest.FixtureRequest) -> Iterator[Behind]:
+    yield from first_behind(request.param)
+
+
+def test_a_ring_that_the_guest_unmapped_is_unreadable_and_says_why(intel: Behind) -> None:
+    (case, core), device, space = intel
     ring = {name: device["queues"][0]["fields"][f"vring.{name}"] for name in RING}
     places = {name: leaf(case, space, device, iova) for name, iova in ring.items()}
     patches = dict.fromkeys(places.values(), bytes(8))
@@ -225,7 +256,8 @@ def test_a_ring_that_the_guest_unmapped_is_unreadable_and_says_why(intel: Any) -
     queues = disk.queues
     assert isinstance(queues, tuple)
     assert [queue.ring_state for queue in queues] == ["unreadable", "ready", "ready", "ready"]
-    why, part = queues[0].guest, "desc"
+    why: object = queues[0].guest
+    part = "desc"
     if isinstance(why, PackedGuest):
         why, part = why.driver_event, "avail"
     assert isinstance(why, Absent)
@@ -237,9 +269,8 @@ def test_a_ring_that_the_guest_unmapped_is_unreadable_and_says_why(intel: Any) -
     assert all(each.request and each.request.buffers for each in in_flight)
 
 
-def test_a_part_of_a_ring_that_is_unmapped_does_not_hide_the_others(intel: Any) -> None:
-    opened, device, space = intel
-    case, core = opened
+def test_a_part_of_a_ring_that_is_unmapped_does_not_hide_the_others(intel: Behind) -> None:
+    (case, core), device, space = intel
     place = leaf(case, space, device, device["queues"][0]["fields"]["vring.desc"])
     small = core_over(core.process, Patched(core.process.views.space, {place: bytes(8)}))
     index = next(d for d in small.virtio_devices() if d.address == device["address"]).index
@@ -261,9 +292,8 @@ def test_a_part_of_a_ring_that_is_unmapped_does_not_hide_the_others(intel: Any) 
         assert struct.unpack("<HH", raw) == (event.off_wrap, event.flags)
 
 
-def test_a_mapping_that_forbids_what_a_descriptor_is_for_is_told(intel: Any) -> None:
-    opened, device, space = intel
-    case, core = opened
+def test_a_mapping_that_forbids_what_a_descriptor_is_for_is_told(intel: Behind) -> None:
+    (case, core), device, space = intel
     request = next(r for r in case.gdb["requests"] if r["device"] == device["address"])
     buffer = request["in_buffers"][0]
     place = leaf(case, space, device, buffer["dma_address"])
@@ -322,3 +352,51 @@ def test_a_small_core_holds_the_headers_that_lie_behind_the_iommu(
                 assert its.read(header, 16) == space.read(header, 16)
                 compared += 1
     assert compared == len(case.gdb["requests"])
+
+
+# The states of virtio-iommu that no case of the lab has
+
+
+@pytest.mark.parametrize(
+    ("bypass", "attached", "domain_bypass", "leads_on"),
+    [
+        (1, False, 0, True),
+        (0, False, 0, False),
+        (0, True, 1, True),
+        (1, True, 0, None),
+    ],
+)
+def test_virtio_iommu_lets_through_what_its_state_says(
+    virtio: Behind, bypass: int, attached: bool, domain_bypass: int, leads_on: bool | None
+) -> None:
+    """Without a domain the unit's own setting counts, with one the domain's.
+
+    :param leads_on: to the same address, to nothing, or (None) by the domain's mappings
+    """
+    (_case, core), device, space = virtio
+    views = core.process.views
+    region = flat_rows(views, views.at(VirtIODevice, device["address"]).dma_as)[0].region
+    its = views.at(IOMMUDevice, region - views.offset(IOMMUDevice.c_type, "iommu_mr"))
+    unit = views.at(VirtIOIOMMU, its.viommu)
+    endpoint = search(views, unit.endpoints, lambda key: (its.devfn > key) - (its.devfn < key))
+    assert endpoint.value
+    domain = views.at(VirtIOIOMMUEndpoint, endpoint.value).domain
+    patches = {
+        unit.address_ + views.offset(VirtIOIOMMU.c_type, "config.bypass"): bytes([bypass]),
+        domain + views.offset(VirtIOIOMMUDomain.c_type, "bypass"): bytes([domain_bypass]),
+    }
+    if not attached:
+        patches[endpoint.value + views.offset(VirtIOIOMMUEndpoint.c_type, "domain")] = bytes(8)
+    other = patched(views, patches)
+    changed = dma_space(other, views.at(VirtIODevice, device["address"]).dma_as)
+    mapped = device["iommu"]["mappings"][0]
+    for address in (mapped["iova"], 0x1234):
+        page = changed.mapping(at(address))
+        assert page is not None
+        if leads_on is None:
+            assert page == space.mapping(at(address))
+        elif leads_on:
+            assert page.physical == page.start == 0
+        else:
+            assert page.gap is not None
+            assert "in no domain" in page.gap.hint

@@ -13,7 +13,8 @@ import vringcore
 from tests.cores import cores
 from tests.lab.cases import CoreCase
 from vringcore.model.devices import Device
-from vringcore.model.queues import Counts, EventSuppression, PackedGuest, PackedRing, Queue
+from vringcore.model.queues import Counts, EventSuppression, PackedGuest, Queue
+from vringcore.model.rings import PackedRing
 from vringcore.model.values import Flags
 
 RING_PACKED = 34

@@ -13,8 +13,9 @@ from tests.cores import cores, has_devices
 from tests.lab.cases import CoreCase
 from tests.lab.compare import differences, flatten, held_back, symbols
 from vringcore.model.devices import Device
-from vringcore.model.queues import Counts, Queue, SplitGuest, SplitRing
+from vringcore.model.queues import Counts, Queue, SplitGuest
 from vringcore.model.requests import Descriptor
+from vringcore.model.rings import SplitRing
 from vringcore.model.values import Absent, Flags
 
 OF_LIBRARIES = {"g_free"}

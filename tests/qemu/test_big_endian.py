@@ -13,8 +13,8 @@ import pytest
 from tests.qemu.damaged import Patched, core_over
 from tests.qemu.support import CORES, open_lab
 from vringcore.addresses import GuestAddress, HostAddress
-from vringcore.model.queues import SplitRing
 from vringcore.model.requests import BlockRequest
+from vringcore.model.rings import SplitRing
 from vringcore.qemu.device_structs import VirtIOBlockReq
 from vringcore.qemu.structs import VirtIODevice
 

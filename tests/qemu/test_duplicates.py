@@ -9,12 +9,12 @@ import pytest
 
 from tests.qemu.damaged import Patched, core_over
 from tests.qemu.support import CORES, open_lab
-from vringcore.model.queues import SplitRing
+from vringcore.model.rings import SplitRing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vringcore.model.queues import Chain
+    from vringcore.model.rings import Chain
     from vringcore.qemu.process import Process
 
 pytestmark = [

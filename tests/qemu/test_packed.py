@@ -10,7 +10,8 @@ from msgspec import UNSET
 
 from tests.qemu.damaged import Hidden, Patched, core_over
 from tests.qemu.support import CORES, open_lab
-from vringcore.model.queues import Counts, EventSuppression, PackedGuest, PackedRing
+from vringcore.model.queues import Counts, EventSuppression, PackedGuest
+from vringcore.model.rings import PackedRing
 from vringcore.model.values import Absent
 from vringcore.qemu.structs import VirtIODevice, VirtQueue
 

@@ -9,8 +9,9 @@ import pytest
 from tests.qemu.damaged import Hidden, Patched, core_over
 from tests.qemu.support import CORES, open_lab
 from vringcore.errors import NoSuchDeviceError, NoSuchQueueError, UsageError
-from vringcore.model.queues import SplitGuest, SplitRing
+from vringcore.model.queues import SplitGuest
 from vringcore.model.report import Report
+from vringcore.model.rings import SplitRing
 from vringcore.model.values import Absent
 from vringcore.qemu.structs import VirtIODevice, VirtQueue
 from vringcore.view.views import Views

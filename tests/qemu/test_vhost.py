@@ -10,8 +10,9 @@ from msgspec import UNSET
 
 from tests.cores import cores, has_devices
 from tests.qemu.damaged import Hidden, Patched, core_over
-from vringcore.model.queues import Counts, InflightRecord, SplitGuest, SplitRing
+from vringcore.model.queues import Counts, InflightRecord, SplitGuest
 from vringcore.model.requests import BlockRequest
+from vringcore.model.rings import SplitRing
 from vringcore.model.values import Absent
 from vringcore.model.vhost import Chardev, InflightRegion
 

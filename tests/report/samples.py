@@ -5,17 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, structs
 
 from vringcore.model.devices import Backend, Device
-from vringcore.model.queues import (
-    AvailEntry,
-    Chain,
-    Counts,
-    EventSuppression,
-    PackedGuest,
-    Queue,
-    SplitGuest,
-    SplitRing,
-    UsedEntry,
-)
+from vringcore.model.queues import Counts, EventSuppression, PackedGuest, Queue, SplitGuest
 from vringcore.model.report import (
     CoreInfo,
     Limitation,
@@ -26,6 +16,7 @@ from vringcore.model.report import (
     Tool,
 )
 from vringcore.model.requests import Age, BlockRequest, Buffer, Descriptor, InFlight, Waiting
+from vringcore.model.rings import AvailEntry, Chain, SplitRing, UsedEntry
 from vringcore.model.values import Absent, Address, EnumValue, Flags, Pointer
 
 TOOL = Tool("vringcore", "0.1.0")

@@ -8,17 +8,10 @@ from msgspec import UNSET, structs
 
 from tests.report import samples
 from tests.report.test_text import text
-from vringcore.model.queues import (
-    Chain,
-    Counts,
-    EventSuppression,
-    Ordered,
-    PackedGuest,
-    PackedRing,
-    PackedSlot,
-)
+from vringcore.model.queues import Counts, EventSuppression, Ordered, PackedGuest
 from vringcore.model.report import RingDocument
 from vringcore.model.requests import Descriptor
+from vringcore.model.rings import Chain, PackedRing, PackedSlot
 from vringcore.model.values import Address
 from vringcore.report.queues import print_queues
 from vringcore.report.requests import print_requests

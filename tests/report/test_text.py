@@ -13,9 +13,10 @@ from msgspec import structs
 
 from tests.report import samples
 from tests.report.strategies import any_of
-from vringcore.model.queues import AvailEntry, Counts, SplitGuest
+from vringcore.model.queues import Counts, SplitGuest
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.requests import Waiting, WorkerThread
+from vringcore.model.rings import AvailEntry
 from vringcore.model.values import Address
 from vringcore.report.devices import print_devices
 from vringcore.report.page import Page

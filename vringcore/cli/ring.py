@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def exit_code(document: RingDocument) -> int:
     """Return 4 where there is a ring and no part of it could be read; no ring is an answer."""
-    from vringcore.model.queues import PackedRing, SplitRing
+    from vringcore.model.rings import PackedRing, SplitRing
     from vringcore.model.values import Absent
 
     parts: tuple[object, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vringcore.errors import LayoutError, UsageError
 from vringcore.layout.types import (
@@ -20,22 +20,27 @@ from vringcore.layout.types import (
 )
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from vringcore.layout.types import Definition
+
+    class Definitions(Protocol):
+        """Where definitions are looked up; ``resolved`` remembers what names came to."""
+
+        resolved: dict[str, Type]
+
+        def definition(self, key: str) -> Definition:
+            """Return the definition of a key or raise LayoutMissingError."""
+            ...
+
 
 Place = tuple[int, Type, tuple[int, int] | None]
 """Byte offset, type, and for a bit-field its size and offset in bits."""
 
 MAX_DEPTH = 100
 
-
-class Definitions(Protocol):
-    """Where definitions are looked up; ``resolved`` remembers what names came to."""
-
-    resolved: dict[str, Type]
-
-    def definition(self, key: str) -> Definition:
-        """Return the definition of a key or raise LayoutMissingError."""
-        ...
+_INDIRECT = (Named, Qualified, Typedef)
+_SIZED = (Base, Pointer, Record, Enum)
 
 
 def resolve(layouts: Definitions, type_: Type | Typedef) -> Type:
@@ -90,9 +95,9 @@ def size_of(layouts: Definitions, type_: Type) -> int:
     """Return the size of a type in bytes."""
     count = 1
     for _ in range(MAX_DEPTH):
-        if isinstance(type_, Named | Qualified | Typedef):
+        if isinstance(type_, _INDIRECT):
             type_ = resolve(layouts, type_)
-        if isinstance(type_, Base | Pointer | Record | Enum):
+        if isinstance(type_, _SIZED):
             return count * type_.size
         if isinstance(type_, Void | Function):
             return count
@@ -122,6 +127,8 @@ def member(layouts: Definitions, record: Record, path: str) -> Place | None:
     :raises UsageError: if the path cannot be read
     :raises LayoutMissingError: if the type of a member on the way is not known
     """
+    if path.isidentifier():
+        return _direct(layouts, record, path, 0)
     offset = 0
     type_: Type = record
     bits: tuple[int, int] | None = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from vringcore.model.queues import Queue
 from vringcore.model.values import Absent, Fields, Flags, Hex
-from vringcore.model.vhost import Vhost
+
+if TYPE_CHECKING:  # not every question is about them
+    from vringcore.model.queues import Queue
+    from vringcore.model.vhost import Vhost
 
 
 class Backend(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # a report rarely holds them all, and each costs time to impo
     from vringcore.model.locks import Lock
     from vringcore.model.loops import EventLoop
     from vringcore.model.machine import Machine
-    from vringcore.model.queues import Chain, PackedRing, Queue, SplitRing
+    from vringcore.model.queues import Queue
+    from vringcore.model.rings import Chain, PackedRing, SplitRing
     from vringcore.model.threads import Thread
 
 

@@ -15,6 +15,45 @@ from vringcore.view.declare import (
 )
 
 
+class AddressSpaceView(View):
+    c_type = "struct AddressSpace"
+    unit = ("hw/virtio/virtio.c",)
+
+    name = pointer()
+    current_map = pointer()
+
+
+class FlatView(View):
+    c_type = "struct FlatView"
+    unit = ("system/memory.c", "softmmu/memory.c")
+
+    ranges = pointer()
+    nr = integer()
+
+
+class FlatRange(View):
+    c_type = "struct FlatRange"
+    unit = ("system/memory.c", "softmmu/memory.c")
+
+    mr = pointer()
+    offset_in_region = integer()
+    start = place("addr.start")
+    size = place("addr.size")
+    readonly = boolean()
+    romd_mode = boolean()
+
+
+class MemoryRegion(View):
+    c_type = "struct MemoryRegion"
+    unit = ("hw/virtio/virtio.c",)
+
+    ram = boolean()
+    ram_device = boolean_if_any()
+    is_iommu = boolean()
+    ram_block = pointer()
+    name = pointer()
+
+
 class RegionKind(View):
     """include/exec/memory.h (since 10.1 include/system/memory.h): what tells kinds apart."""
 

@@ -8,10 +8,16 @@ from vringcore.memory.space import Coverage
 from vringcore.model.memory import GuestBlock, GuestRegion
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import absence_of, attempt
-from vringcore.qemu.guest_structs import FlatRangeState, RegionKind
+from vringcore.qemu.guest_structs import (
+    AddressSpaceView,
+    FlatRange,
+    FlatRangeState,
+    FlatView,
+    RegionKind,
+)
 from vringcore.qemu.memory import flat_rows
 from vringcore.qemu.ramblocks import ram_blocks
-from vringcore.qemu.structs import AddressSpaceView, FlatRange, FlatView, RAMBlock
+from vringcore.qemu.structs import RAMBlock
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:

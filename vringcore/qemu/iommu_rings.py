@@ -18,8 +18,8 @@ from vringcore.qemu.virtqueues import BEHIND_IOMMU, RawQueue, RingPlace
 from vringcore.virtio.constants import DESC_F_WRITE
 
 if TYPE_CHECKING:
-    from vringcore.model.queues import Chain, PackedRing, SplitRing
     from vringcore.model.requests import Descriptor, InFlight
+    from vringcore.model.rings import Chain, PackedRing, SplitRing
     from vringcore.qemu.flat_space import DmaSpace
     from vringcore.view.views import Views
 

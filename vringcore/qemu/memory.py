@@ -20,13 +20,8 @@ from vringcore.qemu.flat_space import (
     GuestSpace,
     Region,
 )
-from vringcore.qemu.structs import (
-    AddressSpaceView,
-    FlatRange,
-    FlatView,
-    MemoryRegion,
-    RAMBlock,
-)
+from vringcore.qemu.guest_structs import AddressSpaceView, FlatRange, FlatView, MemoryRegion
+from vringcore.qemu.structs import RAMBlock
 
 if TYPE_CHECKING:
     from vringcore.view.views import Views

@@ -9,7 +9,7 @@ import msgspec
 
 from vringcore.addresses import HostAddress
 from vringcore.errors import VringcoreError
-from vringcore.model.queues import PackedRing, PackedSlot
+from vringcore.model.rings import PackedRing, PackedSlot
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.element_structs import Element
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vringcore.memory.space import AddressSpace
-    from vringcore.model.queues import Chain, PackedGuest
+    from vringcore.model.queues import PackedGuest
     from vringcore.model.requests import InFlight
+    from vringcore.model.rings import Chain
     from vringcore.qemu.virtqueues import RawQueue
     from vringcore.view.views import Views
     from vringcore.virtio.packed import PackedChain, PackedDescriptor, Position

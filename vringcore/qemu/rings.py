@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from vringcore.model.queues import AvailEntry, Chain, SplitGuest, SplitRing, UsedEntry
+from vringcore.model.queues import SplitGuest
 from vringcore.model.requests import Descriptor
+from vringcore.model.rings import AvailEntry, Chain, SplitRing, UsedEntry
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.virtqueues import guest_model

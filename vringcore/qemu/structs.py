@@ -204,45 +204,6 @@ class RAMBlock(View):
     page_size = integer()
 
 
-class AddressSpaceView(View):
-    c_type = "struct AddressSpace"
-    unit = ("hw/virtio/virtio.c",)
-
-    name = pointer()
-    current_map = pointer()
-
-
-class FlatView(View):
-    c_type = "struct FlatView"
-    unit = ("system/memory.c", "softmmu/memory.c")
-
-    ranges = pointer()
-    nr = integer()
-
-
-class FlatRange(View):
-    c_type = "struct FlatRange"
-    unit = ("system/memory.c", "softmmu/memory.c")
-
-    mr = pointer()
-    offset_in_region = integer()
-    start = place("addr.start")
-    size = place("addr.size")
-    readonly = boolean()
-    romd_mode = boolean()
-
-
-class MemoryRegion(View):
-    c_type = "struct MemoryRegion"
-    unit = ("hw/virtio/virtio.c",)
-
-    ram = boolean()
-    ram_device = boolean_if_any()
-    is_iommu = boolean()
-    ram_block = pointer()
-    name = pointer()
-
-
 # Machine and run state (hw/core/machine.c; system/runstate.c; migration/migration.c)
 
 

@@ -17,17 +17,9 @@ from vringcore.qemu.devices import Devices
 if TYPE_CHECKING:
     from vringcore.memory.space import AddressSpace
     from vringcore.model.devices import Device
-    from vringcore.model.queues import (
-        Chain,
-        Counts,
-        Ordered,
-        PackedGuest,
-        PackedRing,
-        Queue,
-        SplitGuest,
-        SplitRing,
-    )
+    from vringcore.model.queues import Counts, Ordered, PackedGuest, Queue, SplitGuest
     from vringcore.model.requests import InFlight
+    from vringcore.model.rings import Chain, PackedRing, SplitRing
     from vringcore.qemu.devices import RawDevice
     from vringcore.qemu.process import Process
     from vringcore.qemu.vhost_queues import VhostRing

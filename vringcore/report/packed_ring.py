@@ -13,7 +13,8 @@ from vringcore.report.queues import event_cell, last_avail, outstanding, shown, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vringcore.model.queues import PackedRing, PackedSlot, Queue
+    from vringcore.model.queues import Queue
+    from vringcore.model.rings import PackedRing, PackedSlot
     from vringcore.report.page import Page
 
 MEANINGS = {

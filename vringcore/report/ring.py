@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import UNSET
 
-from vringcore.model.queues import Counts, PackedRing, SplitRing
+from vringcore.model.queues import Counts
+from vringcore.model.rings import PackedRing, SplitRing
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, hexadecimal
 from vringcore.report.in_order import print_in_order
@@ -17,15 +18,10 @@ from vringcore.report.queues import outstanding, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vringcore.model.queues import (
-        AvailEntry,
-        Chain,
-        Queue,
-        SplitGuest,
-        UsedEntry,
-    )
+    from vringcore.model.queues import Queue, SplitGuest
     from vringcore.model.report import RingDocument
     from vringcore.model.requests import Descriptor
+    from vringcore.model.rings import AvailEntry, Chain, UsedEntry
 
 MEANINGS = {
     "avail.idx": "the driver has published up to here",

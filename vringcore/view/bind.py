@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vringcore.addresses import HostAddress
@@ -12,6 +13,8 @@ from vringcore.layout.types import Base, Enum, Pointer, Record
 from vringcore.view.declare import Member, View, members_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vringcore.layout.access import Place
     from vringcore.layout.provider import Layouts
     from vringcore.layout.types import Type
@@ -41,8 +44,13 @@ class _Slot:
         self.kind = kind
         self.offset = offset
         self.size = size
-        self.unpack = struct.Struct(code).unpack_from if code else None
+        self.unpack = _unpacker(code) if code else None
         self.bits = bits
+
+
+@cache
+def _unpacker(code: str) -> Callable[[bytes, int], tuple[Any, ...]]:
+    return struct.Struct(code).unpack_from
 
 
 class BoundType:
@@ -105,10 +113,13 @@ def _slot(kind: str, found: Place, layouts: Layouts) -> _Slot | None:
     return None if code is None else _Slot(kind, offset, size, layouts.byteorder + code)
 
 
+_NUMBERS = (Base, Enum)
+
+
 def _code(type_: Type, size: int) -> str | None:
     if isinstance(type_, Pointer):
         return "Q" if size == 8 else "I"
-    if isinstance(type_, Base | Enum) and not is_float(type_):
+    if isinstance(type_, _NUMBERS) and not is_float(type_):
         code = {1: "b", 2: "h", 4: "i", 8: "q"}.get(size)
         return code if is_signed(type_) or code is None else code.upper()
     return None

@@ -9,7 +9,7 @@ arrays are text, and every member of a union is shown.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from vringcore.errors import CorruptDataError
 from vringcore.layout.access import is_float, is_signed
@@ -29,10 +29,22 @@ from vringcore.model.values import Pointer as PointerValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from vringcore.layout.provider import Layouts
 
-    Decode = Callable[[bytes, int, "Surroundings"], Any]
+    class Surroundings(Protocol):
+        """What decoding needs beside the bytes."""
+
+        def pointer_value(self, address: int) -> PointerValue:
+            """Return a pointer with its symbol, if its address lies inside one."""
+            ...
+
+        def absence(self, offset: int, size: int) -> Absent | None:
+            """Tell why the bytes at ``offset`` are missing; None if they are there."""
+            ...
+
+    Decode = Callable[[bytes, int, Surroundings], Any]
 
 ADDRESS_TYPEDEFS = frozenset({"hwaddr", "ram_addr_t", "dma_addr_t"})
 """QEMU's integer types that hold addresses (include/exec/hwaddr.h, cpu-common.h)."""
@@ -42,18 +54,6 @@ FEATURE_WORDS = frozenset({"guest_features", "host_features", "backend_features"
 
 MAX_DEPTH = 64
 MAX_OBJECT_SIZE = 1 << 24
-
-
-class Surroundings(Protocol):
-    """What decoding needs beside the bytes."""
-
-    def pointer_value(self, address: int) -> PointerValue:
-        """Return a pointer with its symbol, if its address lies inside one."""
-        ...
-
-    def absence(self, offset: int, size: int) -> Absent | None:
-        """Tell why the bytes at ``offset`` are missing; None if they are there."""
-        ...
 
 
 class Decoders:

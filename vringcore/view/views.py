@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, LayoutMissingError, MemoryFault
@@ -16,22 +16,23 @@ from vringcore.view.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Protocol
 
     from vringcore.layout.provider import Layouts
     from vringcore.layout.types import Type, Variable
     from vringcore.memory.space import HostSpace
 
+    class Symbols(Protocol):
+        """Names for addresses of the process."""
+
+        def lookup(self, address: int) -> tuple[str, int] | None:
+            """Return the symbol whose size covers the address, and the offset into it."""
+            ...
+
+
 V = TypeVar("V", bound=View)
 
 MAX_STRING = 64 * 1024
-
-
-class Symbols(Protocol):
-    """Names for addresses of the process."""
-
-    def lookup(self, address: int) -> tuple[str, int] | None:
-        """Return the symbol whose size covers the address, and the offset into it."""
-        ...
 
 
 class Views:
