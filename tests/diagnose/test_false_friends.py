@@ -224,3 +224,33 @@ def test_requests_whose_age_is_unknown_while_the_guest_works_elsewhere_decide_no
     found = diagnose(report(disk_with(held(None, 1)), threads=threads))
     assert found.verdict.state == "unknown"
     assert [each.severity for each in findings(found)] == ["warning"]
+
+
+def throttled(*, limits: dict[str, int], age: float | None = None) -> Any:
+    """Return a report of one request of 4096 bytes that a limit holds back."""
+    from msgspec.structs import replace
+
+    from tests.diagnose.builders import block
+    from vringcore.model.block import ThrottleGroup, ThrottleMember, ThrottleTimer
+    from vringcore.model.requests import BlockRequest
+
+    timers = (ThrottleTimer("reads", None), ThrottleTimer("writes", 10))
+    member = ThrottleMember(Address(0x7F1000000001), "nbd0", (0, 1), 0, timers)
+    group = ThrottleGroup(Address(2), "slow", (False, True), (), limits, (member,))
+    waits = request("throttle", "among the writes that a limit holds back", head=1, age=age)
+    write = BlockRequest("virtio-blk", Address(1), "write", 1, 64, 4096, 0)
+    disk = disk_with(replace(waits, request=write))
+    return report(disk, threads=asleep(), block=block(throttle_groups=(group,)))
+
+
+def test_a_limit_that_works_is_told_and_is_no_alarm() -> None:
+    found = diagnose(throttled(limits={"bps-total": 1_000_000}))
+    assert found.verdict.state == "healthy"
+    assert "held back by the I/O limit (bps-total 1000000 a second)" in found.verdict.summary
+
+
+def test_a_limit_so_low_that_nothing_moves_is_what_is_stuck() -> None:
+    for held_back in (throttled(limits={"bps-total": 1}), throttled(limits={}, age=9)):
+        found = diagnose(held_back)
+        assert (found.verdict.state, found.verdict.code) == ("stuck", "throttled")
+        assert finding(found, "throttled").confidence == "high"

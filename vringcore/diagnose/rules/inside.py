@@ -45,10 +45,10 @@ def throttled(facts: Facts) -> Iterator[Finding]:
         node = f" of node {group.node}" if group.node else ""
         yield Finding(
             code=throttled.code,
-            severity="stuck" if slow else "note",
-            confidence="high",
-            summary=f"{group.what} {_is(len(group.old))} held back by the I/O limit"
-            f"{node}{_names(limits)}" + (f"; the oldest began{group.since}" if group.since else ""),
+            severity="stuck" if slow else "note" if limits else group.severity,
+            confidence="high" if slow or limits else group.confidence,
+            summary=f"{group.what} {_is(len(group.old))} held back by the I/O limit{node}{told}"
+            + (f"; the oldest began{group.since}" if group.since else ""),
             device=group.device.index,
             evidence=(
                 *map(evidence.of_request, group.old[:8]),
