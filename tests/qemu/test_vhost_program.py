@@ -76,7 +76,7 @@ def test_vhost_in_the_kernel_runs_all_but_the_control_queue(views: Views) -> Non
     first, second = models(views, "tap_net")
     assert (first.backend, first.netdev, first.vq_index, first.nvqs) == ("kernel", "hostnet0", 0, 2)
     assert (second.vq_index, second.started, second.chardev) == (2, True, None)
-    assert isinstance(second.features, vhost_models.Flags)
+    assert isinstance(second.features, Flags)
     assert second.features.names == ("VIRTIO_F_VERSION_1",)
 
 
