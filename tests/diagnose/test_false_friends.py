@@ -246,7 +246,10 @@ def throttled(*, limits: dict[str, int], age: float | None = None) -> Any:
 def test_a_limit_that_works_is_told_and_is_no_alarm() -> None:
     found = diagnose(throttled(limits={"bps-total": 1_000_000}))
     assert found.verdict.state == "healthy"
-    assert "held back by the I/O limit (bps-total 1000000 a second)" in found.verdict.summary
+    assert (
+        "held back by the I/O limit of node nbd0 (bps-total 1000000 a second)"
+        in found.verdict.summary
+    )
 
 
 def test_a_limit_so_low_that_nothing_moves_is_what_is_stuck() -> None:

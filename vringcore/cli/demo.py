@@ -10,6 +10,7 @@ from vringcore.errors import EXIT_OK
 
 if TYPE_CHECKING:
     import argparse
+
 NAME = "stuck-migration.core.zst"
 
 SAMPLE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "sample", NAME)  # noqa: PTH118, PTH120
@@ -23,18 +24,17 @@ DESCRIPTION = """\
 What does all this look like, without a core of one's own?
 
 Shows the main job on a small core that comes with vringcore: a virtual machine
-whose migration never ends and whose monitor is silent. It asks three questions
-of it, each with the command line that asks it, and says how the answer is to be
-read: what the queues were doing, which requests wait and where, and what the
-migration's thread waits for.
+whose migration never ends and whose monitor is silent. It asks two questions of
+it, each with the command line that asks it: why the machine is stuck, and what
+its queues were doing; and says how the second answer is to be read.
 
 Nothing else is needed: no QEMU, no debug information, no network. Nothing is
-written. `--json` gives the whole report document.
+written. `--json` gives the whole report document with the verdict.
 """
 EPILOG = """\
 examples:
   vringcore demo
-  vringcore demo --json | jq '.devices[].queues[] | {index, in_use}'
+  vringcore demo --json | jq .verdict
 """
 
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     # What the machine at hand has by the names in the core is none of its business.
     nowhere = os.path.join(SAMPLE, "nothing")  # noqa: PTH118
     with open_core(SAMPLE, sysroot=nowhere, store=LayoutStore()) as core:
-        report = core.report()
+        report = core.why()
     if arguments.json:
         write_json(report)
         return EXIT_OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vringcore.diagnose import stacks
 from vringcore.diagnose.words import device_name, queue_name, thread_name
 from vringcore.model.findings import Evidence
 
@@ -69,6 +70,7 @@ def of_request(held: Held) -> Evidence:
 
 def of_thread(thread: Thread, *functions: str) -> Evidence:
     """Return where a thread is: the functions named that it is in, innermost first."""
-    names = [f.function for f in thread.frames if f.function]
+    # A function and the clone of it that the compiler made are one.
+    names = list(dict.fromkeys(stacks.names(thread)))
     shown = [name for name in names if name in functions] or names[:6]
     return Evidence(f"stack of the {thread_name(thread)}", " < ".join(shown))

@@ -1,18 +1,16 @@
-"""``vringcore demo`` as text: three questions to the sample, and how their answers are read."""
+"""``vringcore demo`` as text: two questions to the sample, and how the answer is read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET
 
 from vringcore.model.queues import Counts
-from vringcore.model.values import Absent, Pointer
-from vringcore.report.backtrace import print_backtraces
+from vringcore.model.values import Absent
 from vringcore.report.page import STAND_OUT
 from vringcore.report.queues import print_queues
-from vringcore.report.requests import print_requests
+from vringcore.report.why import print_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from vringcore.model.devices import Device
     from vringcore.model.queues import Queue
     from vringcore.model.report import Report
-    from vringcore.model.threads import Thread
     from vringcore.report.page import Page
 
 INTRODUCTION = """\
@@ -28,46 +25,29 @@ A virtual machine whose migration never ends and whose monitor no longer answers
 core of its QEMU, and `vringcore slim` made it small: {size:.0f} KB, nothing of the guest's data \
 in it."""
 
-MIGRATION = "migration"
-MAIN_LOOP = "main-loop"
-
-BIG_LOCK = {"bql", "qemu_global_mutex"}
-"""QEMU's big lock: its name since 9.0, and before (system/cpus.c)."""
-
-DRAINS = ("bdrv_do_drained_begin", "bdrv_drain_all_begin")
-"""Functions that wait until no request is left (block/io.c)."""
-
 
 def pages(report: Report, size: int) -> Iterator[Callable[[Page], None]]:
     """Yield the demo page by page.
 
-    :param report: of the sample, with queues, requests and threads
+    :param report: of the sample, with its verdict
     :param size: of the sample, in bytes
     """
     name = report.core.path.rpartition("/")[2]
     short = msgspec.structs.replace(report, core=msgspec.structs.replace(report.core, path=name))
-    thread = _migration(report)
-    alone = msgspec.structs.replace(short, threads=(thread,), coroutines=UNSET, limits=())
 
     def introduction(page: Page) -> None:
         page.line(INTRODUCTION.format(size=size / 1000))
+
+    def why(page: Page) -> None:
+        _ask(page, f"why {name}")
+        print_verdict(page, short, detailed=False)
 
     def queues(page: Page) -> None:
         _ask(page, f"queues {name}")
         print_queues(page, short, detailed=False)
         _read(page, _of_queues(report))
 
-    def requests(page: Page) -> None:
-        _ask(page, f"requests {name}")
-        print_requests(page, short, detailed=False)
-        _read(page, _of_requests(report))
-
-    def backtrace(page: Page) -> None:
-        _ask(page, f"backtrace {name} --thread {thread.lwp}")
-        print_backtraces(page, alone, detailed=False)
-        _read(page, _of_threads(report, thread))
-
-    yield from (introduction, queues, requests, backtrace)
+    yield from (introduction, why, queues)
 
 
 def _ask(page: Page, words: str) -> None:
@@ -94,41 +74,6 @@ def _of_queues(report: Report) -> str:
         f" {unseen} are left in the rings that QEMU has not seen (unseen). The guest and its rings"
         " are well: what was taken never came back."
     )
-
-
-def _of_requests(report: Report) -> str:
-    requests = [each for _, queue in _queues(report) for each in queue.in_flight or ()]
-    places = sorted({f"{w.node} ({w.place})" for each in requests for w in each.waits_in[-1:]})
-    return (
-        f"All {len(requests)} wait in the same place, {' and '.join(places)}: QEMU has sent them to"
-        " the disk's NBD server, and no answer has come. The server is where to look next."
-        if len(places) == 1
-        else f"The {len(requests)} requests wait in {' and '.join(places)}."
-    )
-
-
-def _of_threads(report: Report, migration: Thread) -> str:
-    drain = next((f.function for f in migration.frames if f.function in DRAINS), None)
-    text = f"To stop the VM, the migration waits in {drain}() until those requests have ended."
-    for thread in report.threads or ():
-        if thread.role == MAIN_LOOP and _wants_big_lock(thread):
-            text += (
-                " Meanwhile it holds QEMU's big lock, and the main loop, which serves the monitor,"
-                f" waits for that lock in thread {thread.lwp}."
-            )
-    return text
-
-
-def _wants_big_lock(thread: Thread) -> bool:
-    call = thread.system_call
-    if call is None or isinstance(call, Absent):
-        return False
-    place = call.arguments.get("address")
-    return isinstance(place, Pointer) and place.symbol in BIG_LOCK
-
-
-def _migration(report: Report) -> Thread:
-    return next(thread for thread in report.threads or () if thread.role == MIGRATION)
 
 
 def _queues(report: Report) -> Iterator[tuple[Device, Queue]]:

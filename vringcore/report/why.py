@@ -20,7 +20,7 @@ STYLES = {"stuck": ALARM, "faulty": ALARM, "healthy": "bold green", "unknown": S
 
 GRAVE = ("stuck", "fault")
 
-SHOWN = 6
+SHOWN = 4
 """Pieces of evidence shown of a finding; ``-v`` shows them all."""
 
 
