@@ -28,6 +28,7 @@ SCENARIOS = {
     "stuck-legacy",
     "stuck-migration",
     "stuck-vhost-user",
+    "threads-migration",
     "vhost-user-gone",
 }
 """Those whose loops, vCPUs, migrations or interrupts differ from each other."""

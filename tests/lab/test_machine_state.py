@@ -16,14 +16,12 @@ from vringcore.model.machine import Machine
 Case = tuple[CoreCase, Machine, tuple[Device, ...], dict[str, Any]]
 
 
-def read(core: CoreCase) -> tuple[Machine, tuple[Device, ...], dict[int, int]]:
+def read(core: CoreCase) -> tuple[Machine, tuple[Device, ...]]:
     with core.open() as opened:
-        report = opened.report({"machine", "devices", "threads"})
+        report = opened.report({"machine", "devices"})
     assert isinstance(report.machine, Machine)
     assert isinstance(report.devices, tuple)
-    assert isinstance(report.threads, tuple)
-    threads = {int(each.pthread): each.lwp for each in report.threads if each.pthread}
-    return report.machine, report.devices, threads
+    return report.machine, report.devices
 
 
 @pytest.fixture(scope="module", params=loop_cores())
@@ -33,12 +31,13 @@ def core(request: pytest.FixtureRequest) -> CoreCase:
 
 
 def test_vcpus(core: CoreCase) -> None:
-    machine, _, threads = read(core)
+    machine, _ = read(core)
     truth = truth_of(core)["machine"]["vcpus"]
     assert machine.accelerator == "tcg"
     assert [
         {
             "index": cpu.index,
+            "lwp": cpu.lwp,
             "halted": cpu.halted,
             "created": cpu.created,
             "stop": cpu.stop,
@@ -46,11 +45,7 @@ def test_vcpus(core: CoreCase) -> None:
             "crash_occurred": cpu.crash_occurred,
         }
         for cpu in machine.vcpus
-    ] == [{k: v for k, v in each.items() if k not in ("pthread", "thread_id")} for each in truth]
-    # A core from /proc has no registers of theirs, and the lab no other namespace of numbers.
-    assert [cpu.lwp for cpu in machine.vcpus] == [
-        threads.get(each["pthread"], each["thread_id"]) for each in truth
-    ]
+    ] == truth
     assert {cpu.in_guest for cpu in machine.vcpus} == {None}
 
 
@@ -60,7 +55,7 @@ def plain(name: str) -> str:
 
 
 def test_migrations(core: CoreCase) -> None:
-    machine, _, threads = read(core)
+    machine, _ = read(core)
     truth = truth_of(core)["machine"]
     assert plain(truth["incoming"]["status"]) == "none"
     outgoing = truth["outgoing"]
@@ -72,7 +67,7 @@ def test_migrations(core: CoreCase) -> None:
     assert migration.status == plain(outgoing["status"])
     started = outgoing["start_time"] * 1_000_000
     assert migration.started_ns == started
-    assert migration.lwp == (threads[outgoing["pthread"]] if outgoing["running"] else None)
+    assert migration.lwp == (outgoing["lwp"] if outgoing["running"] else None)
     assert migration.error == outgoing["error"]
     if outgoing["vm_old_state"] is None:
         assert migration.vm_was_running == outgoing["vm_was_running"]
@@ -83,7 +78,7 @@ def test_migrations(core: CoreCase) -> None:
 
 
 def test_interrupts(core: CoreCase) -> None:
-    machine, devices, _ = read(core)
+    machine, devices = read(core)
     truths = {each["address"]: each for each in truth_of(core)["machine"]["interrupts"]}
     queues = {each["address"]: each["queues"] for each in core.gdb["devices"]}
     for device, ours in zip(devices, machine.interrupts, strict=True):
@@ -131,7 +126,7 @@ def alive(core: CoreCase) -> bool:
 @pytest.mark.parametrize("asked", lab_cores(alive))
 def test_the_monitor_says_the_same(asked: CoreCase) -> None:
     before, after = asked.case.qmp_before, asked.case.qmp_after
-    machine, _, _ = read(asked)
+    machine, _ = read(asked)
     if after is not None and before["query-status"] == after["query-status"]:
         assert machine.run_state == before["query-status"]["status"]
         stopped = not before["query-status"]["running"]

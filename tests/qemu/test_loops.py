@@ -228,6 +228,22 @@ def test_no_thread_runs_it(process: Process) -> None:
     assert [migration.lwp for migration in report.machine.migrations] == [None]
 
 
+def test_threads_whose_registers_nobody_took(process: Process) -> None:
+    """They are joined by the number that QEMU, or the C library, has of them."""
+    with_registers = Core(process).report({"event-loops", "machine"})
+    other = copy.copy(process)
+    other.core = copy.copy(process.core)
+    other.core.threads = [
+        msgspec.structs.replace(each, fs_base=None) for each in process.core.threads
+    ]
+    without = Core(other).report({"event-loops", "machine"})
+    assert isinstance(without.machine, Machine)
+    assert all(cpu.lwp for cpu in without.machine.vcpus)
+    assert all(migration.lwp for migration in without.machine.migrations)
+    assert without.event_loops == with_registers.event_loops
+    assert without.machine == with_registers.machine
+
+
 # The machine
 
 

@@ -29,7 +29,6 @@ class EventLoopContext(View):
     notifier = place()
     scheduled_coroutines = place()
     linux_aio = pointer_if_any()  # with CONFIG_LINUX_AIO
-    linux_io_uring = pointer_if_any()  # with CONFIG_LINUX_IO_URING, until 10.1
     timers = place("tlg.tl")
     external_disable_cnt = integer_if_any()  # until 8.0
     poll_max_ns = integer()

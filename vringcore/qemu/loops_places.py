@@ -17,6 +17,7 @@ from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
 from vringcore.qemu.loop_structs import EventLoopContext, IOThreadLoop
 from vringcore.qemu.roles import iothreads
+from vringcore.qemu.thread_ids import ThreadIds
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
@@ -46,25 +47,30 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Threads:
-    """Joins QEMU's threads with the core's: by ``pthread_t``, the thread pointer.
+    """Joins QEMU's threads with the core's: by ``pthread_t`` where that is the thread pointer.
 
-    Of a thread whose registers nobody took, by its number; in a container that may differ.
+    On other machines, and of a thread whose registers nobody took, by the number that the thread
+    had itself.
     """
 
     def __init__(self, process: Process) -> None:
         core = process.core
         self._pointers = {each.fs_base: each.lwp for each in core.threads if each.fs_base}
-        self._numbers = {each.lwp for each in core.threads if not each.fs_base}
+        self._ids = ThreadIds(process)
         first = core.prpsinfo.pid if core.prpsinfo is not None else None
         self.main = first if any(each.lwp == first for each in core.threads) else None
 
     def lwp_of(self, pthread: int, number: int = 0) -> int | None:
-        """Return a thread's number in the core, None if it is not there.
+        """Return a thread's number in the core, None if it is not known to be there.
 
         :param number: what QEMU had as its number, 0 if that is kept nowhere
         """
         joined = self._pointers.get(pthread)
-        return number if joined is None and number in self._numbers else joined
+        if joined is not None:
+            return joined
+        own = number or self._ids.number_of(pthread)
+        found = self._ids.lwp_of(own) if own else None
+        return None if isinstance(found, Absent) else found
 
 
 def find_loops(process: Process, threads: Threads, limits: list[Limitation]) -> list[Place]:

@@ -59,6 +59,17 @@ class ThreadIds:
         """Tell whether a thread had that number."""
         return not isinstance(self.lwp_of(number), Absent)
 
+    def number_of(self, pthread: int) -> int | None:
+        """Return a thread's own number by its ``pthread_t``, None if nothing tells it."""
+        at = _TID.get(self._process.core.machine)
+        if at is None or not pthread:
+            return None
+        try:
+            number = self._process.views.integer(pthread + at, 4, signed=True)
+        except VringcoreError:
+            return None
+        return number if 0 < number <= MAX_TID else None
+
     @cached_property
     def _known(self) -> dict[int, int]:
         """The core's numbers by the threads' own, of those whose own is in the core."""

@@ -17,29 +17,36 @@ _FLAGS = ("halted", "created", "stop", "stopped", "crash_occurred")
 
 def machine() -> dict[str, Any]:
     """vCPUs in the order of QEMU's list, devices in the order of the run-state handlers."""
+    threads = dict(_threads())
     return {
-        "vcpus": list(_vcpus()),
-        "outgoing": _outgoing(variable("current_migration")),
+        "vcpus": list(_vcpus(threads)),
+        "outgoing": _outgoing(variable("current_migration"), threads),
         "incoming": _incoming(variable("current_incoming")),
         "interrupts": [_interrupts(device) for device in virtio_devices()],
     }
 
 
-def _vcpus() -> Iterator[dict[str, Any]]:
+def _threads() -> Iterator[tuple[int, int]]:
+    """Each thread's ``pthread_t``, as the C library's debugger interface tells it, and number."""
+    for thread in gdb.selected_inferior().threads():
+        yield int.from_bytes(thread.handle(), "little"), thread.ptid[1] or thread.ptid[0]
+
+
+def _vcpus(threads: dict[int, int]) -> Iterator[dict[str, Any]]:
     head = optional_variable("cpus_queue") or variable("cpus")
     for cpu in tail_queue(head, "node"):
         flags = {name: bool(cpu[name]) for name in _FLAGS}
-        thread = {"pthread": int(cpu["thread"]["thread"]), "thread_id": int(cpu["thread_id"])}
-        yield {"index": int(cpu["cpu_index"]), **thread, **flags}
+        lwp = threads.get(int(cpu["thread"]["thread"]))
+        yield {"index": int(cpu["cpu_index"]), "lwp": lwp, **flags}
 
 
-def _outgoing(state: gdb.Value) -> dict[str, Any] | None:
+def _outgoing(state: gdb.Value, threads: dict[int, int]) -> dict[str, Any] | None:
     if not int(state):
         return None
     old = has(state.dereference(), "vm_old_state")
     return {
         "status": _status(state["state"]),
-        "pthread": int(state["thread"]["thread"]),
+        "lwp": threads.get(int(state["thread"]["thread"])),
         "running": bool(state["migration_thread_running"]),
         "start_time": int(state["start_time"]),
         "vm_was_running": None if old else bool(state["vm_was_running"]),
