@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -95,18 +96,18 @@ class RawDevice:
         # Since 10.2: X_ex[2] shares its first 64 bits with X.
         return word | self._views.integer(wide + 8, 8) << 64
 
-    @property
+    @cached_property
     def device_id(self) -> int:
         """The VirtIO device id, 0 if it cannot be read."""
         value = attempt(lambda: self.view.device_id)
         return 0 if isinstance(value, Absent) else value
 
-    @property
+    @cached_property
     def guest_features(self) -> int | Absent:
         """The negotiated features."""
         return attempt(lambda: self.features("guest"))
 
-    @property
+    @cached_property
     def ring_rules(self) -> RingRules | Absent:
         """What the negotiated features say of the device's rings."""
         features = self.guest_features

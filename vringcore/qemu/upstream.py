@@ -200,6 +200,14 @@ def unknown_members(layouts: Layouts, c_type: str) -> tuple[str, ...]:
     Those of a struct inside it are given by their path: ``conf.conf.retry_interval``. Empty for a
     struct that the table above does not list, or that the build does not define.
     """
+    key = unknown_members, c_type
+    found = layouts.derived.get(key)
+    if not isinstance(found, tuple):
+        found = layouts.derived[key] = _unknown_members(layouts, c_type)
+    return found
+
+
+def _unknown_members(layouts: Layouts, c_type: str) -> tuple[str, ...]:
     record = layouts.find_definition(c_type)
     known = UPSTREAM_MEMBERS.get(c_type)
     if known is None or not isinstance(record, Record):
