@@ -31,12 +31,15 @@ from vringcore.qemu.flat_space import DmaSpace
 from vringcore.qemu.glib_tree import search
 from vringcore.qemu.iommu import iommu_space
 from vringcore.qemu.iommu_structs import (
+    AMDVIAddressSpace,
+    AMDVIState,
     IOMMUDevice,
     VirtIOIOMMU,
     VirtIOIOMMUDomain,
     VirtIOIOMMUEndpoint,
 )
 from vringcore.qemu.memory import dma_space, flat_ranges, flat_rows
+from vringcore.qemu.paged_space import Mapping
 from vringcore.qemu.structs import VirtIODevice
 from vringcore.slim.slim import slim_core
 
@@ -161,6 +164,9 @@ def test_the_parts_of_a_ring_are_where_qemu_has_their_bytes(opened: Opened) -> N
 def test_what_no_table_maps_names_the_entry_that_says_so(opened: Opened) -> None:
     for device, space in behind(opened):
         first = device["iommu"]["mappings"][0]["iova"]
+        if device["iommu"]["mode"] == "off":
+            assert first == 0  # nothing is denied
+            continue
         with pytest.raises(MemoryFault) as caught:
             space.read(at(first - 8), 16)
         assert caught.value.address == first - 8
@@ -400,3 +406,24 @@ def test_virtio_iommu_lets_through_what_its_state_says(
         else:
             assert page.gap is not None
             assert "in no domain" in page.gap.hint
+
+
+@pytest.mark.parametrize("core", lab_cores(of_kind("amd")))
+def test_amd_iommu_is_followed_only_while_it_is_off(core: CoreCase) -> None:
+    with core.open() as opened:
+        views = opened.process.views
+        device, space = next(behind((core, opened)))
+        assert space.mapping(at(0x1234)) == Mapping(0, SPACE_END, 0)
+        dma_as = views.at(VirtIODevice, device["address"]).dma_as
+        region = flat_rows(views, dma_as)[0].region
+        its = views.at(AMDVIAddressSpace, region - views.offset(AMDVIAddressSpace.c_type, "iommu"))
+        enabled = its.iommu_state + views.offset(AMDVIState.c_type, "enabled")
+        on = core_over(opened.process, Patched(views.space, {enabled: b"\1"}))
+        disk = next(d for d in on.virtio_devices() if d.address == device["address"])
+        assert isinstance(disk.queues, tuple)
+        for queue in disk.queues:
+            assert queue.ring_state == "untranslatable"
+            assert isinstance(queue.guest, Absent)
+            assert queue.guest.reason == "behind-iommu"
+            assert "amd-iommu-iommu-memory-region" in queue.guest.hint
+            assert queue.in_flight

@@ -18,7 +18,7 @@ _HELD_EXACTLY = (
     *("stuck-packed", "stuck-packed-direct", "stuck-plain", "stuck-legacy"),
     *("stuck-in-order", "stuck-in-order-packed", "microvm", "microvm-legacy"),
     *("stuck-iommu", "stuck-iommu-packed", "stuck-iommu-scalable", "stuck-iommu-first-level"),
-    "stuck-virtio-iommu",
+    *("stuck-virtio-iommu", "stuck-amd-iommu-off"),
 )
 _CASES = [case for case in iter_cases() if case.qmp_before is not None]
 _CORES = [core for core in iter_cores() if core.gdb is not None]

@@ -27,13 +27,17 @@ IommuSpace = PagedSpace[IoVirtualAddress]
 NAME = "memory as the device sees it"
 
 NOT_FOLLOWED = (
-    "the tables of this IOMMU are not followed (its memory region is a {}); requests that QEMU has "
+    "the tables of this IOMMU are not followed (memory region of type {}); requests that QEMU has "
     "taken hold their own addresses in its memory, and while it answers, QMP's "
     "x-query-virtio-queue-element shows its rings"
 )
 
 INTEL = "intel-iommu-iommu-memory-region"
 VIRTIO = "virtio-iommu-memory-region"
+AMD = "amd-iommu-iommu-memory-region"
+
+LET_THROUGH = Mapping(0, SPACE_END, 0)
+"""What an IOMMU answers that lets a device's addresses through as they are."""
 
 _EXTRA_ROOT_BUSES = ("pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus")
 _MAX_NAME = 256
@@ -64,7 +68,6 @@ def iommu_space(views: Views, region: int) -> IommuSpace:
 
     Whatever hinders a translation is a gap of that space.
     """
-    failure: VringcoreError | None = None
     try:
         kind = type_name(views, region)
         if kind == INTEL:
@@ -75,14 +78,27 @@ def iommu_space(views: Views, region: int) -> IommuSpace:
             from vringcore.qemu.iommu_virtio import virtio_iommu_space
 
             return virtio_iommu_space(views, region)
-        why = NOT_FOLLOWED.format(kind)
+        if kind == AMD:
+            from vringcore.qemu.iommu_amd import amd_space
+
+            return amd_space(views, region)
     except VringcoreError as error:
-        why, failure = f"the state of the IOMMU cannot be read: {error}", error
+        why = f"the state of the IOMMU cannot be read: {error}"
+        return _unfollowed(views, why, kind_of(error))
+    return not_followed(views, kind)
+
+
+def not_followed(views: Views, kind: str) -> IommuSpace:
+    """Return what can be told of a device whose IOMMU's tables are not known here."""
+    return _unfollowed(views, NOT_FOLLOWED.format(kind), GapKind.UNTRANSLATABLE)
+
+
+def _unfollowed(views: Views, why: str, kind: GapKind) -> IommuSpace:
     nothing: GuestSpace = FlatSpace(views.space, (), Regions(views))
-    return UniformSpace(nothing, denied(0, SPACE_END, kind_of(failure), why))
+    return UniformSpace(nothing, denied(0, SPACE_END, kind, why))
 
 
-def kind_of(failure: VringcoreError | None) -> GapKind:
+def kind_of(failure: VringcoreError) -> GapKind:
     """Return the kind of the gap where QEMU's own record of a device's mappings cannot be used.
 
     A pointer to nowhere says nothing of the mappings: UNMAPPED is kept for what they do not have.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vringcore.view.declare import (
     View,
+    boolean,
     boolean_if_any,
     integer,
     integer_if_any,
@@ -32,6 +33,24 @@ class IntelIOMMUState(View):
     root = integer()
     root_scalable = boolean_if_any()  # since 4.1
     aw_bits = integer()
+
+
+class AMDVIAddressSpace(View):
+    """hw/i386/amd_iommu.c: a device behind amd-iommu."""
+
+    c_type = "struct AMDVIAddressSpace"
+    unit = ("hw/i386/amd_iommu.c",)
+
+    iommu_state = pointer()
+
+
+class AMDVIState(View):
+    """hw/i386/amd_iommu.h."""
+
+    c_type = "struct AMDVIState"
+    unit = ("hw/i386/amd_iommu.c",)
+
+    enabled = boolean()
 
 
 class IOMMUDevice(View):

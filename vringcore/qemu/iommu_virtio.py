@@ -12,7 +12,15 @@ from vringcore.addresses import SPACE_END
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.memory.gaps import GapKind
 from vringcore.qemu.glib_tree import search
-from vringcore.qemu.iommu import NAME, IommuSpace, UniformSpace, bus_number, denied, kind_of
+from vringcore.qemu.iommu import (
+    LET_THROUGH,
+    NAME,
+    IommuSpace,
+    UniformSpace,
+    bus_number,
+    denied,
+    kind_of,
+)
 from vringcore.qemu.iommu_structs import (
     IOMMUDevice,
     VirtIOIOMMU,
@@ -92,7 +100,6 @@ class VirtioIommuSpace(IommuSpace):
         return low, high
 
 
-LET_THROUGH = Mapping(0, SPACE_END, 0)
 DETACHED = denied(
     0,
     SPACE_END,

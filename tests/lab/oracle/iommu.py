@@ -42,6 +42,8 @@ def translation(region: gdb.Value) -> dict[str, Any]:
         mode, found = _intel(_container(region, "VTDAddressSpace", "iommu"))
     elif kind.startswith("virtio-iommu"):
         mode, found = _virtio(_container(region, "IOMMUDevice", "iommu_mr"))
+    elif kind.startswith("amd-iommu"):
+        mode, found = _amd(_container(region, "AMDVIAddressSpace", "iommu"))
     else:
         raise LookupError(f"the oracle does not know the IOMMU of a {kind}")
     return {"kind": kind, "mode": mode, "mappings": _joined(sorted(found))}
@@ -148,6 +150,15 @@ def _words(address: int, count: int) -> tuple[int, ...]:
 def _bus_number(bus: gdb.Value) -> int:
     bridge = bus["parent_dev"]
     return int(bridge["config"][_SECONDARY_BUS]) if int(bridge) else 0
+
+
+# AMD
+
+
+def _amd(space: gdb.Value) -> tuple[str, list[tuple[int, int, int]]]:
+    if bool(space["iommu_state"]["enabled"]):
+        raise LookupError("the oracle does not know the tables of amd-iommu")
+    return "off", [(0, 1 << 64, 0)]
 
 
 # virtio-iommu

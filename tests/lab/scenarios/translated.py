@@ -98,6 +98,17 @@ STUCK_IOMMU_FIRST_LEVEL = Scenario(
     versions=("10.0",),
 )
 
+STUCK_AMD_IOMMU_OFF = Scenario(
+    name="stuck-amd-iommu-off",
+    summary="behind amd-iommu, for which the guest's kernel has no driver",
+    arguments=_arguments("amd-iommu,device-iotlb=on", ",ats=on"),
+    script=traffic("vda") + ready(5),
+    devices=(_DISK,),
+    servers=(MEMORY_SERVER,),
+    incident=_stop,
+    check=lambda truth, _: _check_mode(truth, "off"),
+)
+
 STUCK_VIRTIO_IOMMU = Scenario(
     name="stuck-virtio-iommu",
     summary="behind virtio-iommu, whose mappings are kept in QEMU",
