@@ -177,6 +177,16 @@ class BlockLayer:
             self.limit(what, str(error))
         return found
 
+    def listed(self, what: str, items: Iterable[T]) -> tuple[T, ...] | Absent:
+        """Return what a walk gives; as :meth:`keep`, but nothing at all is absent, not empty."""
+        found, error = collect(items)
+        if error is None:
+            return tuple(found)
+        if not found:
+            return absence_of(error)
+        self.limit(what, str(error))
+        return tuple(found)
+
     def limit(self, what: str, why: str, hint: str = "") -> None:
         """Note something that was not found."""
         limitation = Limitation(what, why, hint)

@@ -45,8 +45,10 @@ def nbd_connection(layer: BlockLayer, node: Node) -> NbdConnection:
         ),
         server=attempt(lambda: layer.file_of(node)),
         in_flight=attempt(lambda: client.in_flight),
-        slots=attempt(lambda: tuple(taken())),
-        waiting=attempt(lambda: tuple(map(Address, waiters(layer, client.free_sema)))),
+        slots=layer.listed("the slots of an NBD client", taken()),
+        waiting=layer.listed(
+            "who waits for a slot", map(Address, waiters(layer, client.free_sema))
+        ),
         reconnect_delay=attempt(lambda: client.reconnect_delay),
         reconnect_expires_ns=attempt(reconnect_timer),
     )

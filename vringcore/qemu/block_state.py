@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vringcore.model.block import BackendState, BlockState, Node, TrackedRequest
 from vringcore.model.values import Absent, Address
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vringcore.qemu.block import Node as RawNode
     from vringcore.qemu.process import Process
 
+T = TypeVar("T")
+
 MAX_EDGES = 10_000
 
 
@@ -48,20 +50,27 @@ class _State:
 
     def read(self) -> BlockState:
         layer = self._layer
-        backends = attempt(lambda: tuple(map(self._backend, self._backend_addresses())))
+        backends = layer.listed("the back-ends", map(self._backend, self._backend_addresses()))
         nodes = layer.nodes()
         self._name_all(backends, nodes)
         loops = event_loop_addresses(self._process)
         return BlockState(
-            backends=backends,
-            nodes=attempt(lambda: tuple(map(self._node, nodes))),
-            throttle_groups=attempt(lambda: throttle_groups(layer, self._throttled(nodes))),
-            engines=attempt(
-                lambda: tuple(layer.keep("the engines", engines_of(self._process, loops)))
+            backends=self._unless_lost(backends, "the list of block back-ends"),
+            nodes=self._unless_lost(
+                layer.listed("the block nodes", map(self._node, nodes)), "the list of block nodes"
             ),
-            jobs=attempt(lambda: jobs(layer)),
+            throttle_groups=throttle_groups(layer, self._throttled(nodes)),
+            engines=layer.listed("the engines", engines_of(self._process, loops)),
+            jobs=self._unless_lost(attempt(lambda: jobs(layer)), "the list of jobs"),
             drain_all_count=attempt(self._drain_all_count),
         )
+
+    def _unless_lost(self, items: tuple[T, ...] | Absent, what: str) -> tuple[T, ...] | Absent:
+        """Return a list as it is, but an empty one that could not be read as absent."""
+        lost = next((limit for limit in self._layer.limits if limit.what == what), None)
+        if lost is None or isinstance(items, Absent) or items:
+            return items
+        return Absent("not-readable", None, lost.why)
 
     def _drain_all_count(self) -> int:
         place = self._views.address_of("bdrv_drain_all_count", "block/io.c")
@@ -112,16 +121,21 @@ class _State:
             event_loop=attempt(lambda: Address(blk.ctx) if blk.ctx else None),
             on_read_error=attempt(lambda: on_error("on_read_error", blk.on_read_error)),
             on_write_error=attempt(lambda: on_error("on_write_error", blk.on_write_error)),
-            queued=attempt(lambda: tuple(map(Address, waiters(layer, blk.queued_requests)))),
+            queued=self._queue(blk.queued_requests),
             queuing_disabled=attempt(lambda: int(blk.disable_request_queuing)),
             throttle_group=attempt(group),
             parked=attempt(lambda: parked_requests(self._process, blk.dev) if blk.dev else None),
         )
 
+    def _queue(self, place: int) -> tuple[Address, ...] | Absent:
+        """Return the coroutines in a CoQueue."""
+        layer = self._layer
+        return layer.listed("a queue of coroutines", map(Address, waiters(layer, place)))
+
     # Nodes
 
     def _node(self, node: RawNode) -> Node:
-        layer, view = self._layer, node.view
+        layer, view, what = self._layer, node.view, f"node {node.name}"
         return Node(
             address=Address(node.address),
             name=node.name,
@@ -130,10 +144,10 @@ class _State:
             event_loop=attempt(lambda: Address(view.aio_context) if view.aio_context else None),
             in_flight=attempt(lambda: view.in_flight),
             quiesce_counter=attempt(lambda: view.quiesce_counter),
-            parents=attempt(lambda: tuple(self._parents(node.address))),
-            children=attempt(lambda: tuple(self._children(node))),
-            tracked=attempt(lambda: tuple(self._tracked(node))),
-            flushes=attempt(lambda: tuple(map(Address, waiters(layer, view.flush_queue)))),
+            parents=layer.listed(f"the users of {what}", self._parents(node.address)),
+            children=layer.listed(f"the children of {what}", self._children(node)),
+            tracked=layer.listed(f"the tracked requests of {what}", self._tracked(node)),
+            flushes=self._queue(view.flush_queue),
             nbd=attempt(lambda: nbd_connection(layer, node) if is_nbd(node) else None),
             unknown_members=unknown_members(self._views.layouts, BlockDriverState.c_type),
             flush_active=attempt(lambda: view.active_flush_req),
@@ -164,7 +178,12 @@ class _State:
                 serialising=request.serialising,
                 coroutine=Address(request.co),
                 waiting_for=tuple(self._chain(request)),
-                waiters=tuple(map(Address, waiters(self._layer, request.wait_queue))),
+                waiters=tuple(
+                    self._layer.keep(
+                        "who waits for a request",
+                        map(Address, waiters(self._layer, request.wait_queue)),
+                    )
+                ),
             )
 
     def _chain(self, request: structs.BdrvTrackedRequestState) -> Iterator[Address]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.model.block import ThrottleGroup, ThrottleMember, ThrottleTimer
-from vringcore.model.values import Address
+from vringcore.model.values import Absent, Address
 from vringcore.qemu import block_state_structs as structs
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.loop_structs import QEMUTimer
@@ -27,12 +27,14 @@ _OF_GROUP = "struct ThrottleGroup"
 _UNIT = "block/throttle-groups.c"
 
 
-def throttle_groups(layer: BlockLayer, users: Mapping[int, str]) -> tuple[ThrottleGroup, ...]:
+def throttle_groups(
+    layer: BlockLayer, users: Mapping[int, str]
+) -> tuple[ThrottleGroup, ...] | Absent:
     """Return all throttle groups (``throttle_groups``, block/throttle-groups.c).
 
     :param users: names of who is limited, by the address of its ``ThrottleGroupMember``
     """
-    return tuple(layer.keep("the list of throttle groups", _groups(layer, users)))
+    return layer.listed("the list of throttle groups", _groups(layer, users))
 
 
 def group_of(views: Views, member: int) -> int:
