@@ -139,7 +139,7 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
         Column("kind", [clean(device.kind) for device, _ in rows], rank=4),
         Column("queue", [str(queue.index) for queue in queues], numeric=True),
         Column("role", [clean(queue.role) for queue in queues], rank=3),
-        Column("run by", [clean(queue.ring_owner) for queue in queues]),
+        Column("ring_owner", [clean(queue.ring_owner) for queue in queues]),
         Column("ring_state", [clean(queue.ring_state) for queue in queues], rank=1),
         member("size", rank=5),
         *_guest_columns(queues),
@@ -188,7 +188,7 @@ def _position(queue: Queue, name: str, wrap: bool | Absent | UnsetType) -> int |
 
 def _says_nothing(column: Column) -> bool:
     """Tell whether a column can go: no queue is marked, every ring is ready, or QEMU's."""
-    if column.header == "run by":
+    if column.header == "ring_owner":
         return all(cell == "qemu" for cell in column.cells)
     if column.header == "ring_state":
         return all(cell == "ready" for cell in column.cells)

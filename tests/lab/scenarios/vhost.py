@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,6 +88,19 @@ def _kill(session: Session) -> None:
     session.ask()
 
 
+def _die(session: Session) -> None:
+    """As `_hang`; then the back-end dies, without another step, as its file is taken away."""
+    session.servers["server0"].stop()
+    session.settle()
+    session.backends["backend0"].condemn()
+    point = session.servers["server0"].socket_path.parent / "fuse"
+    # It cannot be taken away while it is open; what waits for it is ended all the same.
+    subprocess.run(["umount", "-f", str(point)], check=False, capture_output=True)
+    session.backends["backend0"].kill()
+    time.sleep(_LATE)
+    session.ask()
+
+
 def _check_waiting(truth: Any, servers: Any) -> None:
     """Every queue has requests, and more than the back-end has taken."""
     device = truth["devices"][0]
@@ -99,6 +113,11 @@ def _check_waiting(truth: Any, servers: Any) -> None:
 def _check_noted(truth: Any, servers: Any) -> None:
     """The back-end has noted the one request that it has taken."""
     _check_waiting(truth, servers)
+    _check_record(truth, servers)
+
+
+def _check_record(truth: Any, _servers: Any) -> None:
+    """QEMU has the record, and one request is in it."""
     inflight = truth["devices"][0]["vhost"]["inflight"]
     if inflight is None or inflight["region"] is None:
         raise GuestError("no inflight region in the core")
@@ -160,6 +179,18 @@ STUCK_VHOST_INFLIGHT = replace(
     ),
     prepare=mount_fuse,
     check=_check_noted,
+)
+
+VHOST_GONE_INFLIGHT = replace(
+    _scenario(
+        "vhost-gone-inflight",
+        "vhost-user-blk; the back-end has died, and left its record of requests to the next one",
+        _RECORDING,
+        _die,
+        queues=1,
+    ),
+    prepare=mount_fuse,
+    check=_check_record,
 )
 
 VHOST_USER_GONE = _scenario(
