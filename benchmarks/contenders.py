@@ -60,7 +60,6 @@ class Contenders:
         self._place = place
         self._script = make_environment(place / "environment")
         self._base = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self._base["PYTHONPYCACHEPREFIX"] = str(place / "bytecode")
         self._turns = 0
         self.names = ["cold", "warm"]
         self.names += ["gdb"] * (shutil.which("gdb") is not None)

@@ -6,7 +6,9 @@ wherever it is installed, which alone takes as long as the whole analysis.
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
+import shutil
 import stat
 import venv
 from pathlib import Path
@@ -25,15 +27,18 @@ if __name__ == "__main__":
 def make_environment(directory: Path) -> Path:
     """Make a virtual environment with vringcore in it and return its `vringcore` script.
 
-    The packages are linked from this interpreter's environment, so no network is needed.
+    As pip does it: the packages are copied, and compiled there. They come from this checkout and
+    this interpreter's environment, so no network is needed.
     """
     venv.create(directory, with_pip=False, symlinks=True)
     site = next((directory / "lib").glob("python*/site-packages"))
-    (site / "vringcore").symlink_to(ROOT / "vringcore")
     spec = importlib.util.find_spec("msgspec")
     assert spec is not None
     assert spec.origin is not None
-    (site / "msgspec").symlink_to(Path(spec.origin).parent)
+    for package in (ROOT / "vringcore", Path(spec.origin).parent):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, site / package.name, ignore=ignored)
+    compileall.compile_dir(site, quiet=2, workers=0)
     script = directory / "bin" / "vringcore"
     script.write_text(_SCRIPT.format(python=directory / "bin" / "python"))
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)

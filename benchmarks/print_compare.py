@@ -86,7 +86,6 @@ class Runner:
         self._place = place
         self._script = make_environment(place / "environment")
         self._environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self._environment["PYTHONPYCACHEPREFIX"] = str(place / "bytecode")
         self._turn = 0
 
     def ours(self, verb: str, text: str) -> tuple[float, str | None]:

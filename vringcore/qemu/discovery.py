@@ -87,7 +87,7 @@ def _lazily(search: Callable[[], Iterator[HostAddress]]) -> Iterator[HostAddress
 
 def _by_bus_tree(views: Views, objects: ObjectModel) -> Iterator[HostAddress]:
     """Yield the virtio devices on all buses; what can be reached comes before the first error."""
-    root = views.pointer(views.address_of("main_system_bus", "hw/core/sysbus.c"))
+    root = views.pointer(views.address_of("main_system_bus"))
     pending = [(int(root), 0)]
     seen: set[int] = set()
     left = MAX_CHILDREN
@@ -108,7 +108,7 @@ def _by_bus_tree(views: Views, objects: ObjectModel) -> Iterator[HostAddress]:
             try:
                 if objects.is_a(child, VIRTIO_DEVICE):
                     yield child
-                head = views.at(DeviceState, child).child_bus
+                head = child + views.offset(DeviceState.c_type, "child_bus", DeviceState.unit)
             except VringcoreError as each:
                 problem = problem or each
                 continue
