@@ -35,6 +35,10 @@ LONG_NS = 30_000_000_000
 
 RUNNING = "running"
 INCOMING = "inmigrate"
+
+RUNS, SLEEPING = "R", "S"
+"""The kernel's letters for the state of a thread, of a process that was captured live."""
+
 QEMU = "qemu"
 
 
@@ -173,10 +177,13 @@ class Facts:
     @cached_property
     def guest_works(self) -> bool:
         """Whether some vCPU is known to run: what it just did may not have arrived yet."""
-        return any(not self._idles(t) and not _in_kvm(t) for t in self.with_role("vcpu"))
+        return any(_runs(thread) for thread in self.with_role("vcpu"))
 
     def _idles(self, thread: Thread) -> bool:
-        # TCG's threads wait here for work; KVM's are in KVM_RUN whether the guest idles or not.
+        if _in_kvm(thread):
+            # In KVM_RUN it sleeps while the guest's processor is halted; cores do not tell.
+            return thread.state == SLEEPING
+        # TCG's threads wait here for work.
         if "qemu_wait_io_event" not in stacks.names(thread):
             return False
         vcpus = {vcpu.lwp: vcpu for vcpu in many(getattr(self.report.machine, "vcpus", None))}
@@ -262,6 +269,13 @@ class Facts:
     def big_lock(self) -> Lock | None:
         """Return QEMU's big lock if it is held or waited for."""
         return next((lock for lock in self.locks if lock.name == "BQL"), None)
+
+
+def _runs(thread: Thread) -> bool:
+    """Tell whether a vCPU's thread is known to run its guest."""
+    if _in_kvm(thread):
+        return thread.state == RUNS
+    return bool(thread.frames) and "qemu_wait_io_event" not in stacks.names(thread)
 
 
 def _in_kvm(thread: Thread) -> bool:

@@ -146,6 +146,7 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
             against=_moving(group) + _receiving(facts, group),
             refuted_by=(
                 "the server's own record says that it has replied to these offsets",
+                "a second core, seconds later, shows other requests",
                 "ss -xp or ss -tp shows unread bytes (Recv-Q) in QEMU's socket to the server",
             ),
             next_steps=(
