@@ -7,8 +7,10 @@ program and its debug information can stay where they are.
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from vringcore import qemu
 from vringcore.errors import LayoutError
 from vringcore.layout import types
 from vringcore.layout.bundle import Bundle, get_type
@@ -21,17 +23,20 @@ if TYPE_CHECKING:
 
     from vringcore.layout.types import Definition, Symbol, Type
 
-VIEW_MODULES = ("structs", "device_structs", "element_structs", "block_structs", "aio_structs")
-"""Modules of :mod:`vringcore.qemu` that declare the structures it reads."""
-
 VARIABLES = (
-    ("main_system_bus", "hw/core/sysbus.c", ""),
     ("vhost_devices", "hw/virtio/vhost.c", ""),
     ("current_migration", "migration/migration.c", ""),
+    ("current_incoming", "migration/migration.c", ""),
     ("root", "qom/object.c", "object_get_root"),
     ("internal_root", "qom/object.c", "object_get_internal_root"),
     ("block_backends", "block/block-backend.c", ""),
     ("all_bdrv_states", "block.c", ""),
+    ("bdrv_drain_all_count", "block/io.c", ""),
+    ("reader_queue", "block/graph-lock.c", ""),
+    ("jobs", "job.c", ""),
+    ("aio_source_funcs", "util/async.c", ""),
+    ("main_loop_tlg", "util/qemu-timer.c", ""),
+    ("qmp_dispatcher_co", "monitor/monitor.c", ""),
 )
 """Variables that are asked for by file or function: name, file, function."""
 
@@ -114,6 +119,20 @@ def _look_up_variables(layouts: Layouts) -> None:
         layouts.find_variable(name)
     for name, unit, function in VARIABLES:
         layouts.find_variable(name, unit, function)
+    for name, unit in _tabulated():
+        layouts.find_variable(name, unit)
+
+
+def _tabulated() -> Iterator[tuple[str, str]]:
+    """Yield the variables that qemu/ has in tables, with their files."""
+    from vringcore.qemu import coroutine_running, lock_structs, loops_places, thread_structs
+
+    yield from thread_structs.CPUS.items()
+    yield from loops_places.VARIABLES
+    for name in (*coroutine_running.CURRENT, *coroutine_running.LEADER):
+        yield name, coroutine_running.UNIT
+    for name, (_, units) in lock_structs.VARIABLES.items():
+        yield name, units[0]
 
 
 def _look_up_types(layouts: Layouts) -> None:
@@ -134,8 +153,9 @@ def _look_up_types(layouts: Layouts) -> None:
 
 
 def _views() -> Iterator[type[View]]:
-    for module in VIEW_MODULES:
-        import_module(f"vringcore.qemu.{module}")
+    for module in iter_modules(qemu.__path__):
+        if module.name.endswith("structs"):
+            import_module(f"vringcore.qemu.{module.name}")
     waiting = [View]
     while waiting:
         view = waiting.pop()

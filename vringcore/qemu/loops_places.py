@@ -38,6 +38,14 @@ _OWN_IOTHREAD = "my_iothread"
 """A thread's own IOThread (iothread.c), before that."""
 
 
+VARIABLES = (
+    *((name, "util/main-loop.c") for name in _NAMED),
+    *((name, "util/async.c") for name in _OWN),
+    (_OWN_IOTHREAD, "iothread.c"),
+)
+"""All of these, with the files that define them."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """An AioContext, its name, and the thread that runs it."""
 
