@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import vringcore
 from tests.cli.command import vringcore as vringcore_command
 from tests.cores import lab_cores
 from tests.lab.cases import CoreCase
+from tests.lab.partial import plain
 from tests.lab.test_oracle import has, host_address, translated
-from tests.qemu.damaged import Patched, core_over, patched
+from tests.qemu.damaged import Patched, core_over, over, patched
 from vringcore.addresses import SPACE_END, HostAddress, IoVirtualAddress
 from vringcore.errors import MemoryFault
 from vringcore.layout.provider import LayoutStore
 from vringcore.memory.gaps import GapKind
+from vringcore.memory.space import AddressSpace, HostSpace, Piece
 from vringcore.model.queues import EventSuppression, PackedGuest
 from vringcore.model.report import RingDocument
 from vringcore.model.requests import Descriptor
@@ -427,3 +431,71 @@ def test_amd_iommu_is_followed_only_while_it_is_off(core: CoreCase) -> None:
             assert queue.guest.reason == "behind-iommu"
             assert "amd-iommu-iommu-memory-region" in queue.guest.hint
             assert queue.in_flight
+
+
+class Noted(AddressSpace[HostAddress]):
+    """Memory that notes where it was read."""
+
+    name = "noted memory"
+
+    def __init__(self, space: HostSpace) -> None:
+        self._space = space
+        self.places: list[tuple[int, int]] = []
+
+    def read(self, address: HostAddress, size: int) -> bytes:
+        self.places.append((address, size))
+        return self._space.read(address, size)
+
+    def pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
+        self.places.append((address, size))
+        return self._space.pieces(address, size)
+
+
+def words_of_tables(intel: Behind) -> list[int]:
+    """Return where in QEMU the words lie that the way to a ring leads over."""
+    (case, core), device, _space = intel
+    views = core.process.views
+    noted = Noted(views.space)
+    other = over(views, noted)
+    space = dma_space(other, views.at(VirtIODevice, device["address"]).dma_as)
+    space.mapping(at(device["queues"][0]["fields"]["vring.desc"]))
+    ram = [(r["host"], r["host"] + r["size"]) for r in case.gdb["flat_view"] if r["host"]]
+    return [
+        address + at_byte
+        for address, size in noted.places
+        if any(start <= address < end for start, end in ram)
+        for at_byte in range(0, size, 8)
+    ]
+
+
+def test_whatever_stands_in_the_tables_every_question_is_answered(intel: Behind) -> None:
+    (_case, core), device, _space = intel
+    views, words = core.process.views, words_of_tables(intel)
+    assert len(words) >= 5
+
+    @settings(max_examples=12)
+    @given(
+        st.dictionaries(st.sampled_from(words), st.integers(0, (1 << 64) - 1), min_size=1),
+        st.booleans(),
+    )
+    def answers(changes: dict[int, int], one_bit: bool) -> None:
+        patches = {}
+        for place, value in changes.items():
+            word = views.integer(place, 8) ^ (1 << value % 64) if one_bit else value
+            patches[place] = word.to_bytes(8, "little")
+        other = core_over(core.process, Patched(views.space, patches))
+        disk = next(d for d in other.virtio_devices() if d.address == device["address"])
+        assert isinstance(disk.queues, tuple)
+        for queue, truth in zip(disk.queues, device["queues"], strict=True):
+            assert isinstance(queue.in_flight, tuple)
+            assert len(queue.in_flight) == len(requests_of(intel, truth))
+            assert plain(other.ring(str(disk.index), queue.index))
+
+    answers()
+
+
+def requests_of(intel: Behind, queue: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the requests that gdb finds of a queue of the device."""
+    (case, _core), device, _space = intel
+    wanted = device["address"], queue["fields"]["queue_index"]
+    return [r for r in case.gdb["requests"] if (r["device"], r["queue"]) == wanted]
