@@ -209,6 +209,23 @@ def test_a_bundle_answers_what_debug_information_answers(
             assert handlers == [queue["handle_output"] for queue in other["queues"]]
 
 
+AROUND = [core for core in CORES if core.case.scenario in ("nine-devices", "stuck-throttle")]
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("core", AROUND or NONE, ids=lambda core: core.name if core else "none")
+def test_a_bundle_answers_for_what_lies_around_the_devices(
+    core: CoreCase, bundles: Made, stripped: Made
+) -> None:
+    executable = str(core.case.executable)
+    site = ["--layout", str(bundles[executable]), "-e", str(stripped[executable]), "--no-cache"]
+    for verb, parts in (("loops", ("event_loops", "machine")), ("block", ("block",))):
+        given = json.loads(vringcore(verb, str(core.path), "-e", executable, "--json").stdout)
+        alone = json.loads(vringcore(verb, str(core.path), *site, "--json").stdout)
+        assert [alone[part] for part in parts] == [given[part] for part in parts]
+        assert alone["limits"] == given["limits"]
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize("core", CORES[:1] or NONE, ids=lambda core: core.name if core else "none")
 def test_core_and_bundle_alone_still_show_the_queues(

@@ -133,6 +133,7 @@ def _tabulated() -> Iterator[tuple[str, str]]:
         yield name, coroutine_running.UNIT
     for name, (_, units) in lock_structs.VARIABLES.items():
         yield name, units[0]
+    yield "throttle_groups", lock_structs.THROTTLE_GROUP[1][0]
 
 
 def _look_up_types(layouts: Layouts) -> None:
