@@ -10,11 +10,23 @@ from msgspec import UNSET
 
 from tests.cores import cores, has_devices
 from tests.qemu.damaged import Hidden, Patched, core_over
+from vringcore.errors import MemoryFault
 from vringcore.model.queues import Counts, InflightRecord, SplitGuest
 from vringcore.model.requests import BlockRequest
 from vringcore.model.rings import SplitRing
-from vringcore.model.values import Absent
+from vringcore.model.values import Absent, Flags
 from vringcore.model.vhost import Chardev, InflightRegion
+from vringcore.qemu.devices import Devices
+from vringcore.qemu.packed import (
+    available_position,
+    packed_counts,
+    packed_guest,
+    packed_ring,
+    used_position,
+)
+from vringcore.qemu.vhost import Run
+from vringcore.qemu.vhost_queues import VhostRing
+from vringcore.virtio.outstanding import packed_outstanding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +44,12 @@ PARTS = {"devices", "queues", "requests"}
 
 def has_vhost(core: CoreCase) -> bool:
     return has_devices(core) and any(device.get("vhost") for device in core.gdb["devices"])
+
+
+def has_packed(core: CoreCase) -> bool:
+    return has_devices(core) and any(
+        device["fields"]["guest_features"] >> 34 & 1 for device in core.gdb["devices"]
+    )
 
 
 @pytest.fixture(scope="module", params=cores(has_vhost))
@@ -125,6 +143,34 @@ def test_the_back_end_is_as_gdb_has_it(device: Device, truth: Any) -> None:
         assert queue.masked_fd == its["fields"]["masked_notifier.wfd"]
         assert queue.kick_fd == own["fields"]["host_notifier.rfd"]
         assert queue.call_fd == own["fields"]["guest_notifier.wfd"]
+
+
+def test_the_back_end_is_as_qemu_says(core: CoreCase, device: Device) -> None:
+    before = core.case.qmp_before
+    assert before is not None
+    (status,) = (each["status"] for each in before["virtio"])
+    if not status["vhost-started"]:
+        assert back_end(device).started is False
+        return
+    ours, theirs = back_end(device), status["vhost-dev"]
+    assert (ours.nvqs, ours.vq_index) == (theirs["nvqs"], theirs["vq-index"])
+    assert ours.log_enabled == theirs["log-enabled"]
+    assert isinstance(ours.acked_features, Flags)
+    assert isinstance(ours.protocol_features, Flags)
+    acked = theirs["acked-features"]
+    assert set(ours.acked_features.names) == names(acked["dev-features"] + acked["transports"])
+    # What is the back-end's was the slave's until 8.0.
+    protocols = {
+        name.replace("_SLAVE_", "_BACKEND_")
+        for name in names(theirs["protocol-features"]["protocols"])
+    }
+    assert set(ours.protocol_features.names) == protocols
+
+
+def names(described: list[str]) -> set[str]:
+    """Return the names of features that QMP gives with a description each."""
+    known = {each.partition(":")[0] for each in described}
+    return {name.replace("VIRTIO_RING_F_", "VIRTIO_F_") for name in known}
 
 
 def test_the_character_device_is_as_gdb_has_it(device: Device, truth: Any) -> None:
@@ -250,6 +296,56 @@ def test_a_ring_shows_what_is_outstanding(process: Process, device: Device) -> N
         }
         assert "avail.idx" in marks
         assert not marks & {"last_avail_idx", "used_idx"}
+
+
+# Packed rings, of disks that QEMU runs: what their bits tell without QEMU's positions
+
+
+@pytest.fixture(params=cores(has_packed))
+def packed(request: pytest.FixtureRequest) -> Iterator[Process]:
+    case: CoreCase = request.param
+    process = case.open_process()
+    yield process
+    process.close()
+
+
+def test_a_packed_ring_tells_where_its_driver_is(packed: Process) -> None:
+    compared = 0
+    devices = Devices(packed.views, packed.objects, lambda: packed.block)
+    for device in devices.raw:
+        rules = device.ring_rules
+        for queue in device.queues:
+            if isinstance(rules, Absent) or not rules.packed or queue.place.missing is not None:
+                continue
+            reader = packed_ring(packed.views, queue)
+            try:
+                slots = reader.descriptors()
+            except MemoryFault:
+                continue
+            used, taken = used_position(queue), available_position(queue)
+            driver = taken
+            while slots[driver.slot].is_available(driver.wrap) and (
+                driver.since(used, reader.size) < reader.size
+            ):
+                driver = driver.advanced(1, reader.size)
+            outstanding = driver.since(used, reader.size)
+            span = packed_outstanding(slots)
+            assert (span.driver, span.most >= outstanding) == (driver, True)
+            assert packed_outstanding(slots, used).most == outstanding
+            ring = VhostRing(
+                packed.views, queue, rules, Run("vhost-user", 0), inflight_at=0, queues=1
+            )
+            model = packed_counts(packed.views, queue, packed_guest(packed.views, queue), None)
+            found = ring.counts(model, packed_guest(packed.views, queue), None)
+            assert isinstance(found.popped, Absent)
+            assert isinstance(found.unseen, Absent)
+            if span.most:
+                assert isinstance(found.outstanding, Absent)
+                assert f"at most {span.most} descriptors" in found.outstanding.hint
+            else:
+                assert found.outstanding == 0
+            compared += 1
+    assert compared
 
 
 # A region that is none
