@@ -17,9 +17,13 @@ from tests.qemu.test_damage import Lying
 from vringcore.addresses import HostAddress
 from vringcore.api import Core
 from vringcore.errors import VringcoreError
+from vringcore.layout.bundle import get_type, put_type
+from vringcore.layout.provider import Layouts
+from vringcore.layout.types import Record
 from vringcore.model.loops import EventLoop
 from vringcore.model.machine import Interrupts, Machine
 from vringcore.model.values import Absent, encode
+from vringcore.qemu.block import BlockLayer
 from vringcore.qemu.discovery import find_virtio_devices
 from vringcore.qemu.loop_structs import QEMUBH, AioHandler, EventLoopContext, IOThreadLoop
 from vringcore.qemu.loops_owners import socket_address
@@ -31,6 +35,7 @@ from vringcore.qemu.qom import ObjectModel
 from vringcore.qemu.roles import iothreads
 from vringcore.qemu.structs import Object, TypeImpl
 from vringcore.qemu.thread_structs import CPUS
+from vringcore.view.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -242,6 +247,56 @@ def test_threads_whose_registers_nobody_took(process: Process) -> None:
     assert all(migration.lwp for migration in without.machine.migrations)
     assert without.event_loops == with_registers.event_loops
     assert without.machine == with_registers.machine
+
+
+def without_members(process: Process, gone: Mapping[str, set[str]]) -> Core:
+    """Return the core as of a build whose structures lack some members."""
+    Core(process).report({"event-loops", "machine"})  # the bundle learns what they ask
+    bundle = msgspec.structs.replace(process.views.layouts.bundle)
+    bundle.types = dict(bundle.types)
+    for key, names in gone.items():
+        typed = get_type(bundle, key)
+        assert typed is not None
+        assert isinstance(typed.definition, Record)
+        kept = tuple(each for each in typed.definition.members if each.name not in names)
+        assert len(typed.definition.members) - len(kept) == len(names)
+        record = msgspec.structs.replace(typed.definition, members=kept)
+        put_type(bundle, key, msgspec.structs.replace(typed, definition=record))
+    other = copy.copy(process)
+    views = process.views
+    other.views = Views(views.space, Layouts(bundle), views.bias, views.symbols)
+    other.objects = ObjectModel(other.views)
+    other.block = BlockLayer(other.views)
+    return Core(other)
+
+
+def test_members_that_a_build_does_not_have(process: Process) -> None:
+    """Names of bottom halves (QEMU 5.2), engines that were not configured; and what must be."""
+    optional = {"struct QEMUBH": {"name"}, "struct AioContext": {"linux_aio"}}
+    whole = Core(process).report({"event-loops"})
+    report = without_members(process, optional).report({"event-loops"})
+    assert not report.limits
+    assert isinstance(report.event_loops, tuple)
+    assert isinstance(whole.event_loops, tuple)
+    for loop, known in zip(report.event_loops, whole.event_loops, strict=True):
+        nameless = tuple(msgspec.structs.replace(h, name=None) for h in known.bottom_halves)
+        assert loop == msgspec.structs.replace(known, bottom_halves=nameless)
+    needed = {"struct AioContext": {"poll_max_ns", "aio_handlers"}}
+    report = without_members(process, needed).report({"event-loops"})
+    assert isinstance(report.event_loops, tuple)
+    for loop in report.event_loops:
+        assert isinstance(loop.poll_max_ns, Absent)
+        assert isinstance(loop.handlers, Absent)
+        assert loop.handlers.reason == "not-in-this-build"
+        assert not isinstance(loop.timers, Absent)
+
+
+def test_a_migration_of_another_build(process: Process) -> None:
+    """Without ``migration_thread_running`` the thread is the one whose ``pthread_t`` it has."""
+    gone = {"struct MigrationState": {"migration_thread_running"}}
+    report = without_members(process, gone).report({"machine"})
+    assert isinstance(report.machine, Machine)
+    assert report.machine.migrations == machine_over(process, process.views.space).migrations
 
 
 # The machine
