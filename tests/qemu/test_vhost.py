@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from vringcore.errors import MemoryFault
 from vringcore.model.queues import Counts, InflightRecord, SplitGuest
 from vringcore.model.requests import BlockRequest
 from vringcore.model.rings import SplitRing
-from vringcore.model.values import Absent, Flags
+from vringcore.model.values import Absent, Flags, encode
 from vringcore.model.vhost import Chardev, InflightRegion
 from vringcore.qemu.devices import Devices
 from vringcore.qemu.packed import (
@@ -26,6 +27,7 @@ from vringcore.qemu.packed import (
 )
 from vringcore.qemu.vhost import Run
 from vringcore.qemu.vhost_queues import VhostRing
+from vringcore.qemu.vhost_structs import VHostDev
 from vringcore.virtio.outstanding import packed_outstanding
 
 if TYPE_CHECKING:
@@ -416,6 +418,25 @@ def test_a_region_that_was_not_dumped_is_absent(process: Process, region: Any) -
         assert queue.inflight_record.reason == "truncated"
         assert isinstance(counts(queue).unseen, Absent)
         assert isinstance(counts(queue).outstanding, int)
+
+
+def test_any_bytes_end_in_a_report(process: Process, truth: Any) -> None:
+    """Changed bytes in all that vhost is read from: never another error than ours, nor a hang."""
+    views, vhost, model = process.views, truth["vhost"], truth["model"]
+    places = [(vhost["address"], views.binding(VHostDev).type.size)]
+    places += [(model["fields"]["chardev.chr"], 200), (vhost["inflight"]["address"], 40)]
+    if has_region(truth):
+        places.append((vhost["inflight"]["fields"]["addr"], vhost["inflight"]["fields"]["size"]))
+    places += [(queue["address"], 152) for queue in truth["queues"]]
+    chance = random.Random(vhost["address"])
+    for _ in range(60):
+        start, size = chance.choice(places)
+        patches = {
+            start + chance.randrange(size): chance.randbytes(chance.choice([1, 2, 8]))
+            for _ in range(chance.randrange(1, 20))
+        }
+        report = core_over(process, Patched(views.space, patches)).report(PARTS)
+        encode(report)
 
 
 def test_without_its_ring_a_vhost_queue_counts_nothing(process: Process, truth: Any) -> None:
