@@ -156,7 +156,11 @@ class Facts:
 
     def device(self, index: int | None) -> Device | None:
         """Return a device by its number."""
-        return next((device for device in self.devices if device.index == index), None)
+        return None if index is None else self._devices.get(index)
+
+    @cached_property
+    def _devices(self) -> dict[int, Device]:
+        return {device.index: device for device in reversed(self.devices)}
 
     # The machine
 
@@ -249,7 +253,11 @@ class Facts:
 
     def loop(self, address: int | None) -> EventLoop | None:
         """Return an event loop by its address."""
-        return next((loop for loop in self.loops if loop.address == address), None)
+        return None if address is None else self._loops.get(int(address))
+
+    @cached_property
+    def _loops(self) -> dict[int, EventLoop]:
+        return {int(loop.address): loop for loop in reversed(self.loops)}
 
     # Coroutines and nodes
 
@@ -264,7 +272,11 @@ class Facts:
 
     def node(self, name: str) -> Node | None:
         """Return a block node by its name."""
-        return next((node for node in self.nodes if node.name == name), None)
+        return self._nodes.get(name)
+
+    @cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return {node.name: node for node in reversed(self.nodes)}
 
     def big_lock(self) -> Lock | None:
         """Return QEMU's big lock if it is held or waited for."""
