@@ -135,7 +135,7 @@ class LinuxAioState(View):
     pending = place("io_q.pending")
     blocked = boolean("io_q.blocked")
     plugged = integer_if_any("io_q.plugged")  # until 8.0
-    event_idx = integer()
+    event_index = integer("event_idx")
     event_max = integer()
 
 

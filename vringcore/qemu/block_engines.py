@@ -44,7 +44,7 @@ def engines_of(process: Process, loops: Iterable[int]) -> Iterator[Engine]:
 def _kernel(loop: int, kind: str, state: LinuxAioState | LuringState) -> Engine:
     def unprocessed() -> int | None:
         if isinstance(state, LinuxAioState):
-            return max(0, state.event_max - state.event_idx)
+            return max(0, state.event_max - state.event_index)
         return None
 
     return Engine(
