@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_CODE = 1 << 20
 MAX_ATTRIBUTES = 1 << 10
 
+_WINDOW = 1 << 13
+"""Bytes of a table that are read at first; a unit's own seldom has more."""
+
 _FIXED = {
     dw.FORM_DATA1: "B", dw.FORM_DATA2: "H", dw.FORM_DATA4: "I", dw.FORM_DATA8: "Q",
     dw.FORM_DATA16: "16s", dw.FORM_FLAG: "B",
@@ -169,32 +172,49 @@ class Abbrev:
 
 
 class AbbrevTable(dict[int, Abbrev]):
-    """The table at an offset of ``.debug_abbrev``: code to :class:`Abbrev`.
+    """A table of ``.debug_abbrev``: code to :class:`Abbrev`. It is read as far as it is needed.
 
+    :param read: returns as many bytes from the table's start on, fewer where the section ends
     :raises DwarfError: for a code that the table does not have, or damage before it
     """
 
-    __slots__ = ("_data", "_encoding", "_next", "_places")
+    __slots__ = ("_data", "_encoding", "_next", "_places", "_read", "_whole")
 
-    def __init__(self, data: bytes, offset: int, encoding: Encoding) -> None:
+    def __init__(self, read: Callable[[int], bytes], encoding: Encoding) -> None:
         super().__init__()
-        self._data = data
-        self._next = offset
+        self._read = read
+        self._data = b""
+        self._whole = False
+        self._next = 0
         self._encoding = encoding
         self._places: dict[int, tuple[int, bytes]] = {}
 
     def __missing__(self, code: int) -> Abbrev:
-        place = self._places.get(code)
-        if place is None:
-            self._scan_to(code)
-            place = self._places.get(code)
-            if place is None:
-                raise DwarfError("an abbreviation code that its table lacks", seen=str(code))
-        abbrev = self[code] = self._decode(*place)
-        return abbrev
+        while True:
+            try:
+                if code not in self._places:
+                    self._scan_to(code)
+                place = self._places.get(code)
+                if place is None:
+                    raise DwarfError("an abbreviation code that its table lacks", seen=str(code))
+                abbrev = self[code] = self._decode(*place)
+            except IndexError:
+                if self._whole:
+                    raise
+                self._read_on()
+            else:
+                return abbrev
+
+    def _read_on(self) -> None:
+        size = 2 * len(self._data) or _WINDOW
+        self._data = self._read(size)
+        self._whole = len(self._data) < size
 
     def _scan_to(self, wanted: int) -> None:
-        """Note where declarations lie, without decoding them, until the wanted one."""
+        """Note where declarations lie, without decoding them, until the wanted one.
+
+        :raises IndexError: where what was read of the section ends
+        """
         data, places, pos = self._data, self._places, self._next
         find = data.find
         code = -1
@@ -206,6 +226,8 @@ class AbbrevTable(dict[int, Abbrev]):
             if code == 0 or code > MAX_CODE:
                 break
             end = find(b"\0\0", start)
+            if not self._whole and (end < 0 or end + 2 == len(data)):
+                raise IndexError
             if end < 0:
                 raise DwarfError("an abbreviation table without an end", where=f"byte {start:#x}")
             raw = data[start:end]
@@ -213,8 +235,7 @@ class AbbrevTable(dict[int, Abbrev]):
                 # Three zeros: the table's end, or a constant 0 or a "no children" before it.
                 end = start + len(self._decode(start, raw).raw)
             places.setdefault(code, (start, raw))
-            pos = end + 2
-        self._next = pos
+            pos = self._next = end + 2
 
     def _decode(self, start: int, prefix: bytes) -> Abbrev:
         # The bytes up to the first two zeros determine the declaration: what follows them can

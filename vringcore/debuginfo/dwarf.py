@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from vringcore.debuginfo.abbrev import AbbrevTable, Encoding
@@ -112,7 +113,7 @@ class Dwarf:
             encoding = self._encodings[key] = Encoding(*key, self.order)
         table = self._tables.get((header.abbrev_offset, encoding))
         if table is None:
-            table = AbbrevTable(self._abbrev.data, header.abbrev_offset, encoding)
+            table = AbbrevTable(partial(self._abbrev.read, header.abbrev_offset), encoding)
             self._tables[header.abbrev_offset, encoding] = table
         return Unit(self, header, data, encoding, table)
 
