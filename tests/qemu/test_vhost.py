@@ -382,6 +382,16 @@ def test_a_region_of_another_form_is_told(
     assert any("noted" in limit.what for limit in report.limits)
 
 
+def test_a_region_that_was_not_begun_tells_nothing(process: Process, region: Any) -> None:
+    empty = {region["addr"]: bytes(region["size"])}
+    device = device_of(core_over(process, Patched(process.views.space, empty)))
+    for queue in queues(device):
+        assert isinstance(queue.inflight_record, InflightRecord)
+        assert (queue.inflight_record.version, queue.inflight_record.heads) == (0, ())
+        assert isinstance(counts(queue).popped, Absent)
+        assert isinstance(counts(queue).unseen, Absent)
+
+
 def test_a_last_batch_that_leads_astray_is_told(process: Process, region: Any) -> None:
     """The back-end's used_idx is one back, and its list leads out of the table."""
     address = region["addr"]

@@ -101,8 +101,8 @@ class Vhost:
         QEMU takes the vhost device down when the socket drops; nobody serves the rings then. It
         does the same, and takes the indices back, while the VM stands still or has no driver.
         """
-        gone = device.type_name.startswith("vhost-user")
-        if not gone and not (self.idle and device.type_name == "virtio-net-device"):
+        name = device.type_name
+        if not name.startswith("vhost-") and not (self.idle and name == "virtio-net-device"):
             return []
         view = device.view
         try:
@@ -110,8 +110,9 @@ class Vhost:
                 return []
         except VringcoreError:
             return [Run("unknown", 0)]
-        if gone:
-            return [Run(GONE, 0)]
+        if name.startswith("vhost-"):
+            # The kernel's cannot go away; that it was not started has a reason of its own.
+            return [Run(GONE if name.startswith("vhost-user") else "unknown", 0)]
         from vringcore.qemu.vhost_net import disconnected
 
         return disconnected(self._views, device)

@@ -179,13 +179,15 @@ class VhostRing:
 
     def _taken(self, record: Record) -> int | Absent:
         """Return how many chains the back-end has, if its record has room for all of them."""
+        if not record.version:
+            return RUN_BY_VHOST
         if record.used is not None:
             # Descriptors are what is outstanding in a packed ring.
             return sum(len(each.descriptors) for each in record.taken)
         heads = attempt(self.candidates)
         if isinstance(heads, Absent):
             return heads
-        if any(head >= record.desc_num for head in heads) and record.version:
+        if any(head >= record.desc_num for head in heads):
             return Absent(
                 "record-too-small", None, f"the back-end's record has {record.desc_num} heads"
             )
