@@ -70,7 +70,6 @@ def of_request(held: Held) -> Evidence:
 
 def of_thread(thread: Thread, *functions: str) -> Evidence:
     """Return where a thread is: the functions named that it is in, innermost first."""
-    # A function and the clone of it that the compiler made are one.
-    names = list(dict.fromkeys(stacks.names(thread)))
-    shown = [name for name in names if name in functions] or names[:6]
+    path = stacks.path(thread)
+    shown = [name for name in path if name in functions] or path[:6] or stacks.names(thread)[:1]
     return Evidence(f"stack of the {thread_name(thread)}", " < ".join(shown))

@@ -13,12 +13,6 @@ if TYPE_CHECKING:
 FUNCTIONS = 6
 """Of a stack: those nearest to the wait, without the wait itself."""
 
-PLUMBING = (
-    *("ppoll", "poll", "fdmon_", "futex", "lll_", "pthread_", "syscall", "qemu_poll_ns"),
-    *("qemu_mutex_lock", "qemu_cond_wait", "aio_poll", "g_"),
-)
-"""How the functions begin that every wait is made of."""
-
 
 def signature_of(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Return the signature of what is stuck or faulty, "" if nothing is.
@@ -40,7 +34,4 @@ def _stack(facts: Facts, lwp: int) -> str:
     thread = facts.thread(lwp)
     if thread is None:
         return ""
-    names = [name for name in stacks.names(thread) if not name.startswith(PLUMBING)]
-    # A function and the clone of it that the compiler made are one.
-    path = list(dict.fromkeys(names))[:FUNCTIONS]
-    return f"{thread.role or 'thread'}: {' < '.join(path)}"
+    return f"{thread.role or 'thread'}: {' < '.join(stacks.path(thread)[:FUNCTIONS])}"

@@ -53,9 +53,24 @@ PURPOSES = (
 """Why a thread drains, by a function on its stack; what an operator knows comes first."""
 
 
+PLUMBING = (
+    *("ppoll", "poll", "fdmon_", "futex", "lll_", "pthread_", "syscall", "qemu_poll_ns"),
+    *("qemu_mutex_lock", "qemu_cond_wait", "aio_poll", "g_"),
+)
+"""How the functions begin that every wait is made of."""
+
+
 def names(thread: Thread) -> list[str]:
     """Return the functions of a stack, innermost first, without the compiler's own suffixes."""
     return [plain(frame.function) for frame in thread.frames if frame.function]
+
+
+def path(thread: Thread) -> list[str]:
+    """Return the functions of a stack that say what a thread is at, innermost first.
+
+    A function and the clone of it that the compiler made are one.
+    """
+    return list(dict.fromkeys(name for name in names(thread) if not name.startswith(PLUMBING)))
 
 
 def plain(function: str) -> str:

@@ -105,12 +105,12 @@ class _Builder:
             proof = evidence.member(
                 "holder", lock.owner_coroutine, "CoMutex", lock.address, "holder"
             )
-            self._edge(node, self._coroutine(lock.owner_coroutine), "it is held by", proof)
+            self._edge(node, self._coroutine(lock.owner_coroutine), "that is who holds it", proof)
         elif (owner := number(lock.owner)) is not None:
             path = "__data.__owner"
             what = f"owner of {_lock_name(lock)}"
             proof = evidence.member(what, owner, "pthread_mutex_t", lock.address, path)
-            self._edge(node, self._thread(owner), "it is held by", proof)
+            self._edge(node, self._thread(owner), "that is who holds it", proof)
 
     def _futex(self) -> None:
         """Add who waits for the big lock by its system call, where no lock was read."""

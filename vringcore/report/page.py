@@ -88,11 +88,20 @@ class Page:
         self._remarks: list[str] = []
         self.notes = Footnotes()
 
-    def line(self, text: str = "", style: str = "") -> None:
-        """Print a line; a long one is folded at words on a terminal."""
+    def line(self, text: str = "", style: str = "", *, indent: int = 0) -> None:
+        """Print a line; a long one is folded at words on a terminal, as far indented as it began.
+
+        :param indent: columns before the text
+        """
         from rich.text import Text
 
-        self._console.print(Text(text, style=style))
+        line = Text(text, style=style)
+        if not indent:
+            self._console.print(line)
+            return
+        from rich.padding import Padding
+
+        self._console.print(Padding(line, (0, 0, 0, indent), expand=False))
 
     def table(self, columns: Iterable[Column], styles: Sequence[str] = ()) -> None:
         """Print a table without cutting a value; ``styles`` has one entry per row."""

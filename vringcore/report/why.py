@@ -51,7 +51,7 @@ def _list(page: Page, title: str, lines: Iterable[str]) -> None:
     page.line()
     page.line(title, "bold")
     for text in texts:
-        page.line(f"  {clean(text)}")
+        page.line(clean(text), indent=2)
 
 
 def _findings(page: Page, findings: tuple[Finding, ...], *, detailed: bool) -> None:
@@ -61,7 +61,7 @@ def _findings(page: Page, findings: tuple[Finding, ...], *, detailed: bool) -> N
     for finding in shown:
         page.line()
         page.line(f"{finding.severity}: {clean(finding.code)} ({finding.confidence})", "bold")
-        page.line(f"  {clean(finding.summary)}")
+        page.line(clean(finding.summary), indent=2)
         _evidence(page, "", finding.evidence, detailed=detailed)
         _evidence(page, "against it: ", finding.against, detailed=detailed)
     rest = len(findings) - len(shown)
@@ -73,13 +73,13 @@ def _findings(page: Page, findings: tuple[Finding, ...], *, detailed: bool) -> N
 
 def _evidence(page: Page, before: str, found: tuple[Evidence, ...], *, detailed: bool) -> None:
     for each in found if detailed else found[:SHOWN]:
-        place = f"    {clean(each.c_path)}" if each.c_path else ""
-        page.line(f"    {before}{clean(each.what)} = {_value(page, each.value)}{_spot(each)}")
-        if place and detailed:
-            page.line(f"    {place}", FAINT)
+        text = f"{before}{clean(each.what)} = {_value(page, each.value)}{_spot(each)}"
+        page.line(text, indent=4)
+        if each.c_path and detailed:
+            page.line(clean(each.c_path), FAINT, indent=8)
     rest = len(found) - SHOWN
     if rest > 0 and not detailed:
-        page.line(f"    and {rest} more", FAINT)
+        page.line(f"and {rest} more", FAINT, indent=4)
 
 
 def _value(page: Page, value: Any) -> str:
@@ -105,5 +105,11 @@ def _looked(page: Page, verdict: Verdict, *, detailed: bool) -> None:
         _list(page, "looked at, and in order", verdict.checked)
     elif verdict.checked:
         page.line()
-        page.line(f"{len(verdict.checked)} other things are in order: -v lists them", FAINT)
+        count = len(verdict.checked)
+        what = (
+            "1 thing that was looked at is"
+            if count == 1
+            else f"{count} things that were looked at are"
+        )
+        page.line(f"{what} in order: -v lists them", FAINT)
     _list(page, "not judged", verdict.unchecked)
