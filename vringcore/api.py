@@ -16,7 +16,7 @@ from vringcore.errors import AmbiguousDeviceError, NoSuchDeviceError, UsageError
 from vringcore.model.report import Report, RingDocument, Tool
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
-from vringcore.qemu.survey import DEVICE_PARTS, PROCESS_PARTS, Survey
+from vringcore.qemu.survey import DEVICE_PARTS, PARTS_ON_REQUEST, PROCESS_PARTS, Survey
 from vringcore.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vringcore.expr.pyvalue import Value
     from vringcore.layout.provider import LayoutStore
     from vringcore.model.devices import Device
+    from vringcore.model.driver import DriverDocument
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
     from vringcore.model.values import Absent
     from vringcore.qemu.process import Process
@@ -89,7 +90,8 @@ class Core:
             VirtQueue whole), ``requests``, ``threads``, ``coroutines``, ``block`` (the block
             layer), ``event-loops``, ``locks``, ``machine`` (vCPUs, migration, interrupts). Each
             brings what it lies in: queues come with what every device has in common. With none,
-            core and process alone are described.
+            core and process alone are described. ``locals``, with ``threads``, adds the local
+            variables of their functions; it is shown only if it is asked for.
         :param device: only this device, named as in :meth:`find_device`
         :param thread: only this thread, by its number (``lwp``)
         :raises UsageError: if there is no such part or no such thread
@@ -97,18 +99,19 @@ class Core:
         """
         with self._lock:
             wanted = frozenset(parts)
-            if not wanted <= ALL_PARTS:
+            known = ALL_PARTS | PARTS_ON_REQUEST
+            if not wanted <= known:
                 raise UsageError(
                     "a report has no such part",
-                    seen=", ".join(sorted(wanted - ALL_PARTS)),
-                    expected="any of " + ", ".join(sorted(ALL_PARTS)),
+                    seen=", ".join(sorted(wanted - known)),
+                    expected="any of " + ", ".join(sorted(known)),
                 )
             survey = self._asked()
             limits: list[Limitation] = []
             only = None if device is None else self.find_device(device).index
             of_devices = wanted & DEVICE_PARTS
             devices = survey.models(of_devices, limits, only=only) if of_devices else UNSET
-            around = survey.process_parts(wanted & PROCESS_PARTS, limits, thread=thread)
+            around = survey.process_parts(wanted - DEVICE_PARTS, limits, thread=thread)
             return Report(
                 tool=TOOL,
                 core=self.info,
@@ -173,6 +176,41 @@ class Core:
                 packed=packed,
                 chains=chains,
                 limits=self._limits(limits),
+            )
+
+    def driver(
+        self,
+        guest_types: Iterable[str],
+        *,
+        device: str | None = None,
+        queue: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DriverDocument:
+        """Return what the guest's own driver has seen of its queues, beside QEMU's view.
+
+        :param guest_types: files with BTF: the guest's vmlinux and modules, or /sys/kernel/btf's
+        :param device: only this device, named as in :meth:`find_device`
+        :param queue: only the queues of this index
+        :param progress: called with bytes of guest memory searched, and their number
+        :raises FileError, LayoutError: if the types cannot be read, or lack those of virtio
+        :raises NoSuchDeviceError, AmbiguousDeviceError: if ``device`` does not name one device
+        :raises VringcoreError: if the guest's memory map cannot be read
+        """
+        from vringcore.model.driver import DriverDocument
+        from vringcore.model.values import Absent, Address
+        from vringcore.qemu.driver import GuestDriver
+        from vringcore.qemu.driver import guest_types as types_of
+
+        with self._lock:
+            only = None if device is None else self.find_device(device).index
+            found = GuestDriver(self.process, self._asked(), types_of(list(guest_types)), progress)
+            queues = tuple(found.queues(only, queue))
+            start = found.direct_map
+            return DriverDocument(
+                tool=TOOL,
+                direct_map=Absent("not-found") if start is None else Address(start),
+                queues=queues,
+                limits=self._limits(found.limits),
             )
 
     @property

@@ -42,6 +42,7 @@ VERBS = {
     "loops": "event loops, run state, vCPUs, migration, interrupts",
     "print": "any variable or C expression, as gdb's print shows it",
     "backtrace": "each thread and coroutine: what it is at, its frames with lines",
+    "driver": "what the guest's own driver has seen, beside QEMU's view",
     "memory": "guest RAM: its map, reading, searching, a core of the guest",
     "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
@@ -109,64 +110,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _module(verb: str) -> ModuleType:
-    """Return a verb's module: ``USAGE``, ``DESCRIPTION``, ``EPILOG``, ``configure`` and ``run``."""
-    if verb == "demo":
-        from vringcore.cli import demo
-
-        return demo
-    if verb == "why":
-        from vringcore.cli import why
-
-        return why
-    if verb == "devices":
-        from vringcore.cli import devices
-
-        return devices
-    if verb == "queues":
-        from vringcore.cli import queues
-
-        return queues
-    if verb == "ring":
-        from vringcore.cli import ring
-
-        return ring
-    if verb == "requests":
-        from vringcore.cli import requests
-
-        return requests
-    if verb == "print":
-        from vringcore.cli import print as print_verb
-
-        return print_verb
-    if verb == "backtrace":
-        from vringcore.cli import backtrace
-
-        return backtrace
-    return _tool(verb)
-
-
-def _tool(verb: str) -> ModuleType:
-    """Return the module of a verb that asks of no queue, as :func:`_module`."""
-    if verb == "block":
-        from vringcore.cli import block
-
-        return block
-    if verb == "loops":
-        from vringcore.cli import loops
-
-        return loops
-    if verb == "memory":
-        from vringcore.cli import memory
-
-        return memory
-    if verb == "capture":
-        from vringcore.cli import capture
-
-        return capture
-    if verb == "slim":
-        from vringcore.cli import slim
-
-        return slim
-    from vringcore.cli import layout
-
-    return layout
+    """Return the module of a verb; none of the others is imported, to save time."""
+    module: ModuleType = __import__(f"vringcore.cli.{verb}", fromlist=["run"])
+    return module
