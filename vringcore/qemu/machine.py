@@ -21,14 +21,18 @@ from vringcore.qemu.structs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vringcore.elfcore.modules import Module
     from vringcore.memory.gaps import Gap
+    from vringcore.memory.space import Piece
     from vringcore.qemu.qom import ObjectModel
     from vringcore.view.views import Views
 
 VERSION_MARK = b"QEMU emulator version "
 VERSION_FACT = "qemu-version"
 MAX_SEARCHED = 256 << 20
+SEARCH_STEP = 64 << 10
 MAX_ENUMERATORS = 1024
 MAX_NAMED = 4
 
@@ -61,7 +65,7 @@ def _search_version(views: Views, executable: Module) -> str | Absent:
         if searched > MAX_SEARCHED:
             break
         previous = b""
-        for piece in views.space.scan(HostAddress(start), end - start):
+        for piece in _in_steps(views, start, end):
             if piece.gap is not None:
                 missing.append(piece.gap)
             # A mark at the end of one piece goes on in the next.
@@ -73,6 +77,12 @@ def _search_version(views: Views, executable: Module) -> str | Absent:
     if missing:
         return Absent(missing[0].kind.value, Address(missing[0].address), missing[0].hint)
     return Absent("not-found", None, "no version string in the executable")
+
+
+def _in_steps(views: Views, start: int, end: int) -> Iterator[Piece]:
+    """Yield memory in pieces for which the same few pages are used again and again."""
+    for at in range(start, end, SEARCH_STEP):
+        yield from views.space.scan(HostAddress(at), min(SEARCH_STEP, end - at))
 
 
 def machine_type(views: Views, objects: ObjectModel) -> str | Absent:
