@@ -20,6 +20,7 @@ from tests.diagnose.builders import (
     device,
     finding,
     findings,
+    lock,
     loop,
     queue,
     report,
@@ -28,6 +29,7 @@ from tests.diagnose.builders import (
 )
 from vringcore.diagnose.engine import diagnose
 from vringcore.model.devices import Device
+from vringcore.model.machine import Interrupts, Machine, MsixVector
 from vringcore.model.queues import Counts, Queue, SplitGuest
 from vringcore.model.requests import InFlight
 from vringcore.model.values import Absent, Address, Flags
@@ -257,3 +259,31 @@ def test_a_limit_so_low_that_nothing_moves_is_what_is_stuck() -> None:
         found = diagnose(held_back)
         assert (found.verdict.state, found.verdict.code) == ("stuck", "throttled")
         assert finding(found, "throttled").confidence == "high"
+
+
+def blocked_main_loop(*vcpu: str, waiters: tuple[int, ...] = ()) -> Any:
+    """Return a report of a main loop that reads a file, and of a vCPU with this stack."""
+    main = _in_call(thread(MAIN, "main-loop", "pread64", "raw_probe_alignment", "main_loop_wait"))
+    locks = (lock(0x1000, "BQL", MAIN, *waiters),)
+    return report(device(queue()), threads=(main, thread(VCPU, "vcpu", *vcpu)), locks=locks)
+
+
+def test_a_main_loop_that_reads_a_file_is_an_alarm_once_others_wait_for_it() -> None:
+    code = "main-loop-blocked-with-bql"
+    taking = ("futex_wait", "lll_lock_wait", "pthread_mutex_lock", "bql_lock_impl")
+    waited_for = finding(blocked_main_loop(*taking, waiters=(VCPU,)), code)
+    assert (waited_for.severity, waited_for.confidence) == ("stuck", "medium")
+    alone = finding(blocked_main_loop(*BUSY_VCPU), code)
+    assert (alone.severity, alone.confidence) == ("warning", "low")
+
+
+def test_a_masked_vector_holds_back_completions_unless_the_guest_is_at_work() -> None:
+    vector = MsixVector(1, Address(0xFEE00000), 0, True, False, ("0",))
+    interrupts = Interrupts(0, "msix", False, 0, (vector,))
+    machine = Machine("running", "tcg", (), (), (interrupts,), 0)
+    unread = device(queue(used_event=996))
+    idle = report(unread, threads=asleep(), machine=machine)
+    assert finding(idle, "interrupt-masked").severity == "stuck"
+    assert "vector 1 is masked" in finding(idle, "interrupt-masked").summary
+    busy = report(unread, threads=(thread(VCPU, "vcpu", *BUSY_VCPU),), machine=machine)
+    assert codes(busy, *ALARMS) == set()

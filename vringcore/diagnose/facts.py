@@ -287,7 +287,8 @@ def _runs(thread: Thread) -> bool:
     """Tell whether a vCPU's thread is known to run its guest."""
     if _in_kvm(thread):
         return thread.state == RUNS
-    return bool(thread.frames) and "qemu_wait_io_event" not in stacks.names(thread)
+    path = stacks.names(thread)
+    return bool(path) and "qemu_wait_io_event" not in path and not stacks.waits_for_lock(thread)
 
 
 def _in_kvm(thread: Thread) -> bool:

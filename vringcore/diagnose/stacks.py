@@ -88,6 +88,11 @@ def sleeps(thread: Thread) -> bool:
     return False
 
 
+def waits_for_lock(thread: Thread) -> bool:
+    """Tell whether the innermost thing that a thread does is to wait for a mutex."""
+    return any(name in ("lll_lock_wait", "pthread_mutex_lock") for name in names(thread)[:4])
+
+
 def drain_of(thread: Thread) -> str:
     """Return the function in which a thread waits until requests have ended, "" for none."""
     found = names(thread)

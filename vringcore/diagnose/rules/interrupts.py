@@ -76,7 +76,7 @@ def completions_not_signalled(facts: Facts) -> Iterator[Finding]:
 
     From: ``used.idx`` is past ``used_event``, and ``signalled_used_valid`` is false: no decision
     was made since the device was reset or loaded.
-    Confidence: medium where nothing is in flight in the queue, else low.
+    Confidence: medium where nothing is in flight in the queue and no vCPU runs, else low.
     Wrong if: the guest polls, or puts ``used_event`` elsewhere than at what it has consumed.
     Source: guest I/O dead after migration or link flap: the interrupt was owed by the source host,
     or the device was reset; hw/virtio/virtio.c (``virtio_should_notify``).
@@ -87,7 +87,7 @@ def completions_not_signalled(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             code=completions_not_signalled.code,
             severity="stuck",
-            confidence="low" if line.in_use else "medium",
+            confidence="low" if line.in_use or facts.guest_works else "medium",
             summary=f"{_told(line, unread)}, and this QEMU never decided whether to interrupt it:"
             " the interrupt was owed before a reset or a migration",
             device=line.device.index,
@@ -176,7 +176,7 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
     From: ``used.idx`` is past ``used_event``, and the queue's MSI-X entry is masked, all of the
     function is, its bit is set in the pending bit array, or the queue has no vector with MSI-X on;
     or the guest has switched off the line of a device that uses INTx.
-    Confidence: medium.
+    Confidence: medium; a note while a vCPU runs.
     Wrong if: the guest masks for a moment as it moves an interrupt to another processor.
     Source: hw/pci/msix.c; PCI 3.0, 6.8.2.
     """
@@ -187,8 +187,8 @@ def interrupt_masked(facts: Facts) -> Iterator[Finding]:
         if reason:
             yield Finding(
                 code=interrupt_masked.code,
-                severity="stuck",
-                confidence="medium",
+                severity="note" if facts.guest_works else "stuck",
+                confidence="low" if facts.guest_works else "medium",
                 summary=f"{_told(line, unread)}: {reason}",
                 device=line.device.index,
                 queue=line.queue.index,

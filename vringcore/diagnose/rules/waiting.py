@@ -187,8 +187,8 @@ def main_loop_blocked_with_bql(facts: Facts) -> Iterator[Finding]:
 
     From: the stack of the main loop: not in its own wait, and blocked in a system call, a nested
     loop, or a lock other than the big one. It runs callbacks with the big lock held.
-    Confidence: medium; high where the lock names the main loop as its owner and the call is one
-    that waits for storage.
+    Confidence: medium where others wait for the big lock, or all vCPUs are idle; else a warning:
+    callbacks read files and take locks all the time, if only for a moment.
     Wrong if: the call was about to return.
     Source: util/main-loop.c; incidents of monitors that no longer answer.
     """
@@ -198,15 +198,15 @@ def main_loop_blocked_with_bql(facts: Facts) -> Iterator[Finding]:
             continue
         waits = stacks.blocking(thread)
         owner = None if lock is None else number(lock.owner)
-        named = owner == thread.lwp
-        if not waits or stacks.drain_of(thread) or (owner is not None and not named):
+        if not waits or stacks.drain_of(thread) or owner not in (None, thread.lwp):
             continue
         if lock is not None and lock.owner is None:
             continue  # nobody holds it
+        waited_for = facts.guest_idles or (lock is not None and bool(lock.waiters))
         yield Finding(
             code=main_loop_blocked_with_bql.code,
-            severity="stuck",
-            confidence="high" if named and waits.startswith("the system call") else "medium",
+            severity="stuck" if waited_for else "warning",
+            confidence="medium" if waited_for else "low",
             summary=f"the main loop ({thread.lwp}) is blocked in {waits} with QEMU's big lock held:"
             " the monitor, and devices without I/O threads, are not served",
             threads=(thread.lwp,),
