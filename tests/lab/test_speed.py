@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 CORES = [c for c in iter_cores() if c.case.scenario == "stuck-migration" and c.kind == "gcore"]
 
-ALLOWANCE = 0.65
+ALLOWANCE = 0.75
 """Part of each goal that must be reached: another program may run on the machine beside the test.
 
 The goals themselves are measured on a quiet machine and written to docs/benchmarks.md.
@@ -72,10 +72,13 @@ HEAVY = {
     "shutil", "subprocess", "tempfile", "zlib", "zstandard",
 }  # fmt: skip
 LATER = {
-    "vringcore.debuginfo.dwarf", "vringcore.debuginfo.inlines", "vringcore.debuginfo.lines",
-    "vringcore.debuginfo.sources", "vringcore.debuginfo.units", "vringcore.elfcore.compressed",
+    "vringcore.debuginfo.dwarf", "vringcore.debuginfo.elf", "vringcore.debuginfo.inlines",
+    "vringcore.debuginfo.lines", "vringcore.debuginfo.sources", "vringcore.debuginfo.units",
+    "vringcore.diagnose", "vringcore.elfcore.compressed", "vringcore.expr",
+    "vringcore.model.requests", "vringcore.model.rings", "vringcore.model.vhost",
     "vringcore.qemu.in_order", "vringcore.qemu.packed", "vringcore.qemu.requests",
-    "vringcore.report.queues", "vringcore.virtio.chain", "vringcore.virtio.packed",
+    "vringcore.report", "vringcore.slim", "vringcore.unwind", "vringcore.virtio.chain",
+    "vringcore.virtio.packed",
 }  # fmt: skip
 
 

@@ -89,11 +89,14 @@ class Entry:
     __slots__ = ("abbrev", "end", "offset", "unit", "values")
 
     def __init__(self, unit: Unit, offset: int) -> None:
-        code, pos = uleb(unit.data, offset)
+        data = unit.data
+        code, pos = data[offset], offset + 1
+        if code >= 0x80:
+            code, pos = uleb(data, offset)
         self.unit = unit
         self.offset = offset
         self.abbrev: Abbrev = unit.abbrevs[code]
-        self.values, self.end = self.abbrev.read(unit.data, pos)
+        self.values, self.end = self.abbrev.read(data, pos)
 
     @property
     def tag(self) -> int:
