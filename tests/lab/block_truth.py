@@ -8,10 +8,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.cores import has_devices
 from tests.lab.cases import CoreCase
 from tests.lab.gdb_run import write_truth
 
+SCENARIOS = frozenset(
+    "bql-held busy drain-queue drive-throttle fork-stuck io-error io-uring-migration merged"
+    " nine-devices one-of-two qcow2-tasks scsi-migration slow-threads stuck stuck-io-uring"
+    " stuck-migration stuck-native stuck-scsi stuck-threads stuck-throttle".split()
+)
+"""Those in which the block layer has something to do, and two in which it has not."""
+
 BLOCK = Path(__file__).with_name("gdb_block.py")
+
+
+def is_compared(core: CoreCase) -> bool:
+    """Whether gdb has read the core, and there is something to compare."""
+    return has_devices(core) and core.case.scenario in SCENARIOS
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The state of the block layer of every lab core, as gdb and QEMU itself have it."""
+"""The state of the block layer of lab cores, as gdb and QEMU itself have it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.cores import has_devices, lab_cores
-from tests.lab.block_truth import truth_of
+from tests.cores import lab_cores
+from tests.lab.block_truth import is_compared, truth_of
 from tests.lab.cases import CoreCase
 from vringcore.model.block import BlockState
 
 Case = tuple[CoreCase, BlockState, Any]
 
 
-@pytest.fixture(scope="module", params=lab_cores(has_devices))
+@pytest.fixture(scope="module", params=lab_cores(is_compared))
 def case(request: pytest.FixtureRequest) -> Case:
     core: CoreCase = request.param
     with core.open() as opened:
@@ -62,6 +62,7 @@ def test_nodes_are_gdbs(case: Case) -> None:
         assert [list(child) for child in many(ours.children)] == theirs["children"]
         assert many(ours.parents) == [{**names, **devices}[each] for each in theirs["parents"]]
         assert many(ours.flushes) == theirs["flushes"]
+        assert ours.unknown_members == ()  # nor has the lab's fork any
 
 
 def test_tracked_requests_are_gdbs(case: Case) -> None:
@@ -167,6 +168,28 @@ def test_parked_requests_are_the_devices_lists(case: Case) -> None:
         if backend.device in devices:
             parked = [int(each) for each in backend.parked]
             assert parked == lists.get(devices[backend.device], [])
+
+
+def test_qemu_says_the_same_of_its_drives(case: Case) -> None:
+    """``query-block`` tells the node, the group and its limits, and the status of each drive."""
+    core, block, _ = case
+    answers = core.case.qmp_before
+    if not answers or not answers.get("query-block"):
+        pytest.skip("QEMU was not asked, or has no drive")
+    backends = {each.device: each for each in many(block.backends)}
+    groups = {group.name: group for group in many(block.throttle_groups)}
+    for drive in answers["query-block"]:
+        ours = backends.get(drive.get("qdev"))
+        if ours is None:
+            continue
+        inserted = drive.get("inserted", {})
+        assert ours.backend.node == inserted.get("node-name")
+        assert ours.throttle_group == inserted.get("group")
+        assert ours.backend.io_status in (None, drive.get("io-status"))
+        if ours.throttle_group is not None:
+            limits = groups[ours.throttle_group].limits
+            said = {"bps-total": inserted["bps"], "iops-total": inserted["iops"]}
+            assert {name: limits.get(name, 0) for name in said} == said
 
 
 def test_qemu_says_the_same_of_its_nodes(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""Coroutines of every lab core, as gdb has them."""
+"""Coroutines of lab cores, as gdb has them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cores import has_devices, lab_cores
-from tests.lab.block_truth import truth_of
+from tests.lab.block_truth import is_compared, truth_of
 from tests.lab.cases import CoreCase
 from tests.lab.gdb_run import FRAMES, write_truth
 from tests.lab.patched_core import with_coroutines
@@ -28,7 +28,7 @@ UNWOUND = {
 }
 
 
-@pytest.fixture(scope="module", params=lab_cores(has_devices))
+@pytest.fixture(scope="module", params=lab_cores(is_compared))
 def case(request: pytest.FixtureRequest) -> Case:
     core: CoreCase = request.param
     return case_of(core)
