@@ -12,11 +12,28 @@ from tests.cores import has_devices
 from tests.lab.cases import CoreCase
 from tests.lab.gdb_run import write_truth
 
-SCENARIOS = frozenset(
-    "bql-held busy drain-queue drive-throttle fork-stuck io-error io-uring-migration merged"
-    " nine-devices one-of-two qcow2-tasks scsi-migration slow-threads stuck stuck-io-uring"
-    " stuck-migration stuck-native stuck-scsi stuck-threads stuck-throttle".split()
-)
+SCENARIOS = {
+    "bql-held",
+    "busy",
+    "drain-queue",
+    "drive-throttle",
+    "fork-stuck",
+    "io-error",
+    "io-uring-migration",
+    "merged",
+    "nine-devices",
+    "one-of-two",
+    "qcow2-tasks",
+    "scsi-migration",
+    "slow-threads",
+    "stuck",
+    "stuck-io-uring",
+    "stuck-migration",
+    "stuck-native",
+    "stuck-scsi",
+    "stuck-threads",
+    "stuck-throttle",
+}
 """Those in which the block layer has something to do, and two in which it has not."""
 
 BLOCK = Path(__file__).with_name("gdb_block.py")
