@@ -120,7 +120,9 @@ core by gcore of {startup.apparent / 2**20:.0f} MiB, {startup.stored / 2**20:.0f
 
 Cores of the lab: (time of all - time of the first) / (their number - 1). vringcore through the
 library, with a `LayoutStore` shared by all cores and the document of `queues --json` encoded; gdb
-by `core-file` again; drgn by a new `Program`.
+by `core-file` again; drgn by a new `Program`. gdb keeps what the first core made it read of the
+executable, and has only the core, its threads and its libraries to read anew; whoever starts gdb
+for each core pays what the first table says.
 
 {found["further"]}
 
