@@ -148,6 +148,13 @@ def test_what_could_not_be_read_is_absent() -> None:
     ]
 
 
+def test_a_handler_of_nobody_is_called_by_its_function() -> None:
+    handlers = (structs.replace(OTHER, read=None, write="flush"), structs.replace(OTHER, read=LOST))
+    loop = structs.replace(LOOP, handlers=handlers)
+    lines = below(shown(event_loops=(loop,)), "event loop io0")
+    assert [line.split()[-1] for line in lines[3:5]] == ["flush", "absent[1]"]
+
+
 def test_the_machine() -> None:
     assert below(shown(), "machine") == [
         "machine",
@@ -176,7 +183,7 @@ def test_interrupts() -> None:
     assert vectors[3].endswith("queues 0-2, 5")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_report_can_be_shown(data: st.DataObject) -> None:
     loop = data.draw(any_of(EventLoop))

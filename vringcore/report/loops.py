@@ -116,16 +116,19 @@ def _events(handler: Handler) -> str:
     return names if handler.live or not handler.events else f"{names} (held)"
 
 
-def _what(run: list[Handler]) -> str:
+def _what(run: list[Handler]) -> str | Absent:
     first, last = run[0].queue, run[-1].queue
     owner = clean(run[0].owner)
+    if not owner:
+        return _function(run[0])
     if first is None or last is None or len(run) == 1:
-        return owner or _function(run[0].read or run[0].write)
+        return owner
     return owner.replace(f"queue {first.queue} of", f"queues {last.queue} to {first.queue} of", 1)
 
 
-def _function(name: str | Absent | None) -> str:
-    return NOTHING if isinstance(name, Absent) else text_of(name)
+def _function(handler: Handler) -> str | Absent:
+    name = handler.write if handler.read is None else handler.read
+    return name if isinstance(name, Absent) else text_of(name)
 
 
 def _handlers(handlers: tuple[Handler, ...]) -> Table:
