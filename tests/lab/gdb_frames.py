@@ -28,6 +28,44 @@ def stack_address(frame: Any) -> int | None:
     return int(found[1], 16) if found else None
 
 
+SCALARS = {
+    gdb.TYPE_CODE_INT, gdb.TYPE_CODE_BOOL, gdb.TYPE_CODE_CHAR, gdb.TYPE_CODE_ENUM,
+    gdb.TYPE_CODE_PTR,
+}  # fmt: skip
+
+
+def variables(frame: Any) -> dict[str, list[list[Any]]]:
+    """Return the arguments and the other variables in force, the innermost block's first."""
+    found: dict[str, list[list[Any]]] = {"arguments": [], "locals": []}
+    try:
+        block = frame.block()
+    except RuntimeError:  # no debug information
+        return found
+    while block is not None:
+        for symbol in block:
+            if symbol.is_argument:
+                found["arguments"].append([symbol.name, worth(symbol, frame)])
+            elif symbol.is_variable:
+                found["locals"].append([symbol.name, worth(symbol, frame)])
+        if block.function is not None:
+            break
+        block = block.superblock
+    return found
+
+
+def worth(symbol: Any, frame: Any) -> Any:
+    """Return a scalar's number, or why there is none in words."""
+    try:
+        value = symbol.value(frame)
+        if value.is_optimized_out:
+            return "optimized out"
+        if value.type.strip_typedefs().code not in SCALARS:
+            return "aggregate"
+        return int(value)
+    except gdb.error as error:
+        return "optimized out" if "optimized out" in str(error) else f"error: {error}"
+
+
 def rows() -> list[dict[str, Any]]:
     found = []
     frame = gdb.newest_frame()
@@ -41,6 +79,7 @@ def rows() -> list[dict[str, Any]]:
                 "function": frame.name(),
                 "file": place.symtab.filename if place.symtab else None,
                 "line": place.line if place.symtab else None,
+                **variables(frame),
             }
         )
         frame = frame.older()

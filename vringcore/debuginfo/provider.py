@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vringcore.debuginfo.search import Search
     from vringcore.debuginfo.sources import Sources
     from vringcore.debuginfo.symbols import SymbolTable
+    from vringcore.layout.scopes import Scope
     from vringcore.layout.types import Symbol, Type
 
 
@@ -165,17 +166,37 @@ class DebugInfo:
                 frames[-1] = SourceFrame(symbol.name, last.file, last.line, last.directory)
             return tuple(frames)
 
-    def _source_frames(self, address: int) -> list[SourceFrame]:
+    @ours
+    def scope_of(self, address: int, *, all_variables: bool) -> Scope | None:
+        """Return the variables around a link-time address of code, None where none is known.
+
+        :param all_variables: local ones too, not parameters alone
+        """
+        from vringcore.debuginfo.scopes import read_scope
+
+        with self._lock:
+            chain = self._opened_sources().chain_of(address)
+            return read_scope(chain, address, all_variables=all_variables) if chain else None
+
+    def _opened_sources(self) -> Sources:
+        """Return what tells functions by address.
+
+        :raises NotSearched: if there is no debug information
+        """
         if self._sources is None:
-            try:
-                dwarf = self._dwarf()
-            except NotSearched:
-                return []
+            dwarf = self._dwarf()
             from vringcore.debuginfo.sources import Sources
 
             self._sources = Sources(dwarf, self.log)
+        return self._sources
+
+    def _source_frames(self, address: int) -> list[SourceFrame]:
         try:
-            return self._sources.source_of(address)
+            sources = self._opened_sources()
+        except NotSearched:
+            return []
+        try:
+            return sources.source_of(address)
         except DwarfError as error:
             self.log.append(str(error))
             return []

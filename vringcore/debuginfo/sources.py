@@ -91,6 +91,22 @@ class Sources:
             file, line = entry.integer(dw.AT_CALL_FILE) or 0, entry.integer(dw.AT_CALL_LINE) or 0
         return frames
 
+    def chain_of(self, address: int) -> list[Entry]:
+        """Return the function around a link-time address and what is inlined there, innermost last.
+
+        Empty if no function is known there.
+
+        :raises DwarfError: if the unit of the address cannot be read
+        """
+        number = self._units.at(address)
+        if number < 0:
+            return []
+        unit = self._dwarf.unit(number)
+        if number not in self._code:
+            self._code[number] = self._attempt(UnitCode, unit, self._lowest)
+        code = self._code[number]
+        return [] if code is None else code.chain(address)
+
     def _lines_of(self, unit: Unit) -> LineTable | None:
         offset = unit.root().integer(dw.AT_STMT_LIST)
         if offset is None:

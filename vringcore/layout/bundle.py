@@ -32,6 +32,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
     ``types`` are kept as they came until they are asked for: a core's questions need few of them.
     ``symbols_at`` answers look-ups by address (hexadecimal); None: no symbol is there.
     ``lines`` likewise tell functions, files and lines, the innermost inlined function first.
+    ``scopes`` are variables at addresses, kept as they came (:mod:`vringcore.layout.scopes`).
     ``enumerators`` tell in which enumeration each is.
     ``facts`` are words about the build that are the same in every core of it, such as QEMU's
     version.
@@ -52,6 +53,7 @@ class Bundle(msgspec.Struct, omit_defaults=True):
     symbols: dict[str, Symbol] = {}
     symbols_at: dict[str, Symbol | None] = {}
     lines: dict[str, tuple[SourceFrame, ...]] = {}
+    scopes: dict[str, msgspec.Raw] = {}
     searched_absent: list[str] = []
     wanted: list[str] = []
     facts: dict[str, str] = {}

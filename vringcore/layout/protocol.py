@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vringcore.layout.bundle import Typed
+    from vringcore.layout.scopes import Scope
     from vringcore.layout.types import Code, SourceFrame, Symbol, Type, Variable
 
 
@@ -62,4 +63,8 @@ class Provider(Protocol):
 
     def source_of(self, address: int) -> tuple[SourceFrame, ...] | None:
         """Return the functions, files and lines of a link-time address of code."""
+        ...
+
+    def scope_of(self, address: int, *, all_variables: bool) -> Scope | None:
+        """Return the variables around a link-time address of code; of locals only if asked."""
         ...

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from vringcore.layout.protocol import Provider
+    from vringcore.layout.scopes import Scope
     from vringcore.layout.types import Code, Definition, Symbol, Type, Typedef, Variable
     from vringcore.layout.wanted import Wanted
 
@@ -30,6 +31,11 @@ MAX_LOG = 1000
 
 LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
+
+
+def scope_key(address: int, *, all_variables: bool) -> str:
+    """Return the key of an address's variables in a bundle."""
+    return format(address, "x") + ("+" if all_variables else "")
 
 
 class NotSearched(VringcoreError):  # noqa: N818 - not a failure: somebody else may know
@@ -299,6 +305,26 @@ class Layouts:
                     return frames or ()
             symbol = self.symbol_at(link_address)
             return () if symbol is None else (SourceFrame(symbol.name),)
+
+    def scope_of(self, link_address: int, *, all_variables: bool = False) -> Scope | None:
+        """Return the variables around a link-time address of code, None where nothing is known.
+
+        :param all_variables: local ones too, not parameters alone
+        """
+        from vringcore.layout.scopes import get_scope, put_scope
+
+        key = scope_key(link_address, all_variables=all_variables)
+        known = get_scope(self._bundle, key)
+        if known is not None or not self._providers:
+            return known
+        with self._lock:
+            found, _ = self._ask(
+                f"variables at {key}",
+                lambda p: p.scope_of(link_address, all_variables=all_variables),
+            )
+            if found is not None:
+                put_scope(self._bundle, key, found)
+            return found
 
     def _look(
         self, known: dict[str, T], key: str, kind: str, ask: Callable[[Provider], T | None]

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from vringcore.layout import types
 from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
-from vringcore.layout.provider import Layouts
+from vringcore.layout.provider import Layouts, scope_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vringcore.layout.scopes import Scope
     from vringcore.layout.types import Code, Definition, SourceFrame, Symbol, Type, Variable
     from vringcore.layout.wanted import Wanted
 
@@ -62,6 +63,11 @@ class RecordedLayouts(Layouts):
         self._asked[f"lines {address:x}"] = None
         return super().source_of(address)
 
+    def scope_of(self, link_address: int, *, all_variables: bool = False) -> Scope | None:
+        """Return variables; see :meth:`Layouts.scope_of`."""
+        self._asked[f"scope {scope_key(link_address, all_variables=all_variables)}"] = None
+        return super().scope_of(link_address, all_variables=all_variables)
+
     def find_fact(self, name: str) -> str | None:
         """Return a fact; see :meth:`Layouts.find_fact`."""
         self._asked["fact " + name] = None
@@ -98,16 +104,11 @@ class RecordedLayouts(Layouts):
             kind, _, name = key.partition(" ")
             if key in absent:
                 build.searched_absent.append(key)
-            elif kind == "at":
-                if name in known.symbols_at:
-                    names.symbols_at[name] = known.symbols_at[name]
-            elif kind == "lines":
-                if name in known.lines:
-                    names.lines[name] = known.lines[name]
             elif kind in _TABLES:
                 table = getattr(known, _TABLES[kind])
                 if name in table:
-                    getattr(build, _TABLES[kind])[name] = table[name]
+                    into = names if kind in _OF_ADDRESSES else build
+                    getattr(into, _TABLES[kind])[name] = table[name]
             else:
                 typed = get_type(known, key)
                 if typed is not None:
@@ -121,6 +122,7 @@ def names_in(bundle: Bundle) -> Bundle:
     names = _like(bundle)
     names.symbols_at = {key: bundle.symbols_at[key] for key in sorted(bundle.symbols_at)}
     names.lines = {key: bundle.lines[key] for key in sorted(bundle.lines)}
+    names.scopes = {key: bundle.scopes[key] for key in sorted(bundle.scopes)}
     return names
 
 
@@ -130,7 +132,12 @@ _TABLES = {
     "enumerator": "enumerators",
     "symbol": "symbols",
     "fact": "facts",
+    "at": "symbols_at",
+    "lines": "lines",
+    "scope": "scopes",
 }
+
+_OF_ADDRESSES = frozenset({"at", "lines", "scope"})
 
 
 def _is_type(key: str) -> bool:

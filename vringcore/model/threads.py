@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from vringcore.model.values import Absent, Fields, Hex
 
@@ -26,6 +29,20 @@ class SystemCall(msgspec.Struct, frozen=True):
     file: str | None = None
 
 
+class Variable(msgspec.Struct, frozen=True):
+    """An argument or a local variable of a function.
+
+    :param type: as C spells it
+    :param value: as :data:`~vringcore.model.values.Fields` has such; Absent with the reason
+        ``optimized-out`` where the code keeps it no longer or in a register that was used again
+        since, ``aggregate`` for a structure, union or array, with its address
+    """
+
+    name: str
+    type: str
+    value: Any
+
+
 class Frame(msgspec.Struct, frozen=True):
     """One function of a stack: of the frames of inlined functions only the last has code.
 
@@ -38,6 +55,8 @@ class Frame(msgspec.Struct, frozen=True):
     :param how: how it was found: ``registers`` (the innermost), ``cfi``, ``signal`` (it was
         interrupted by one) or ``heuristic``: a guess, which may be wrong
     :param cfa: the stack pointer before it was called, None where that is not known
+    :param arguments: in the order of the source; empty too where no debug information tells them
+    :param locals: its other variables in force, with the part ``locals``
     """
 
     pc: Hex
@@ -48,6 +67,8 @@ class Frame(msgspec.Struct, frozen=True):
     module: str
     how: str
     cfa: Hex | None = None
+    arguments: tuple[Variable, ...] = ()
+    locals: tuple[Variable, ...] | UnsetType = UNSET
 
 
 class Thread(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.modules import Module
     from vringcore.layout.bundle import Bundle
     from vringcore.layout.provider import Layouts
+    from vringcore.layout.scopes import Scope
     from vringcore.layout.types import SourceFrame
     from vringcore.qemu.process import Process
 
@@ -91,6 +92,21 @@ class ProcessSymbols:
             symbols = self._process.views.symbols
             return symbols.source_of(address) if isinstance(symbols, ModuleSymbols) else ()
         return library.layouts.source_of(address - library.bias)
+
+    def scope_of(self, address: int, *, all_variables: bool = False) -> tuple[Scope, int] | None:
+        """Return the variables around a run-time address of code, and its module's bias.
+
+        None if nothing is known; see :meth:`~vringcore.layout.provider.Layouts.scope_of`.
+        """
+        library = self._library_at(address)
+        if library is None:
+            symbols = self._process.views.symbols
+            if not isinstance(symbols, ModuleSymbols):
+                return None
+            return symbols.scope_of(address, all_variables=all_variables)
+        bias = library.bias
+        scope = library.layouts.scope_of(address - bias, all_variables=all_variables)
+        return None if scope is None else (scope, bias)
 
     def place(self, address: int) -> Place | None:
         """Return what gdb's ``info symbol`` tells of an address, None if it lies in no symbol."""

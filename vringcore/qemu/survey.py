@@ -34,6 +34,9 @@ DEVICE_PARTS = frozenset({"devices", "device-fields", "queues", "queue-fields", 
 PROCESS_PARTS = frozenset({"threads", "event-loops", "machine", "block", "coroutines", "locks"})
 """What a report can hold of the process around the devices."""
 
+PARTS_ON_REQUEST = frozenset({"locals"})
+"""What a report holds only if it is asked for: local variables of the threads' functions."""
+
 QUEUE_PARTS = frozenset({"queues", "queue-fields", "requests"})
 """The parts of a report that lie within queues."""
 
@@ -86,7 +89,12 @@ class Survey:
         if "threads" in parts:
             from vringcore.qemu.threads import thread_models
 
-            found["threads"] = thread_models(process, limits, only=thread)
+            found["threads"] = thread_models(
+                process,
+                limits,
+                only=thread,
+                all_variables="locals" in parts,
+            )
         if "coroutines" in parts:
             from vringcore.qemu.coroutine_models import coroutine_models
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vringcore.layout.provider import Layouts
+    from vringcore.layout.scopes import Scope
     from vringcore.layout.types import SourceFrame
 
 
@@ -34,6 +35,15 @@ class ModuleSymbols:
             return ()
         _start, _end, bias, layouts = self._ranges[index]
         return layouts.source_of(address - bias)
+
+    def scope_of(self, address: int, *, all_variables: bool = False) -> tuple[Scope, int] | None:
+        """Return the variables around an address of code, and its module's bias."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._ranges[index][1]:
+            return None
+        _start, _end, bias, layouts = self._ranges[index]
+        scope = layouts.scope_of(address - bias, all_variables=all_variables)
+        return None if scope is None else (scope, bias)
 
     def lookup(self, address: int) -> tuple[str, int] | None:
         """Return the symbol whose ``st_size`` covers the address, and the offset into it."""

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import UNSET
+
 from vringcore.errors import UsageError
 from vringcore.model.report import Limitation
 from vringcore.model.threads import Frame, Thread
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.blocked import blocked_call
 from vringcore.qemu.roles import Roles
+from vringcore.qemu.variables import StackVariables
 from vringcore.unwind.frames import HEURISTIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from msgspec import UnsetType
+
     from vringcore.elfcore.notes import Thread as CoreThread
     from vringcore.elfcore.slimnote import ThreadFacts
+    from vringcore.model.threads import Variable
     from vringcore.qemu.process import Process
     from vringcore.unwind.frames import Backtrace
     from vringcore.unwind.frames import Frame as StackFrame
 
 PLACE_REGISTERS = ("rsp", "rip", "sp", "pc")
+
 
 _ONLY_LIVE = Absent(
     "not-recorded",
@@ -31,11 +39,16 @@ _ONLY_LIVE = Absent(
 
 
 def thread_models(
-    process: Process, limits: list[Limitation], *, only: int | None = None
+    process: Process,
+    limits: list[Limitation],
+    *,
+    only: int | None = None,
+    all_variables: bool = False,
 ) -> tuple[Thread, ...]:
     """Return the threads in the core's order, each with its frames.
 
     :param only: the number of the one thread to return
+    :param all_variables: show local variables, not arguments alone
     :raises UsageError: if there is no such thread
     """
     threads = process.core.threads
@@ -49,7 +62,10 @@ def thread_models(
     slim = process.core.slim
     facts = {} if slim is None else {each.lwp: each for each in slim.threads}
     roles = Roles(process)
-    models = tuple(_model(process, roles, thread, facts.get(thread.lwp)) for thread in threads)
+    models = tuple(
+        _model(process, roles, thread, facts.get(thread.lwp), all_variables=all_variables)
+        for thread in threads
+    )
     guessed = sum(any(f.how == HEURISTIC for f in model.frames) for model in models)
     if guessed:
         limits.append(
@@ -62,10 +78,17 @@ def thread_models(
     return models
 
 
-def _model(process: Process, roles: Roles, thread: CoreThread, facts: ThreadFacts | None) -> Thread:
+def _model(
+    process: Process,
+    roles: Roles,
+    thread: CoreThread,
+    facts: ThreadFacts | None,
+    *,
+    all_variables: bool,
+) -> Thread:
     backtraces = process.backtraces
     found = backtraces.of(known_registers(thread, facts))
-    frames = tuple(frames_of(process, found))
+    frames = tuple(frames_of(process, found, all_variables=all_variables))
     # A caller is never known by less than its own name: inlined functions tell roles too.
     role, role_name = roles.of(
         thread.lwp, thread.fs_base, (frame.function for frame in reversed(frames))
@@ -104,10 +127,22 @@ def _kernel_stack(facts: ThreadFacts | None) -> tuple[str, ...] | Absent:
     return facts.kernel_stack
 
 
-def frames_of(process: Process, backtrace: Backtrace) -> Iterator[Frame]:
-    """Yield the functions of a backtrace, those that were inlined before the one they lie in."""
-    for frame in backtrace.frames:
-        yield from _functions(process, frame)
+def frames_of(
+    process: Process, backtrace: Backtrace, *, all_variables: bool = False
+) -> Iterator[Frame]:
+    """Yield the functions of a backtrace, those that were inlined before the one they lie in.
+
+    :param all_variables: show local variables, not arguments alone
+    """
+    variables = StackVariables(process, backtrace, all_variables=all_variables)
+    for index, frame in enumerate(backtrace.frames):
+        functions = list(_functions(process, frame))
+        found = variables.of(index)
+        told = len(found) == len(functions)
+        for number, function in enumerate(functions):
+            arguments, others = found[number] if told else ((), ())
+            local: tuple[Variable, ...] | UnsetType = others if all_variables else UNSET
+            yield msgspec.structs.replace(function, arguments=arguments, locals=local)
 
 
 def _functions(process: Process, frame: StackFrame) -> Iterator[Frame]:

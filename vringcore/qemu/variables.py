@@ -1,0 +1,169 @@
+"""Arguments and local variables of the functions on a stack.
+
+A value is told only if it is certain: what was in a register that the frame's callees need not keep
+is lost, as is what only the caller knows where the debug information does not say what it passed,
+or where that call was not the one that led here (a function called last may have jumped on).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vringcore.addresses import HostAddress
+from vringcore.errors import VringcoreError
+from vringcore.layout.types import Base, Enum, Pointer
+from vringcore.model import values
+from vringcore.model.threads import Variable
+from vringcore.model.values import Absent, Address
+from vringcore.qemu.absence import absence_of
+from vringcore.unwind.frames import CFI
+from vringcore.unwind.locations import Activation, Located, Lost, NotSupported, locate, number
+from vringcore.unwind.registers import ARCHITECTURES
+from vringcore.view.decode import Decoders
+
+if TYPE_CHECKING:
+    from vringcore.layout.scopes import Expression, Scope, ScopeVariable
+    from vringcore.qemu.process import Process
+    from vringcore.unwind.frames import Backtrace
+
+OPTIMIZED_OUT = "optimized-out"
+AGGREGATE = "aggregate"
+NOT_SUPPORTED = "not-supported"
+
+_LOST = Absent(OPTIMIZED_OUT)
+_UNSUPPORTED = Absent(NOT_SUPPORTED, None, "its place is told in a way that is not understood")
+
+Functions = tuple[tuple[tuple[Variable, ...], tuple[Variable, ...]], ...]
+"""Arguments and local variables of each function of a frame, the innermost inlined one first."""
+
+
+class StackVariables:
+    """The variables of one stack."""
+
+    def __init__(self, process: Process, backtrace: Backtrace, *, all_variables: bool) -> None:
+        self._process = process
+        self._space = process.backtraces.space
+        self._frames = backtrace.frames
+        self._all = all_variables
+        self._scopes: dict[int, tuple[Scope, int] | None] = {}
+        machine = ARCHITECTURES.get(process.core.machine)
+        self._machine = machine
+        self._decoders = Decoders(process.views.layouts)
+
+    def of(self, index: int) -> Functions:
+        """Return the variables of a frame; empty where no debug information tells of them."""
+        found = self._scope(index)
+        if found is None:
+            return ()
+        scope, bias = found
+        activation = self._activation(index, scope, bias)
+        functions = []
+        for function in scope.functions:
+            shown = [(v.parameter, self._variable(v, activation)) for v in function.variables]
+            arguments = tuple(each for is_parameter, each in shown if is_parameter)
+            functions.append((arguments, tuple(each for is_p, each in shown if not is_p)))
+        return tuple(functions)
+
+    def _scope(self, index: int) -> tuple[Scope, int] | None:
+        if index not in self._scopes:
+            address = self._frames[index].code_address
+            try:
+                found = self._process.symbols.scope_of(address, all_variables=self._all)
+            except VringcoreError:
+                found = None
+            self._scopes[index] = found
+        return self._scopes[index]
+
+    def _activation(self, index: int, scope: Scope, bias: int) -> Activation:
+        frame = self._frames[index]
+
+        def entered_with(place: Expression, depth: int) -> int:
+            return self._passed(index, place, depth)
+
+        machine = self._machine
+        registers = {} if machine is None else machine.numbered(frame.registers)
+        return Activation(registers, frame.cfa, bias, self._space, scope.frame_base, entered_with)
+
+    def _passed(self, index: int, place: Expression, depth: int) -> int:
+        """Return what a frame's caller passed in a place.
+
+        :raises Lost: if that is not known
+        """
+        caller = index + 1
+        callee, site = self._scope(index), None
+        if caller < len(self._frames) and self._frames[caller].how == CFI:
+            site = self._scope(caller)
+        if callee is None or site is None or site[0].call is None:
+            raise Lost
+        scope, bias = site
+        assert scope.call is not None
+        activation = self._activation(caller, scope, bias)
+        if not self._leads(scope, bias, callee, activation, depth):
+            raise Lost
+        for passed in scope.call.passed:
+            if passed.place == place:
+                return number(passed.value, activation, depth)
+        raise Lost
+
+    def _leads(
+        self,
+        caller: Scope,
+        bias: int,
+        callee: tuple[Scope, int],
+        activation: Activation,
+        depth: int,
+    ) -> bool:
+        """Tell whether a call leads to a function, not to one that went on to it by a jump."""
+        call, (scope, callee_bias) = caller.call, callee
+        if call is None or scope.start is None:
+            return False
+        start = scope.start + callee_bias
+        if call.address is not None:
+            return call.address + bias == start
+        if call.name:
+            symbol = self._process.symbols.lookup(start)
+            names = {scope.functions[-1].name, symbol[0] if symbol is not None else ""}
+            return call.name in names
+        return bool(call.target) and number(call.target, activation, depth) == start
+
+    def _variable(self, variable: ScopeVariable, activation: Activation) -> Variable:
+        try:
+            value = self._value(variable, activation)
+        except Lost:
+            value = _LOST
+        except NotSupported:
+            value = _UNSUPPORTED
+        except VringcoreError as error:
+            value = absence_of(error)
+        return Variable(variable.name, variable.type, value)
+
+    def _value(self, variable: ScopeVariable, activation: Activation) -> Any:
+        size, shape = variable.size, variable.shape
+        scalar = isinstance(shape, Base | Enum | Pointer) and 0 < size <= 16
+        if variable.constant is not None and scalar:
+            mask = (1 << (8 * size)) - 1
+            found = Located(None, (variable.constant & mask).to_bytes(size, "little"))
+        else:
+            found = locate(variable.location, size, activation)
+        if not scalar:
+            address = None if found.address is None else Address(found.address)
+            return Absent(AGGREGATE, address, "a structure, a union or an array")
+        data = found.data
+        if found.address is not None:
+            data = self._space.read(HostAddress(found.address), size)
+        if len(data) != size:
+            raise NotSupported
+        return self._decoders.of(shape)(data, 0, self)
+
+    # What the decoders ask of an object's surroundings
+
+    def pointer_value(self, address: int) -> values.Pointer:
+        """Return a pointer as the model shows it."""
+        symbol = self._process.symbols.lookup(address) if address else None
+        if symbol is None:
+            return values.Pointer(Address(address))
+        return values.Pointer(Address(address), *symbol)
+
+    def absence(self, offset: int, size: int) -> Absent | None:  # noqa: ARG002
+        """All bytes of a value are there."""
+        return None
