@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from vringcore.diagnose.engine import Diagnosis, diagnose
 from vringcore.model.block import BlockState, Node, TrackedRequest
 from vringcore.model.devices import Backend, Device
@@ -13,7 +15,7 @@ from vringcore.model.loops import BottomHalf, EventLoop, Handler, QueueNotifier
 from vringcore.model.queues import Counts, Queue, SplitGuest
 from vringcore.model.report import CoreInfo, QemuInfo, Report, Tool
 from vringcore.model.requests import Age, InFlight, Waiting
-from vringcore.model.threads import Frame, SystemCall, Thread
+from vringcore.model.threads import Frame, SystemCall, Thread, Variable
 from vringcore.model.values import Address, Flags, Pointer
 
 SECOND = 1_000_000_000
@@ -147,6 +149,16 @@ def thread(
     """Return a thread by the functions of its stack, innermost first."""
     frames = tuple(Frame(Address(1), each, None, None, False, "qemu", "cfi") for each in functions)
     return Thread(lwp, None, role, "S", role, name, 0, call, (), frames, "outermost")
+
+
+def with_argument(of: Thread, function: str, name: str, address: int) -> Thread:
+    """Return a thread of whose functions one was given a pointer."""
+    given = Variable(name, "void *", Pointer(Address(address)))
+    frames = tuple(
+        replace(frame, arguments=(given,)) if frame.function == function else frame
+        for frame in of.frames
+    )
+    return replace(of, frames=frames)
 
 
 def asleep() -> tuple[Thread, ...]:

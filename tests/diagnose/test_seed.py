@@ -7,12 +7,25 @@ thread's stack is as gdb gave it.
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from tests.diagnose.builders import MIGRATION, asleep, codes, device, finding, queue, report, thread
+from tests.diagnose.builders import (
+    MIGRATION,
+    asleep,
+    backend,
+    codes,
+    device,
+    finding,
+    queue,
+    report,
+    thread,
+    with_argument,
+)
 from vringcore.diagnose.engine import diagnose
 from vringcore.model.devices import Device
 from vringcore.model.queues import Queue
 from vringcore.model.report import Report
+from vringcore.model.values import Address
 
 IDLE = {8: 2440, 0: 57785, 1: 37509, 2: 40985, 3: 27738}
 """The queues where last_avail_idx, shadow_avail_idx, used_idx and signalled_used are all this."""
@@ -86,6 +99,24 @@ def test_without_the_stack_the_requests_alone_are_no_proof() -> None:
     found = diagnose(report(disk(), threads=asleep()))
     assert found.verdict.state == "unknown"
     assert found.verdict.code == "request-not-returned"
+
+
+def test_of_two_disks_the_arguments_name_the_one() -> None:
+    """gdb shows blk=0x5640e423a180 in frame 9; another disk is drained and busy, too."""
+    mine = backend(in_flight=2, quiesced=1)
+    other = replace(mine, address=Address(0x777000), node="nbd1")
+    disks = (
+        device(stuck_queue(), backend=mine),
+        device(queue(avail=8, inuse=1), index=1, backend=other),
+    )
+    migration = thread(MIGRATION, "migration", *STACK)
+    unknown = diagnose(report(*disks, threads=(migration,)))
+    assert [each for each in unknown.wait_for.edges if each.waiter.startswith("drain:")] == []
+    assert finding(unknown, "migration-waits-for-drain").confidence == "medium"
+    assert "for the drain of one of disk0" in unknown.verdict.summary
+    told = with_argument(migration, "blk_set_aio_context", "blk", 0x5640E423A180)
+    found = diagnose(report(*disks, threads=(told,)))
+    assert "for the drain of disk0 (virtio-blk), node nbd0, whose 2" in found.verdict.summary
 
 
 def test_a_stack_that_does_not_wait_is_no_drain() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vringcore.diagnose import stacks
 from vringcore.diagnose.disks import BY_DEVICE, disks
 from vringcore.diagnose.values import many, number
+from vringcore.diagnose.words import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,14 @@ class Drain:
         self.purpose = stacks.purpose_of(stacks.names(thread))
 
     @property
+    def whom(self) -> str:
+        """The disks it waits for, for a sentence; of several that may be it, that it is one."""
+        names = [disk.name for disk in self.disks]
+        if len(names) > 1 and not self.certain:
+            return f"one of {joined(names)}"
+        return joined(names)
+
+    @property
     def id(self) -> str:
         """Of its node in the wait-for graph."""
         return f"drain:{self.thread.lwp}"
@@ -60,6 +69,9 @@ def _drains(facts: Facts) -> Iterator[Drain]:
 def _waited_for(facts: Facts, thread: Thread, function: str) -> tuple[tuple[Disk, ...], bool]:
     """Return the disks that a drain waits for, and whether the core proves it."""
     found = tuple(disks(facts))
+    named = _named(facts, thread, found) if function not in ALL else ()
+    if len(named) == 1:
+        return named, True
     quiesced = tuple(disk for disk in found if _is_quiesced(facts, disk) and _busy(facts, disk))
     if quiesced:
         return quiesced, function in ALL or len(quiesced) == 1
@@ -74,6 +86,25 @@ def _waited_for(facts: Facts, thread: Thread, function: str) -> tuple[tuple[Disk
     }
     busy = tuple(d for d in found if d.device.kind in kinds and _busy(facts, d))
     return (busy, False) if len(busy) == 1 else ((), False)
+
+
+def _named(facts: Facts, thread: Thread, found: tuple[Disk, ...]) -> tuple[Disk, ...]:
+    """Return the disks that the arguments of the functions on a stack name.
+
+    A back-end, its root node or its device: ``blk``, ``bs``, ``vdev`` of the functions that lead to
+    the drain.
+    """
+    given = stacks.pointers(thread)
+    return tuple(disk for disk in found if given & _addresses(facts, disk))
+
+
+def _addresses(facts: Facts, disk: Disk) -> set[int]:
+    node = facts.node(disk.node) if disk.node else None
+    places = [None if disk.backend is None else disk.backend.address]
+    places.append(None if node is None else node.address)
+    if len(many(disk.device.disks)) < 2:
+        places.append(disk.device.address)
+    return {int(place) for place in places if place}
 
 
 def _is_quiesced(facts: Facts, disk: Disk) -> bool:

@@ -93,6 +93,12 @@ def waits_for_lock(thread: Thread) -> bool:
     return any(name in ("lll_lock_wait", "pthread_mutex_lock") for name in names(thread)[:4])
 
 
+def pointers(thread: Thread) -> set[int]:
+    """Return the addresses that are arguments of the functions on a stack."""
+    values = (each.value for frame in thread.frames for each in frame.arguments)
+    return {int(value.address) for value in values if isinstance(value, Pointer) and value.address}
+
+
 def drain_of(thread: Thread) -> str:
     """Return the function in which a thread waits until requests have ended, "" for none."""
     found = names(thread)

@@ -8,7 +8,7 @@ from vringcore.diagnose import stacks
 from vringcore.diagnose.chain import chain_of
 from vringcore.diagnose.drains import drains, in_use_of, requests_of
 from vringcore.diagnose.scope import hidden_lines, looked_at
-from vringcore.diagnose.words import counted, device_name, has, joined, thread_name, was
+from vringcore.diagnose.words import counted, device_name, has, thread_name, was
 from vringcore.model.findings import Verdict
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _of_drain(facts: Facts, drain: Drain, cause: Finding | None) -> str:
         text = f"{subject} waits"
     if not drain.disks:
         return f"{text} in {drain.function}() for requests of a disk; of which is not known"
-    text += f" for the drain of {joined([disk.name for disk in drain.disks])}"
+    text += f" for the drain of {drain.whom}"
     count = sum(len(requests_of(facts, disk)) for disk in drain.disks)
     count = count or sum(disk.in_flight or 0 for disk in drain.disks)
     count = count or sum(in_use_of(facts, disk) for disk in drain.disks)

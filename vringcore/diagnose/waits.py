@@ -124,8 +124,7 @@ class _Builder:
 
     def drain(self, drain: Drain) -> None:
         """Add a thread in a drain, and the requests that the drain waits for."""
-        whom = ", ".join(disk.name for disk in drain.disks)
-        label = f"drain of {whom}" if whom else "a drain"
+        label = f"drain of {drain.whom}" if drain.disks else "a drain"
         node = self._node(drain.id, label)
         proof = evidence.of_thread(drain.thread, *stacks.DRAINS, *dict(stacks.PURPOSES))
         self._edge(self._thread(drain.thread.lwp), node, f"it is in {drain.function}()", proof)

@@ -11,7 +11,7 @@ from vringcore.diagnose.facts import SLOW_NS
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import many, number
 from vringcore.diagnose.waits import wait_graph
-from vringcore.diagnose.words import counted, device_name, joined, thread_name
+from vringcore.diagnose.words import counted, device_name, thread_name
 from vringcore.model.findings import Evidence, Finding
 from vringcore.model.values import Absent
 
@@ -37,7 +37,7 @@ def _inside(facts: Facts, drain: Drain) -> int:
 
 def _summary(facts: Facts, drain: Drain) -> str:
     purpose = f", {drain.purpose}," if drain.purpose else ""
-    whom = joined([disk.name for disk in drain.disks])
+    whom = drain.whom
     count = _inside(facts, drain)
     if not whom:
         return f"the {thread_name(drain.thread)}{purpose} waits in {drain.function}() for requests"
