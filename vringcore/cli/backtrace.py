@@ -24,6 +24,9 @@ its frames, the innermost first. A frame has its address, function, file and
 line; one without an address is a function that the compiler inlined into the
 next. Frames are numbered as gdb numbers them.
 
+A function's arguments are shown where the debug information tells where they
+were; <optimized out> is what is kept nowhere, "..." a structure.
+
 Frames are found by the unwind tables of the program and its libraries, each
 library's file checked by its build-id. Where these are not at hand a frame is
 guessed from the stack and marked ?: it may be wrong. A last line tells why
@@ -42,6 +45,7 @@ EPILOG = """\
 examples:
   vringcore backtrace core.20873
   vringcore backtrace core.20873 --thread 20881 -v
+  vringcore backtrace core.20873 --thread 20881 --locals
   vringcore backtrace core.20873 --coroutines
   vringcore backtrace core.20873 --json | jq '.threads[] | {lwp, role}'
 """
@@ -56,6 +60,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     choosing.add_argument("--threads", action="store_true", help="threads, no coroutines")
     choosing.add_argument("--coroutines", action="store_true", help="coroutines, no threads")
+    parser.add_argument(
+        "--locals", action="store_true", help="show the local variables of threads' functions too"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         parts.remove("threads")
     if arguments.threads or arguments.thread is not None:
         parts.remove("coroutines")
+    if arguments.locals:
+        parts.add("locals")
     with options.open_core(arguments) as core:
         report = core.report(parts, thread=arguments.thread)
     if arguments.json:

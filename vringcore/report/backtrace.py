@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OUTERMOST = "outermost"
 HEURISTIC = "heuristic"
+OPTIMIZED_OUT = "optimized-out"
+AGGREGATE = "aggregate"
 SIGNAL = "signal"
 
 ROLES = {"main-loop": "main loop", "vcpu": "vCPU", "iothread": "I/O thread", "rcu": "RCU"}
@@ -124,7 +126,7 @@ def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None
     """Print frames as gdb numbers them, the innermost first."""
     if not frames:
         return
-    names = [_name(frame) for frame in frames]
+    names = [_name(page, frame) for frame in frames]
     digits = len(str(len(frames) - 1))
     wide = min(WIDEST, max(map(len, names)))
     address = max(len(hexadecimal(frame.pc)) for frame in frames)
@@ -135,11 +137,25 @@ def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None
         if detailed and not frame.inlined:
             text += _details(frame)
         page.line(text.rstrip(), FAINT if frame.inlined else "")
+        if frame.locals is not UNSET:
+            for each in frame.locals:
+                page.line(f"        {clean(each.name)} = {_worth(page, each.value)}", FAINT)
 
 
-def _name(frame: Frame) -> str:
+def _name(page: Page, frame: Frame) -> str:
     name = "??" if frame.function is None else clean(frame.function)
+    if frame.arguments:
+        words = (f"{clean(each.name)}={_worth(page, each.value)}" for each in frame.arguments)
+        name += f"({', '.join(words)})"
     return f"{name} (interrupted)" if frame.how == SIGNAL and not frame.inlined else name
+
+
+def _worth(page: Page, value: Any) -> str:
+    """Return a variable's value much as gdb shows it."""
+    if isinstance(value, Absent):
+        short = {OPTIMIZED_OUT: "<optimized out>", AGGREGATE: "..."}
+        return short.get(value.reason) or page.notes.text(value)
+    return _argument(page, value)
 
 
 def _place(frame: Frame) -> str:
