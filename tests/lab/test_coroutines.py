@@ -15,6 +15,7 @@ from tests.lab.gdb_run import FRAMES, write_truth
 from tests.lab.patched_core import with_coroutines
 from vringcore.model.coroutines import Coroutine
 from vringcore.model.report import Report
+from vringcore.qemu.coroutines import saved_context
 
 Case = tuple[CoreCase, Report, dict[int, Coroutine], Any]
 
@@ -116,6 +117,18 @@ def test_every_stack_begins_with_the_trampoline(case: Case) -> None:
         assert names[-2:] == ["coroutine_trampoline", "__start_context"]
         assert "qemu_coroutine_switch" not in names
         assert names[-3] == coroutine.entry
+
+
+def test_saved_registers_are_gdbs(case: Case) -> None:
+    core, _, _, truth = case
+    with core.open() as opened:
+        process = opened.process
+        for theirs in truth["coroutines"]:
+            if theirs["registers"] is None:
+                continue
+            saved = saved_context(process.views, process.core, theirs["address"])
+            ours = {**saved.others, "rsp": saved.sp, "rbp": saved.fp, "rip": saved.pc}
+            assert ours == theirs["registers"]
 
 
 def is_unwound(core: CoreCase) -> bool:

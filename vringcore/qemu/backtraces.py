@@ -50,9 +50,8 @@ class Backtraces:
 
         context = saved_context(self._process.views, self._core, address)
         names = _PLACES[self._core.machine]
-        return self._unwinder.backtrace(
-            dict(zip(names, (context.sp, context.fp, context.pc), strict=True)), saved=True
-        )
+        place = dict(zip(names, (context.sp, context.fp, context.pc), strict=True))
+        return self._unwinder.backtrace({**context.others, **place}, saved=True)
 
     def module_at(self, address: int) -> Module | None:
         """Return the module that an address lies in, the vDSO too."""

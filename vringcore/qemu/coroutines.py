@@ -26,17 +26,21 @@ MASK = (1 << 64) - 1
 
 
 class SavedContext(msgspec.Struct, frozen=True):
-    """What a coroutine had in its registers when it was left: stack, frame and program counter."""
+    """What a coroutine had in its registers when it was left.
+
+    :param others: those that a function must preserve, by name
+    """
 
     sp: int
     fp: int
     pc: int
+    others: dict[str, int]
 
 
 class _Layout(msgspec.Struct, frozen=True):
     """Indices into ``__jmpbuf``, and how far glibc rotates what it has xor-ed with the guard.
 
-    ``mangled_fp``: whether the frame pointer is treated so too.
+    ``mangled_fp``: whether the frame pointer is treated so too. ``others`` are never.
     """
 
     fp: int
@@ -44,12 +48,27 @@ class _Layout(msgspec.Struct, frozen=True):
     pc: int
     rotation: int
     mangled_fp: bool
+    others: tuple[tuple[str, int], ...]
 
 
 # glibc: sysdeps/x86_64/jmpbuf-offsets.h, sysdeps/aarch64/jmpbuf-offsets.h
 _LAYOUTS = {
-    "x86-64": _Layout(fp=1, sp=6, pc=7, rotation=17, mangled_fp=True),
-    "aarch64": _Layout(fp=10, sp=13, pc=11, rotation=0, mangled_fp=False),
+    "x86-64": _Layout(
+        fp=1,
+        sp=6,
+        pc=7,
+        rotation=17,
+        mangled_fp=True,
+        others=(("rbx", 0), ("r12", 2), ("r13", 3), ("r14", 4), ("r15", 5)),
+    ),
+    "aarch64": _Layout(
+        fp=10,
+        sp=13,
+        pc=11,
+        rotation=0,
+        mangled_fp=False,
+        others=tuple((f"x{19 + number}", number) for number in range(10)),
+    ),
 }
 
 
@@ -84,4 +103,5 @@ def saved_context(views: Views, core: ProcessImage, address: int) -> SavedContex
         sp=plain(slots[layout.sp]),
         fp=plain(fp) if layout.mangled_fp else fp,
         pc=plain(slots[layout.pc]),
+        others={name: slots[index] for name, index in layout.others},
     )
