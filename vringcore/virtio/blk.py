@@ -9,10 +9,12 @@ import msgspec
 
 from vringcore.errors import CorruptDataError
 from vringcore.virtio.chain import ChainEnd, read_buffers
+from vringcore.virtio.fields import Table
 
 if TYPE_CHECKING:
     from vringcore.memory.space import AddressSpace
     from vringcore.virtio.chain import Chain
+    from vringcore.virtio.fields import Header, Request
 
 T_IN = 0
 T_OUT = 1
@@ -20,6 +22,7 @@ T_FLUSH = 4
 T_GET_ID = 8
 T_DISCARD = 11
 T_WRITE_ZEROES = 13
+T_SECURE_ERASE = 14
 
 T_BARRIER = 1 << 31
 """A bit beside the legacy types (5.2.6.3)."""
@@ -35,7 +38,7 @@ OPERATIONS = {
     10: "get-lifetime",
     T_DISCARD: "discard",
     T_WRITE_ZEROES: "write-zeroes",
-    14: "secure-erase",
+    T_SECURE_ERASE: "secure-erase",
     15: "zone-append",
     16: "zone-report",
     18: "zone-open",
@@ -44,6 +47,9 @@ OPERATIONS = {
     24: "zone-reset",
     26: "zone-reset-all",
 }
+
+WITHOUT_SECTOR = frozenset({T_FLUSH, 5, T_GET_ID, 10, 26})
+"""Operations that are about no place, or about the whole disk."""
 
 STATUSES = {
     0: "ok",
@@ -59,6 +65,15 @@ SECTOR_SIZE = 512
 """Bytes in a sector, whatever the device's block size (5.2.4)."""
 
 HEADER_SIZE = 16
+
+SEGMENTED = frozenset({T_DISCARD, T_WRITE_ZEROES, T_SECURE_ERASE})
+"""Operations whose data is a list of ranges (5.2.6, ``virtio_blk_discard_write_zeroes``)."""
+
+MAX_SEGMENTS = 256
+"""Ranges that are read of a request."""
+
+_FIELDS = Table("type:I ioprio:I sector:Q", type=OPERATIONS)
+_SEGMENT = Table("sector:Q num_sectors:I flags:I")
 
 _HEADER = {False: Struct("<IIQ"), True: Struct(">IIQ")}
 
@@ -89,6 +104,24 @@ class BlkRequest(msgspec.Struct, frozen=True):
     bytes_to_device: int
     bytes_from_device: int
     status_address: int | None
+
+
+def decode(request: Request) -> Header:
+    """Read a request's header, and the ranges of one that has a list of them."""
+    fields: dict[str, Any] = request.take(_FIELDS)
+    if "type" not in fields:
+        return request.header("unknown", fields)
+    kind = fields["type"].value
+    told = ""
+    if kind & ~T_BARRIER in SEGMENTED:
+        fields["segments"] = request.take_all(_SEGMENT, MAX_SEGMENTS)
+        request.short |= not fields["segments"]
+        told = ", ".join(
+            f"{each['num_sectors']} sectors at {each['sector']}" for each in fields["segments"][:3]
+        )
+    elif kind & ~T_BARRIER not in WITHOUT_SECTOR and "sector" in fields:
+        told = f"sector {fields['sector']}"
+    return request.header(operation_name(kind), fields, told)
 
 
 def operation_name(kind: int) -> str:
