@@ -16,7 +16,7 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vringcore.model.block import BackendState, Engine, Node, ThrottleGroup
+    from vringcore.model.block import Engine, Node, ThrottleGroup
     from vringcore.model.coroutines import Coroutine
     from vringcore.model.devices import Device
     from vringcore.model.locks import Lock
@@ -54,7 +54,6 @@ class Facts:
         self.loops: tuple[EventLoop, ...] = many(report.event_loops)
         self.locks: tuple[Lock, ...] = many(report.locks)
         block, machine = report.block, report.machine
-        self.backends: tuple[BackendState, ...] = many(getattr(block, "backends", None))
         self.nodes: tuple[Node, ...] = many(getattr(block, "nodes", None))
         self.engines: tuple[Engine, ...] = many(getattr(block, "engines", None))
         self.throttle_groups: tuple[ThrottleGroup, ...] = many(
@@ -149,10 +148,6 @@ class Facts:
             for held in self.requests
             if held.last is not None and held.last.place == place and having in held.last.detail
         )
-
-    def line(self, device: int, queue: int) -> Line | None:
-        """Return a queue by the numbers of its device and itself."""
-        return next((line for line in self.lines if line.key == (device, queue)), None)
 
     def device(self, index: int | None) -> Device | None:
         """Return a device by its number."""

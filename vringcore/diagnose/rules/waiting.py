@@ -66,6 +66,14 @@ def _drained(facts: Facts, drain: Drain) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
+def _status(facts: Facts) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(f"status of the {each.direction} migration", each.status)
+        for each in facts.migrations
+        if isinstance(each.status, str)
+    )
+
+
 def _sure(facts: Facts, drain: Drain) -> str:
     """Return the confidence: by whether the disk is known, and how long its requests wait."""
     ages = [h.age or 0 for disk in drain.disks for h in requests_of(facts, disk)]
@@ -97,7 +105,7 @@ def migration_waits_for_drain(facts: Facts) -> Iterator[Finding]:
                 summary=_summary(facts, drain),
                 device=drain.disks[0].device.index if len(drain.disks) == 1 else None,
                 threads=(drain.thread.lwp,),
-                evidence=_drained(facts, drain),
+                evidence=(*_drained(facts, drain), *_status(facts)),
                 refuted_by=("a second core shows the migration thread elsewhere",),
                 next_steps=(
                     "free the requests at the back-end, and the migration goes on by itself",
