@@ -17,6 +17,7 @@ from tests.cores import cores, has_devices, lab_cores
 from tests.lab.cases import CoreCase
 from tests.lab.gdb_run import FRAMES, write_truth
 from vringcore.model.threads import Thread
+from vringcore.model.values import Absent, EnumValue, Pointer
 from vringcore.qemu.block_structs import BdrvTrackedRequest
 from vringcore.qemu.threads import frames_of
 
@@ -94,6 +95,61 @@ def test_lines_are_gdbs(case: Case) -> None:
     for thread, truth in pairs(case):
         ours = [(frame.file, frame.line) for frame in thread.frames]
         assert ours == [(f["file"], f["line"]) for f in truth], thread.lwp
+
+
+def number_of(value: Any) -> Any:
+    """Return a variable's value as the oracle writes it."""
+    if isinstance(value, Absent):
+        return {"optimized-out": "optimized out"}.get(value.reason, value.reason)
+    if isinstance(value, Pointer):
+        return int(value.address)
+    return value.value if isinstance(value, EnumValue) else int(value)
+
+
+def test_no_argument_differs_from_gdbs(lab_case: Case) -> None:
+    """Every argument is shown, and none has another value; few are known to gdb alone.
+
+    gdb takes the registers that nobody noted, of a core from /proc, for zeros. Stacks in generated
+    code, which gdb guesses otherwise, have no arguments in common.
+    """
+    if lab_case[0].kind == "proc":
+        pytest.skip("its registers are not known")
+    equal = lost = 0
+    for thread, truth in pairs(lab_case):
+        if [f["pc"] for f in truth] != [frame.pc for frame in thread.frames]:
+            continue
+        for frame, theirs in zip(thread.frames, truth, strict=True):
+            ours = sorted((each.name, number_of(each.value)) for each in frame.arguments)
+            known = sorted((name, value) for name, value in theirs["arguments"])
+            assert [name for name, _ in ours] == [name for name, _ in known], frame
+            for (_, value), (_, other) in zip(ours, known, strict=True):
+                equal += value == other
+                lost += value != other
+                assert value == other or value in ("optimized out", "not-supported"), frame
+    assert equal >= 3 * lost
+
+
+def test_local_variables_are_gdbs(lab_case: Case) -> None:
+    """Those in force that have a value have gdb's."""
+    core = lab_case[0]
+    if core.case.scenario not in ("stuck-migration", "nine-devices"):
+        pytest.skip("of two scenarios")
+    with core.open() as opened:
+        threads = opened.report({"threads", "locals"}).threads
+    assert isinstance(threads, tuple)
+    equal = 0
+    for thread, truth in pairs((core, threads, lab_case[2])):
+        for frame, theirs in zip(thread.frames, truth, strict=True):
+            assert isinstance(frame.locals, tuple)
+            known = theirs["locals"]
+            for each in frame.locals:
+                value = number_of(each.value)
+                others = [other for name, other in known if name == each.name]
+                # What is only a constant gdb does not always show.
+                numbers = [other for other in others if isinstance(other, int)]
+                assert isinstance(value, str) or not numbers or value in numbers, (frame, each)
+                equal += value in numbers
+    assert equal > 20
 
 
 def test_nothing_is_guessed(case: Case) -> None:

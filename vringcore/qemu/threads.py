@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from vringcore.unwind.frames import Backtrace
     from vringcore.unwind.frames import Frame as StackFrame
 
+_OF_A_CALL = ("rsp", "rip", "rax", "orig_rax", "rdi", "rsi", "rdx", "r10", "r8", "r9")
+"""Those that /proc/PID/task/TID/syscall tells, as cores have them that were made of it."""
+
 PLACE_REGISTERS = ("rsp", "rip", "sp", "pc")
 
 
@@ -111,11 +114,13 @@ def _model(
 
 def known_registers(thread: CoreThread, facts: ThreadFacts | None) -> dict[str, int]:
     """Return the registers that are known: of a thread that was not stopped, only its place."""
+    known = thread.registers
     if facts is None or facts.registers == "all":
-        return thread.registers
+        # A system call leaves the place to return to in rcx: whoever wrote 0 did not ask.
+        asked = known.get("rcx", 1) or known.get("r11", 1) or known.get("orig_rax", 0) >> 63
+        return known if asked else {name: known[name] for name in _OF_A_CALL if name in known}
     if facts.registers == "none":
         return {}
-    known = thread.registers
     return {name: known[name] for name in PLACE_REGISTERS if name in known}
 
 
