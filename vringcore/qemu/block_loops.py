@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from vringcore.qemu.process import Process
 
-MAX_LOOPS = 10_000
+MAX_LOOPS = 256
+"""A QEMU has one for each of its I/O threads, and two for the main loop."""
 
 MAIN_LOOP = ("qemu_aio_context", "iohandler_ctx")
 """The main thread's AioContexts (util/main-loop.c)."""

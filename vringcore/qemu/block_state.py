@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from vringcore.errors import LimitError
 from vringcore.model.block import BackendState, BlockState, Node, TrackedRequest
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import block_state_structs as structs
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 MAX_EDGES = 10_000
 
+MAX_STEPS = 200_000
+"""Requests, and requests and coroutines that wait for them, of all nodes together."""
+
 
 def block_state(process: Process, limits: list[Limitation]) -> BlockState:
     """Return the whole block layer; what could not be read of its lists is added to ``limits``."""
@@ -47,6 +51,7 @@ class _State:
         self._layer: BlockLayer = process.block
         self._names: dict[int, str] = {}
         """What back-ends, nodes and jobs are called, by address."""
+        self._steps = 0
 
     def read(self) -> BlockState:
         layer = self._layer
@@ -129,8 +134,17 @@ class _State:
 
     def _queue(self, place: int) -> tuple[Address, ...] | Absent:
         """Return the coroutines in a CoQueue."""
-        layer = self._layer
-        return layer.listed("a queue of coroutines", map(Address, waiters(layer, place)))
+        return self._layer.listed("a queue of coroutines", self._waiters(place))
+
+    def _waiters(self, place: int) -> Iterator[Address]:
+        for coroutine in waiters(self._layer, place):
+            self._step()
+            yield Address(coroutine)
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise LimitError("the requests of the block layer", seen=f"more than {MAX_STEPS}")
 
     # Nodes
 
@@ -170,6 +184,7 @@ class _State:
     def _tracked(self, node: RawNode) -> Iterator[TrackedRequest]:
         views, view = self._views, structs.BdrvTrackedRequestState
         for request in views.elements(node.view.tracked_requests, view, "list", limit=MAX_WAITERS):
+            self._step()
             yield TrackedRequest(
                 address=Address(request.address_),
                 kind=enumerator(views, view, "type", request.type_, "BDRV_TRACKED_"),
@@ -181,7 +196,7 @@ class _State:
                 waiters=tuple(
                     self._layer.keep(
                         "who waits for a request",
-                        map(Address, waiters(self._layer, request.wait_queue)),
+                        self._waiters(request.wait_queue),
                     )
                 ),
             )
@@ -191,8 +206,9 @@ class _State:
         seen = {int(request.address_)}
         address = int(request.waiting_for)
         while address:
+            self._step()
             yield Address(address)
-            if address in seen or len(seen) > MAX_WAITERS:
+            if address in seen:
                 return
             seen.add(address)
             address = int(self._views.at(structs.BdrvTrackedRequestState, address).waiting_for)

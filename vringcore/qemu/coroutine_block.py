@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vringcore.layout.types import Record
@@ -25,7 +26,7 @@ MAX_ALLOCATIONS = 10_000
 
 def leads_in_block_layer(layer: BlockLayer) -> Iterator[Lead]:
     """Yield the leads of all back-ends, nodes and jobs, of the lock of the block graph last."""
-    nodes = _by_depth(layer)
+    nodes = layer.keep("the block nodes", _by_depth(layer))
     places: list[Place] = []
     for blk in layer.backends():
         places += places_at_backend(layer, blk.address_)
@@ -34,23 +35,29 @@ def leads_in_block_layer(layer: BlockLayer) -> Iterator[Lead]:
     for place in places:
         yield Lead(place.coroutine, place.waiting.place, place.waiting, place.rank)
     for blk in layer.backends():
-        walk = _throttled(layer, blk.throttle_group_member, "")
-        yield from layer.keep("the lock of a throttled back-end", walk)
+        lock = _throttled(layer, blk.throttle_group_member, "")
+        yield from layer.keep("the lock of a throttled back-end", lock)
     for node in nodes:
-        yield from layer.keep(f"the queues of node {node.name}", _of_node(layer, node))
-    for job in raw_jobs(layer):
-        if job.co:
-            yield Lead(int(job.co), "job", rank=OUTERMOST)
+        walk = islice(_of_node(layer, node), MAX_WAITERS)
+        yield from layer.keep(f"the queues of node {node.name}", walk)
+    yield from layer.keep("the coroutines of jobs", _jobs(layer))
     yield from layer.keep("the lock of the block graph", _graph_lock(layer))
 
 
-def _by_depth(layer: BlockLayer) -> list[Node]:
-    """Return all nodes, each with its greatest distance from a back-end."""
+def _jobs(layer: BlockLayer) -> Iterator[Lead]:
+    for job in raw_jobs(layer):
+        if job.co:
+            yield Lead(int(job.co), "job", rank=OUTERMOST)
+
+
+def _by_depth(layer: BlockLayer) -> Iterator[Node]:
+    """Yield all nodes, each with its greatest distance from a back-end."""
     depths: dict[int, int] = {}
     for blk in layer.backends():
         for node in layer.graph_of(blk.address_):
             depths[node.address] = max(node.depth, depths.get(node.address, 0))
-    return [layer.node(node.address, depths.get(node.address, 0)) for node in layer.nodes()]
+    for node in layer.nodes():
+        yield layer.node(node.address, depths.get(node.address, 0))
 
 
 def _of_node(layer: BlockLayer, node: Node) -> Iterator[Lead]:

@@ -27,7 +27,7 @@ TASK = "aio_task_co"
 def all_leads(process: Process) -> Iterator[Lead]:
     """Yield every lead, those of the block layer first; what cannot be read is noted there."""
     keep = process.block.keep
-    yield from keep("the coroutines of the block layer", leads_in_block_layer(process.block))
+    yield from leads_in_block_layer(process.block)
     for loop in event_loop_addresses(process):
         yield from keep("the coroutines of an event loop", leads_in_loop(process, loop))
     yield from keep("the main loop's timers", _main_loop_timers(process))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from vringcore.qemu.process import Process
 
-MAX_ITEMS = 100_000
+MAX_ITEMS = 10_000
 """Handlers, bottom halves, timers, or requests of one event loop."""
 
 WORDS_BEHIND = 3

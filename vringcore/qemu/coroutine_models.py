@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from vringcore.qemu.process import Process
     from vringcore.unwind.frames import Backtrace
 
-MAX_COROUTINES = 100_000
+MAX_COROUTINES = 20_000
+MAX_LEADS = 100_000
 
 SUSPENDED = "suspended"
 RUNNING = "running"
@@ -56,17 +57,19 @@ class _Census:
         self._found: dict[int, Raw] = {}
         self._leads: dict[int, list[Lead]] = {}
         self._running: Running = running(process)
+        self._callers: set[int] = set()
         self.idle = 0
 
     def read(self) -> tuple[Coroutine, ...]:
         """Follow all leads, then search; return those that are not idle."""
-        for lead in islice(all_leads(self._process), MAX_COROUTINES):
+        for lead in islice(all_leads(self._process), MAX_LEADS):
             self._add(lead)
         for address in self._running.threads:
             self._add(Lead(address, "thread"))
         self._search()
         self._follow()
         self._add_engines()
+        self._callers = {int(raw.caller) for raw in self._found.values()}
         models = [self._model(address) for address in list(self._found)]
         return tuple(model for model in models if model is not None)
 
@@ -159,7 +162,7 @@ class _Census:
 
     def _is_calling(self, address: int) -> bool:
         """Tell whether a coroutine entered another one that was found."""
-        return any(raw.caller == address for raw in self._found.values())
+        return address in self._callers
 
     def _caller(self, raw: Raw) -> Address | None:
         if not raw.caller or raw.caller in self._running.leaders:
