@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.diagnose import stacks
 from vringcore.diagnose.rule import Rule, rule
-from vringcore.diagnose.rules import inside, kicks, outside, waiting
+from vringcore.diagnose.rules import inside, kicks, ledger, outside, waiting
 from vringcore.diagnose.values import number
 from vringcore.diagnose.waits import wait_graph
 from vringcore.diagnose.words import queue_name
@@ -162,7 +162,7 @@ def known_defect_serial_discards_element(facts: Facts) -> Iterator[Finding]:
     Source: qemu-devel, 10 October 2023, "virtio-serial-bus: Discard throttled VirtQueueElement
     when virtio-serial closed".
     """
-    for finding in inside.elements_leaked.check(facts):
+    for finding in ledger.elements_leaked.check(facts):
         device = facts.device(finding.device)
         if device is not None and device.kind == "virtio-serial":
             like = "a closed virtio-serial port drops the element it had put aside"
