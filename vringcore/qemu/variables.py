@@ -16,7 +16,7 @@ from vringcore.model import values
 from vringcore.model.threads import Variable
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import absence_of
-from vringcore.unwind.frames import CFI
+from vringcore.unwind.frames import CFI, HEURISTIC, OUTERMOST
 from vringcore.unwind.locations import Activation, Located, Lost, NotSupported, locate, number
 from vringcore.unwind.registers import ARCHITECTURES
 from vringcore.view.decode import Decoders
@@ -44,6 +44,11 @@ class StackVariables:
         self._process = process
         self._space = process.backtraces.space
         self._frames = backtrace.frames
+        guesses = [n for n, frame in enumerate(self._frames) if frame.how == HEURISTIC]
+        # A guess is borne out only by what leads on from it to the beginning of the stack.
+        end = guesses[-1] + 1 if guesses else 0
+        self._certain_from = end if backtrace.end == OUTERMOST or not guesses else len(self._frames)
+        self._certain_to = guesses[0] if guesses else len(self._frames)
         self._all = all_variables
         self._scopes: dict[int, tuple[Scope, int] | None] = {}
         machine = ARCHITECTURES.get(process.core.machine)
@@ -51,8 +56,13 @@ class StackVariables:
         self._decoders = Decoders(process.views.layouts)
 
     def of(self, index: int) -> Functions:
-        """Return the variables of a frame; empty where no debug information tells of them."""
-        found = self._scope(index)
+        """Return the variables of a frame.
+
+        Empty where no debug information tells of them, and of a frame that was guessed or that lies
+        between guesses.
+        """
+        certain = index < self._certain_to or index >= self._certain_from
+        found = self._scope(index) if certain else None
         if found is None:
             return ()
         scope, bias = found
