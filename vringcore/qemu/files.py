@@ -179,6 +179,7 @@ class ProgramFiles:
             elif bundle.build_id == own.build_id:
                 own.symbols_at.update(bundle.symbols_at)
                 own.lines.update(bundle.lines)
+                own.scopes.update(bundle.scopes)
             else:
                 self.brought[bundle.build_id] = bundle
         return own
