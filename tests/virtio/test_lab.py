@@ -123,6 +123,8 @@ def test_popped_is_what_qemu_counts_in_use(case: CoreCase, memory: HostSpace) ->
     for device, queue, ring in split_rings(case, memory):
         if (device.get("vhost") or {}).get("listed"):
             continue  # The back-end pops.
+        if device["fields"]["broken"]:
+            continue  # What ends there is given back to nobody, and not in use any more.
         fields, used_idx = queue["fields"], ring.indices().used_idx
         if not isinstance(used_idx, int):
             continue
