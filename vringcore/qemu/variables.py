@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vringcore.addresses import HostAddress
-from vringcore.errors import VringcoreError
+from vringcore.debuginfo.damage import ours
+from vringcore.errors import LimitError, VringcoreError
 from vringcore.layout.types import Base, Enum, Pointer
 from vringcore.model import values
 from vringcore.model.threads import Variable
@@ -33,6 +34,9 @@ NOT_SUPPORTED = "not-supported"
 _LOST = Absent(OPTIMIZED_OUT)
 _UNSUPPORTED = Absent(NOT_SUPPORTED, None, "its place is told in a way that is not understood")
 
+MAX_ASKED = 20_000
+"""How often callers are asked what they passed, for one stack; some hundred times is usual."""
+
 Functions = tuple[tuple[tuple[Variable, ...], tuple[Variable, ...]], ...]
 """Arguments and local variables of each function of a frame, the innermost inlined one first."""
 
@@ -53,6 +57,7 @@ class StackVariables:
         self._scopes: dict[int, tuple[Scope, int] | None] = {}
         machine = ARCHITECTURES.get(process.core.machine)
         self._machine = machine
+        self._asked = 0
         self._decoders = Decoders(process.views.layouts)
 
     def of(self, index: int) -> Functions:
@@ -99,6 +104,9 @@ class StackVariables:
 
         :raises Lost: if that is not known
         """
+        self._asked += 1
+        if self._asked > MAX_ASKED:
+            raise LimitError("callers were asked too often", seen=f"{MAX_ASKED} times")
         caller = index + 1
         callee, site = self._scope(index), None
         if caller < len(self._frames) and self._frames[caller].how == CFI:
@@ -147,6 +155,7 @@ class StackVariables:
             value = absence_of(error)
         return Variable(variable.name, variable.type, value)
 
+    @ours
     def _value(self, variable: ScopeVariable, activation: Activation) -> Any:
         size, shape = variable.size, variable.shape
         scalar = isinstance(shape, Base | Enum | Pointer) and 0 < size <= 16

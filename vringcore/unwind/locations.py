@@ -75,6 +75,10 @@ class Activation:
         self.frame_base = frame_base
         self.entered_with = entered_with
 
+    def without_frame_base(self) -> Activation:
+        """Return the same for the frame base itself, which may not count from itself."""
+        return Activation(self.registers, self.cfa, self.bias, self.space, (), self.entered_with)
+
 
 def locate(code: Expression, size: int, activation: Activation) -> Located:
     """Return where a variable is, or its value.
@@ -208,12 +212,12 @@ class _Machine:
 
     def _frame_base(self, offset: int) -> None:
         base = self._activation.frame_base
-        if not base or self._depth >= MAX_NESTED:
+        if not base:
             raise NotSupported
         if len(base) == 1 and base[0].code == op.REG:
             value = _register(self._activation, base[0].value)
         else:
-            value = number(base, self._activation, self._depth + 1)
+            value = number(base, self._activation.without_frame_base(), self._depth)
         self._push(value + offset)
 
     def _cfa(self) -> None:
