@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchmarks.sections import GDB_ANEW
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.contenders import Cost
     from benchmarks.sections import Row, Series
 
-LABELS = {"cold": "vringcore, cold", "warm": "vringcore, warm", "gdb": "gdb", "drgn": "drgn"}
+LABELS = {
+    "cold": "vringcore, cold",
+    "warm": "vringcore, warm",
+    "gdb": "gdb",
+    GDB_ANEW: GDB_ANEW,
+    "drgn": "drgn",
+}
 FIGURE = "benchmarks.svg"
 
 
@@ -50,7 +58,7 @@ def tables(results: Results) -> dict[str, str]:
 
 def cost_table(costs: Mapping[str, Cost], labels: Mapping[str, str]) -> str:
     """Return one row for each program, with the ratios of the medians to gdb and drgn."""
-    others = [name for name in ("gdb", "drgn") if name in costs]
+    others = [name for name in ("gdb", GDB_ANEW, "drgn") if name in costs]
     weighed = all(cost.peak_kib for cost in costs.values())
     heads = ["median ms", "least ms", *["peak MiB"] * weighed, *(f"{n} / it" for n in others)]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
@@ -120,9 +128,9 @@ core by gcore of {startup.apparent / 2**20:.0f} MiB, {startup.stored / 2**20:.0f
 
 Cores of the lab: (time of all - time of the first) / (their number - 1). vringcore through the
 library, with a `LayoutStore` shared by all cores and the document of `queues --json` encoded; gdb
-by `core-file` again; drgn by a new `Program`. gdb keeps what the first core made it read of the
-executable, and has only the core, its threads and its libraries to read anew; whoever starts gdb
-for each core pays what the first table says.
+by `core-file` again; drgn by a new `Program`. gdb then keeps what the first core made it read of
+the executable, and has only the core, its threads and its libraries to read anew. `gdb anew` is
+started for each core, as scripts over many cores do it.
 
 {found["further"]}
 

@@ -18,6 +18,9 @@ GIB = 1 << 30
 FEW_QUEUES = 16
 """Cores with more than these are a series of their own: queues cost, and mixed hide that."""
 
+GDB_ANEW = "gdb anew"
+"""gdb as scripts over many cores use it: started for each."""
+
 MAX_SERIES = 12
 """Cores in one process."""
 
@@ -64,6 +67,8 @@ def further(executable: Path, cores: Sequence[Path], rounds: int) -> list[Series
                 for name in contenders.names
                 if name != "cold"
             }
+            if "gdb" in runs:
+                runs[GDB_ANEW] = partial(contenders.anew, "gdb", some)
             queues = [group[core] for core in some]
             costs = interleaved(runs, rounds)
             found.append(Series(len(some), min(queues), max(queues), costs))
