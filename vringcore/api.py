@@ -121,6 +121,23 @@ class Core:
                 **around,
             )
 
+    def with_payload(self, report: Report, size: int) -> Report:
+        """Return a report whose requests in flight have the beginning of their data.
+
+        That is the guest's own data: nothing else in a report shows it.
+
+        :param report: one of this core's, with ``requests``
+        :param size: how many bytes of each request
+        """
+        from msgspec.structs import replace
+
+        from vringcore.qemu.requests_payload import with_payload
+
+        with self._lock:
+            self._asked()
+            devices = with_payload(self.process.views, report.devices or (), size)
+            return replace(report, devices=devices)
+
     def why(self) -> Report:
         """Return everything with a verdict: what is stuck, and why.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from vringcore.model.values import Absent, Hex
+from vringcore.model.values import Absent, Fields, Hex
 
 
 class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,7 +39,8 @@ class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     ``address`` the guest's, of the header that its driver wrote.
 
     ``sector`` counts 512-byte sectors, ``length`` bytes of data. ``buffers`` are (address, length)
-    of the request's data in QEMU's own memory.
+    of the request's data in QEMU's own memory. ``segments`` are the ranges of a discard, of writing
+    zeroes or of a secure erase, which are in its data (VirtIO 1.3, 5.2.6).
     """
 
     kind: str
@@ -50,6 +51,52 @@ class BlockRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     length: int | Absent
     started_ns: int | Absent
     buffers: tuple[Buffer, ...] = ()
+    segments: tuple[Segment, ...] | Absent = ()
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A range of a disk: its first 512-byte sector, how many, and flags (bit 0: unmap)."""
+
+    sector: int
+    num_sectors: int
+    flags: int
+
+
+class DeviceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request of a device that is no virtio-blk.
+
+    :param kind: the device's kind: ``virtio-scsi``, ``virtio-net`` …
+    :param address: of QEMU's structure that holds it, of type ``c_type``
+    :param element: of its VirtQueueElement
+    :param operation: what is asked: ``read(10)``, ``transmit``, ``resource-flush`` …
+    :param header: the request's header as the driver wrote it, under the names of the specification
+        (VirtIO 1.3, chapter 5); absent if it cannot be read
+    :param length: bytes of data: what the command says if it is SCSI's, otherwise what the device
+        may read behind the header, or if that is nothing, what it may write; of a request that is
+        all header, that
+    :param lengths: bytes: ``header``, ``to_device`` (what the device may read behind the header),
+        ``from_device`` (what it may write)
+    :param short: the request ends before its header does
+    :param qemu: members of QEMU's own request, under their C names: of a ``SCSIRequest``, a
+        ``V9fsPDU``; empty where QEMU keeps nothing but the element
+    :param started_ns: when QEMU began it, by the host's monotonic clock
+    :param buffers: in QEMU's memory: what the device may read behind the header
+    :param buffers_in: in QEMU's memory: what the device may write
+    """
+
+    kind: str
+    address: Hex
+    c_type: str
+    element: Hex
+    operation: str
+    header: Fields | Absent
+    length: int | Absent
+    lengths: dict[str, int]
+    short: bool = False
+    qemu: Fields = {}
+    started_ns: int | Absent | None = None
+    buffers: tuple[Buffer, ...] = ()
+    buffers_in: tuple[Buffer, ...] = ()
 
 
 class Buffer(msgspec.Struct, frozen=True):
@@ -83,7 +130,9 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a request waits, from the outermost place to the innermost that could be found.
 
     ``place`` is one of ``tracked-request``, ``throttle``, ``drain-queue``, ``retry-list``,
-    ``nbd``, ``linux-aio``, ``io-uring``, ``thread-pool``; an open set. ``node`` is the block
+    ``nbd``, ``linux-aio``, ``io-uring``, ``thread-pool``, and, of other devices than disks,
+    ``net-peer``, ``chardev``, ``next-query``, ``plan9``, ``gpu-commands``, ``gpu-fences``,
+    ``crypto-backend``, ``sound-commands``, ``sound-stream``; an open set. ``node`` is the block
     node's name, ``address`` the structure that says so, ``detail`` the rest in words. ``thread``
     is the thread that serves it, where one was found.
     """
@@ -114,7 +163,8 @@ class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
     ring that vhost runs: published and not given back, taken or not). ``ndescs``
     is the number of the ring's own descriptors it takes (``VirtQueueElement.ndescs``; always 1 in
     a split ring). ``chain_end`` says how the walk of its descriptors ended (``complete``, ``loop``
-    …), or ``overwritten``: a packed ring holds them no more.
+    …), or ``overwritten``: a packed ring holds them no more. ``payload`` is given only on demand:
+    the first bytes of the request's data as hex digits, which are the guest's.
     """
 
     head: int
@@ -123,6 +173,7 @@ class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
     ndescs: int = 1
     chain_end: str = ""
     descriptors: tuple[Descriptor, ...] | UnsetType = UNSET
-    request: BlockRequest | None = None
+    request: BlockRequest | DeviceRequest | None = None
     waits_in: tuple[Waiting, ...] = ()
     age: Age | Absent | None = None
+    payload: str | Absent | None = None

@@ -56,7 +56,7 @@ def scan(views: Views, device: int, *, budget: int) -> Scan:
     member = views.offset(VirtIOBlockReq.c_type, "dev")
     guest, _ = collect((int(block.host), int(block.max_length)) for block in ram_blocks(views))
     checked = 0
-    for part in sorted(_private(views.space.ranges(), guest), key=lambda part: part.readable):
+    for part in sorted(private_ranges(views.space.ranges(), guest), key=lambda part: part.readable):
         if result.bytes_read + part.readable > budget or checked >= MAX_CHECKED:
             result.bytes_left += part.readable
             continue
@@ -68,7 +68,8 @@ def scan(views: Views, device: int, *, budget: int) -> Scan:
     return result
 
 
-def _private(ranges: Iterable[Range], guest: list[tuple[int, int]]) -> Iterator[Range]:
+def private_ranges(ranges: Iterable[Range], guest: list[tuple[int, int]]) -> Iterator[Range]:
+    """Yield the writable ranges that hold no guest RAM, whose places are given."""
     for part in ranges:
         end = part.address + part.readable
         shared = any(host < end and part.address < host + size for host, size in guest)

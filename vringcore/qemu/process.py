@@ -21,10 +21,13 @@ from vringcore.qemu.symbols import ModuleSymbols
 from vringcore.view.views import Views
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.slimnote import SlimNote
     from vringcore.layout.provider import Layouts
-    from vringcore.memory.space import HostSpace
+    from vringcore.memory.space import AddressSpace, HostSpace
     from vringcore.model.requests import InFlight
     from vringcore.options import Options
     from vringcore.qemu.backtraces import Backtraces
@@ -141,13 +144,19 @@ class Process:
 
         return guest_memory(self.views)
 
-    def requests_of(self, device: RawDevice) -> tuple[dict[int, list[InFlight]], list[Limitation]]:
+    def requests_of(
+        self, device: RawDevice, memory: Callable[[], AddressSpace[Any]]
+    ) -> tuple[dict[int, list[InFlight]], list[Limitation]]:
         """Return a device's requests in flight by queue index, from QEMU's own elements.
 
-        Only virtio-blk's are identified; of other devices those in use are counted.
+        What of them is in use and could not be identified is counted.
+
+        :param memory: gives the guest's memory as the device sees it
         """
         if not self.objects.is_a(device.address, "virtio-blk-device"):
-            return {}, []
+            from vringcore.qemu.requests_devices import device_requests
+
+            return device_requests(self, device, memory, deep=self._deep)
         from vringcore.qemu.requests import virtio_blk_requests
 
         return virtio_blk_requests(self.block, int(device.address), device.queues, deep=self._deep)

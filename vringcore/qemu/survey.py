@@ -272,7 +272,7 @@ class Survey:
 
     def _in_flight(self, raw: RawDevice, limits: list[Limitation]) -> dict[int, list[InFlight]]:
         """Return the requests in flight by queue index, from QEMU's own elements."""
-        requests, lost = self._process.requests_of(raw)
+        requests, lost = self._process.requests_of(raw, lambda: self.memory_of(raw))
         limits += lost
         found = {queue.index: requests.get(queue.index, []) for queue in raw.queues}
         for queue in raw.queues:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vringcore.model.queues import Counts, Queue
-from vringcore.model.requests import Age
-from vringcore.model.values import Absent
+from vringcore.model.requests import Age, BlockRequest, DeviceRequest
+from vringcore.model.values import Absent, Address, EnumValue
 from vringcore.report.cells import NOTHING, clean, hexadecimal, seconds, size
 from vringcore.report.header import device_name, nothing_found, print_header
 from vringcore.report.in_order import in_order_note
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
     from vringcore.model.devices import Device
     from vringcore.model.report import Report
-    from vringcore.model.requests import InFlight, Waiting, WorkerThread
+    from vringcore.model.requests import Buffer, InFlight, Waiting, WorkerThread
 
 CANDIDATES = (
     "note: source ring: published and not given back; which of them the back-end has taken it alone"
     " knows"
+)
+
+PAYLOAD = (
+    "note: guest data below is what the guest reads or writes: it may be secret. What the device"
+    " has not written yet is what the buffer held before"
 )
 
 Row = tuple["Device", Queue, "InFlight"]
@@ -42,9 +47,11 @@ def print_requests(page: Page, report: Report, *, detailed: bool) -> None:
         page.line("No request in flight was identified.")
     else:
         page.line(nothing_found(report))
-    if detailed:
-        for row in rows:
-            _print_details(page, *row)
+    shown = [row for row in rows if detailed or row[2].payload is not None]
+    if any(request.payload is not None for _, _, request in rows):
+        page.line(PAYLOAD, ALARM)
+    for row in shown:
+        _print_details(page, *row)
     _print_unidentified(page, report.devices or ())
     page.close(report.limits)
 
@@ -59,12 +66,14 @@ def _rows(devices: Sequence[Device]) -> Iterator[Row]:
 def _columns(rows: Sequence[Row]) -> list[Column]:
     requests = [request for _, _, request in rows]
     cut = any(each.chain_end not in ("", "complete") for each in requests)
+    disks = any(isinstance(each.request, BlockRequest) for each in requests)
+    sector = [column_of("sector", [_sector(each) for each in requests])] if disks else []
     return [
         Column("device", [device_name(device) for device, _, _ in rows]),
         Column("queue", [str(queue.index) for _, queue, _ in rows], numeric=True),
         Column("head", [str(each.head) for each in requests], numeric=True),
         Column("operation", [_operation(each) for each in requests], foldable=True),
-        column_of("sector", [each.request and each.request.sector for each in requests]),
+        *sector,
         Column("length", [_length(each) for each in requests], numeric=True),
         Column("age", [_age_cell(each) for each in requests], rank=1, numeric=True),
         Column("waits in", [_waits(each) for each in requests], foldable=True),
@@ -102,7 +111,14 @@ def _age_cell(request: InFlight) -> str | Absent:
 
 
 def _operation(request: InFlight) -> str:
-    return clean(request.request.operation if request.request else request.summary)
+    """Return a block request's operation, which has a sector beside it, or a whole summary."""
+    if isinstance(request.request, BlockRequest):
+        return clean(request.request.operation)
+    return clean(request.summary)
+
+
+def _sector(request: InFlight) -> int | Absent | None:
+    return request.request.sector if isinstance(request.request, BlockRequest) else None
 
 
 def _length(request: InFlight) -> str | Absent:
@@ -137,14 +153,14 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     name = f"{device_name(device)} queue {queue.index} head {request.head}"
     page.line(f"{name}: {clean(request.summary)}", "bold")
     pairs = [(f"waits in {clean(each.place)}", _place(each)) for each in request.waits_in]
-    if request.request:
-        own = request.source == "element"
-        label = "VirtIOBlockReq" if own else "header, guest address"
-        pairs.append((label, hexadecimal(request.request.address)))
-        pairs += [
-            (f"buffer {index}", f"{hexadecimal(each.address)}, {size(each.length)}")
-            for index, each in enumerate(request.request.buffers)
-        ]
+    if isinstance(request.request, BlockRequest):
+        pairs += _of_block(request.request, own=request.source == "element")
+    elif request.request is not None:
+        pairs += _of_device(request.request)
+    if request.payload is not None:
+        told = request.payload
+        text = told.describe() if isinstance(told, Absent) else told
+        pairs.append(("guest data", text or "none"))
     for each in request.descriptors or ():
         flags = "|".join(map(clean, each.flag_names)) or "0"
         where = "" if each.table is None else f" of the table at {hexadecimal(each.table)}"
@@ -158,6 +174,50 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     if request.chain_end:
         pairs.append(("chain ends", clean(request.chain_end)))
     page.listing(pairs)
+
+
+def _of_block(request: BlockRequest, *, own: bool) -> list[tuple[str, str]]:
+    label = "VirtIOBlockReq" if own else "header, guest address"
+    pairs = [(label, hexadecimal(request.address))]
+    segments = () if isinstance(request.segments, Absent) else request.segments
+    pairs += [
+        (f"range {index}", f"{each.num_sectors} sectors at {each.sector}, flags {each.flags:#x}")
+        for index, each in enumerate(segments)
+    ]
+    return pairs + _buffers("buffer", request.buffers)
+
+
+def _of_device(request: DeviceRequest) -> list[tuple[str, str]]:
+    pairs = [(clean(request.c_type), hexadecimal(request.address))]
+    if isinstance(request.header, Absent):
+        pairs.append(("header", request.header.describe()))
+    else:
+        pairs += [(clean(name), _value(each)) for name, each in request.header.items()]
+    lengths = ", ".join(f"{clean(name)} {each}" for name, each in request.lengths.items())
+    pairs.append(("lengths in bytes", lengths + (", header short" if request.short else "")))
+    pairs += [(f"QEMU's {clean(name)}", _value(each)) for name, each in request.qemu.items()]
+    pairs += _buffers("buffer to the device", request.buffers)
+    return pairs + _buffers("buffer from the device", request.buffers_in)
+
+
+def _buffers(what: str, buffers: Sequence[Buffer]) -> list[tuple[str, str]]:
+    return [
+        (f"{what} {index}", f"{hexadecimal(each.address)}, {size(each.length)}")
+        for index, each in enumerate(buffers)
+    ]
+
+
+def _value(value: Any) -> str:
+    """Return a field of a header, or of a structure of QEMU's, in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{clean(name)} {_value(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_value, value))
+    if isinstance(value, EnumValue):
+        return str(value.value) if value.name is None else f"{value.value} ({clean(value.name)})"
+    if isinstance(value, Address):
+        return hexadecimal(value)
+    return clean(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _place(waiting: Waiting) -> str:

@@ -7,15 +7,17 @@ expression or with gdb: each structure whole, the stacks, the list of loaded lib
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.addresses import HostAddress
 from vringcore.diagnose.engine import diagnose
+from vringcore.errors import VringcoreError
 from vringcore.expr.locate import Locator
 from vringcore.layout.recorded import RecordedLayouts
 from vringcore.memory.trace import Trace
 from vringcore.model.report import Report, Tool
+from vringcore.model.requests import DeviceRequest
 from vringcore.qemu import machine
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.aio_structs import AioContext
@@ -26,6 +28,7 @@ from vringcore.qemu.guest_structs import MemoryRegion
 from vringcore.qemu.heapscan import MAX_SEGMENTS
 from vringcore.qemu.memory import flat_rows
 from vringcore.qemu.process import Process
+from vringcore.qemu.requests_devices import read_header_of
 from vringcore.qemu.structs import (
     BusState,
     DeviceState,
@@ -40,7 +43,7 @@ from vringcore.slim.stacks import coroutine_stack, thread_stacks
 from vringcore.version import VERSION
 from vringcore.view.declare import View
 from vringcore.view.views import Views
-from vringcore.virtio.constants import DESC_F_INDIRECT, DESC_F_WRITE, ID_BLOCK, ID_SCSI
+from vringcore.virtio.constants import DESC_F_INDIRECT, DESC_F_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,9 +57,6 @@ if TYPE_CHECKING:
     from vringcore.view.views import Symbols
 
 V = TypeVar("V", bound=View)
-
-HEADER_SIZES = {ID_BLOCK: 16, ID_SCSI: 51}
-"""Bytes at the start of a request that tell what is asked, and hold no data (5.2.6, 5.6.6)."""
 
 MAX_WHOLE = 64 * 1024
 """Structures above this size are kept only as far as they were read."""
@@ -233,25 +233,32 @@ def _ask_frames(process: TracedProcess, coroutine: int) -> None:
         pass
 
 
-def _ask_ring(survey: Survey, device: Device, queue: int) -> None:
-    """Read a ring, and the header of each request in it as the guest wrote it."""
-    chains = survey.ring(device.index, queue, [])[-1]
-    memory = survey.memory_of(survey.devices.raw[device.index])
-    size = HEADER_SIZES.get(device.device_id, 0) if isinstance(device.device_id, int) else 0
-    for chain in chains if size else ():
-        for descriptor in chain.descriptors:
-            if not descriptor.flags & (DESC_F_WRITE | DESC_F_INDIRECT):
-                place, length = int(descriptor.address), min(descriptor.length, size)
-                attempt(lambda p=place, n=length: memory.read(p, n))  # type: ignore[misc]
-                break
+def _ask_ring(survey: Survey, device: Device, index: int) -> None:
+    """Read a ring, and the header of each request in it: as far as it is one, and no data."""
+    chains = survey.ring(device.index, index, [])[-1]
+    raw = survey.devices.raw[device.index]
+    memory = survey.memory_of(raw)
+    queue = next(each for each in raw.queues if each.index == index)
+    for chain in chains:
+        readable = [
+            (int(each.address), each.length)
+            for each in chain.descriptors
+            if not each.flags & (DESC_F_WRITE | DESC_F_INDIRECT)
+        ]
+        with suppress(VringcoreError):
+            read_header_of(raw, queue, readable, chain.writable_bytes, memory)
 
 
-def _ask_element(process: TracedProcess, request: BlockRequest | None) -> None:
+def _ask_element(process: TracedProcess, request: BlockRequest | DeviceRequest | None) -> None:
     """Read a request's lists of buffers, of which the analysis needs but a part."""
     if request is None:
         return
     views = process.views
-    element = views.at(VirtQueueElement, views.at(VirtIOBlockReq, int(request.address)).elem)
+    if isinstance(request, DeviceRequest):
+        address = int(request.element)
+    else:
+        address = int(views.at(VirtIOBlockReq, int(request.address)).elem)
+    element = views.at(VirtQueueElement, address)
     word = views.pointer_size
     for place, count, size in (
         (element.in_addr, element.in_num, 8),
