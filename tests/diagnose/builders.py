@@ -7,7 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from vringcore.diagnose.engine import Diagnosis, diagnose
-from vringcore.model.block import BlockState, Node, TrackedRequest
+from vringcore.model.block import BackendState, BlockState, Job, Node, TrackedRequest
+from vringcore.model.coroutines import Coroutine
 from vringcore.model.devices import Backend, Device
 from vringcore.model.findings import Finding
 from vringcore.model.locks import Lock
@@ -252,6 +253,61 @@ def node(*tracked: TrackedRequest, **members: Any) -> Node:
     return Node(
         address=Address(0x5640E339E720), name="nbd0", tracked=tracked, **{**values, **members}
     )
+
+
+IO_LOOP = Address(0x5640E315A720)
+"""The I/O thread's event loop, as :func:`loop` makes it."""
+
+
+def coroutine(address: int, *functions: str, **members: Any) -> Coroutine:
+    """Return a coroutine that sleeps, by the functions of its stack, innermost first."""
+    names = (*functions, "coroutine_trampoline")
+    frames = tuple(
+        Frame(Address(1), each, None, None, False, "qemu", "cfi", Address(0x8000 + 0x40 * place))
+        for place, each in enumerate(names)
+    )
+    values: dict[str, Any] = {
+        "entry": "blk_aio_write_entry",
+        "state": "suspended",
+        "event_loop": IO_LOOP,
+        "found_by": ("tracked-request",),
+        "caller": None,
+        "waits_in": (),
+        "locks_held": 0,
+        "frames_end": "outermost",
+    }
+    return Coroutine(address=Address(address), frames=frames, **{**values, **members})
+
+
+def backend_state(disk: Backend, **members: Any) -> BackendState:
+    """Return what a disk's back-end is at: nothing, in the I/O thread's event loop."""
+    values: dict[str, Any] = {
+        "device": "/machine/peripheral/disk0/virtio-backend",
+        "event_loop": IO_LOOP,
+        "on_read_error": "report",
+        "on_write_error": "enospc",
+        "queued": (),
+        "queuing_disabled": 0,
+        "throttle_group": None,
+    }
+    return BackendState(backend=disk, **{**values, **members})
+
+
+def job(**members: Any) -> Job:
+    """Return a mirror that runs."""
+    values: dict[str, Any] = {
+        "id": "mirror0",
+        "kind": "mirror",
+        "address": Address(0x700),
+        "status": "running",
+        "coroutine": Address(0x800),
+        "pause_count": 0,
+        "paused": False,
+        "busy": True,
+        "cancelled": False,
+        "nodes": ("nbd0",),
+    }
+    return Job(**{**values, **members})
 
 
 def codes(found: Report | Diagnosis, *severities: str) -> set[str]:

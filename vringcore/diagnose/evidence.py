@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 from vringcore.diagnose import stacks
 from vringcore.diagnose.words import device_name, queue_name, thread_name
 from vringcore.model.findings import Evidence
+from vringcore.model.requests import DeviceRequest
 
 if TYPE_CHECKING:
     from vringcore.diagnose.held import Held, Line
     from vringcore.model.threads import Thread
+
+HEADS = {"VirtIOSCSIReq": "elem.index", "VirtQueueElement": "index"}
+"""Where QEMU's structures of requests keep the index of the first descriptor."""
 
 
 def member(what: str, value: Any, c_type: str, address: int, path: str) -> Evidence:
@@ -63,8 +67,11 @@ def of_request(held: Held) -> Evidence:
     places = ", ".join(f"{w.place} {w.detail}".strip() for w in request.waits_in[-1:])
     value = "; ".join(part for part in (request.summary, age, places) if part)
     path = "" if held.coroutine is None else f"*(Coroutine *){held.coroutine:#x}"
-    if request.request is not None and request.request.kind == "virtio-blk":
-        path = f"((VirtIOBlockReq *){int(request.request.address):#x})->elem.index"
+    inner = request.request
+    if isinstance(inner, DeviceRequest) and inner.c_type in HEADS:
+        path = f"(({inner.c_type} *){int(inner.address):#x})->{HEADS[inner.c_type]}"
+    elif inner is not None and inner.kind == "virtio-blk":
+        path = f"((VirtIOBlockReq *){int(inner.address):#x})->elem.index"
     return Evidence(what, value, c_path=path)
 
 

@@ -16,7 +16,7 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vringcore.model.block import Engine, Node, ThrottleGroup
+    from vringcore.model.block import BackendState, Engine, Job, Node, ThrottleGroup
     from vringcore.model.coroutines import Coroutine
     from vringcore.model.devices import Device
     from vringcore.model.locks import Lock
@@ -41,6 +41,12 @@ RUNS, SLEEPING = "R", "S"
 
 QEMU = "qemu"
 
+CONFIDENTIAL = (
+    *("sev-snp-guest", "sev-guest", "tdx-guest", "s390-pv-guest", "pef-guest", "rme-guest"),
+    *("confidential-guest-support=", "memory-encryption="),
+)
+"""Objects and options that make the guest's memory unreadable to QEMU."""
+
 
 class Facts:
     """The parts of one report, looked up by what joins them."""
@@ -59,6 +65,8 @@ class Facts:
         self.throttle_groups: tuple[ThrottleGroup, ...] = many(
             getattr(block, "throttle_groups", None)
         )
+        self.backends: tuple[BackendState, ...] = many(getattr(block, "backends", None))
+        self.jobs: tuple[Job, ...] = many(getattr(block, "jobs", None))
         self.migrations: tuple[Migration, ...] = many(getattr(machine, "migrations", None))
         self.interrupts: tuple[Interrupts, ...] = many(getattr(machine, "interrupts", None))
 
@@ -112,7 +120,17 @@ class Facts:
     @cached_property
     def live_lines(self) -> tuple[Line, ...]:
         """Those of them that the guest can kick and consume from: it runs."""
-        return tuple(line for line in self.own_lines if self.guest_runs(line.device))
+        return tuple(
+            line
+            for line in self.own_lines
+            if self.guest_runs(line.device) and not line.is_scrambled
+        )
+
+    @cached_property
+    def confidential(self) -> str:
+        """What on the command line encrypts the guest's memory, "" for nothing."""
+        given = many(self.report.qemu.command_line)
+        return next((word for word in CONFIDENTIAL if any(word in each for each in given)), "")
 
     def guest_runs(self, device: Device) -> bool:
         """Tell whether the guest can kick this device and see what it completes."""

@@ -20,6 +20,9 @@ HELD_BY_DESIGN = ("rx", "event", "control-rx", "stats", "free-page", "reporting"
 TURNS = ("co-mutex", "io-channel")
 """Places below that of a client, where its coroutines wait for each other and for the socket."""
 
+TELLING_NS = 500_000_000
+"""A lower bound of an age below it is none: QEMU noted no time since."""
+
 
 class Line:
     """A queue, with its device."""
@@ -49,6 +52,20 @@ class Line:
     def in_use(self) -> int:
         """How many elements QEMU says it holds; 0 if that is not known."""
         return number(self.queue.in_use) or 0
+
+    @property
+    def is_scrambled(self) -> bool:
+        """Whether what lies in guest memory for a split ring can be no ring.
+
+        Of the flags of both sides one bit each is defined (VirtIO 1.3, 2.7.7 and 2.7.10): noise has
+        others set in both nearly always. Encrypted memory looks so.
+        """
+        guest = self.queue.guest
+        flags = (getattr(guest, "avail_flags", None), getattr(guest, "used_flags", None))
+        known = [number(each) for each in flags]
+        ahead, size = self.count("unseen"), number(self.queue.size)
+        far = ahead is not None and size is not None and ahead > size
+        return far and all(each is not None and each > 1 for each in known)
 
     @property
     def is_split(self) -> bool:
@@ -96,7 +113,7 @@ class Held:
 
     @property
     def age_text(self) -> str:
-        """The age in words, "" if nothing is known of it."""
-        if self.age is None:
+        """The age in words, "" if nothing is known of it, or no more than that it is positive."""
+        if self.age is None or (self.age < TELLING_NS and not self.age_is_exact):
             return ""
         return f"for {'' if self.age_is_exact else 'at least '}{duration(self.age)}"

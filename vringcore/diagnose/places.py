@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.diagnose.facts import LONG_NS, SLOW_NS
 from vringcore.diagnose.values import text
-from vringcore.diagnose.words import counted, device_name, duration
+from vringcore.diagnose.words import counted, device_name, duration, short_server
 from vringcore.model.block import NbdConnection
 
 if TYPE_CHECKING:
@@ -124,3 +124,9 @@ def server_of(facts: Facts, node: str) -> str:
     """Return where the NBD client of a node is connected to, "" if that is not known."""
     client = client_of(facts.node(node))
     return "" if client is None else text(client.server)
+
+
+def server_name(facts: Facts, node: str) -> str:
+    """Return which server the NBD client of a node has, for a sentence: ``of node nbd0 (name)``."""
+    server = short_server(server_of(facts, node))
+    return f"of node {node}" + (f" ({server})" if server else "")

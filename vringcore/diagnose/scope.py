@@ -44,10 +44,14 @@ def _left_out(facts: Facts) -> Iterator[str]:
 
 def hidden_lines(facts: Facts) -> list[Line]:
     """Return the queues that QEMU serves and whose rings cannot be read."""
-    return [line for line in facts.own_lines if line.queue.ring_state != "ready"]
+    return [
+        line for line in facts.own_lines if line.queue.ring_state != "ready" or line.is_scrambled
+    ]
 
 
 def _why(line: Line) -> str:
+    if line.is_scrambled:
+        return "what lies there is no ring: the guest's memory seems to be encrypted"
     guest = line.queue.guest
     reason = guest.describe() if isinstance(guest, Absent) else line.queue.ring_state
     return f"the ring is {reason}" if reason == line.queue.ring_state else reason

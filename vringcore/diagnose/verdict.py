@@ -94,10 +94,11 @@ def _too_little(facts: Facts) -> str:
         return "no virtio device was found"
     hidden = hidden_lines(facts)
     if hidden and len(hidden) == len(facts.own_lines):
+        where = "encrypted" if any(line.is_scrambled for line in hidden) else "not in the core"
         return (
-            "QEMU holds no request, but the rings, where the guest's may wait, are not in the core"
+            f"QEMU holds no request, but the rings, where the guest's may wait, are {where}"
             if not facts.requests
-            else "the rings are not in the core"
+            else f"the rings are {where}"
         )
     return ""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vringcore.diagnose import evidence, stacks
 from vringcore.diagnose.cycles import cycles
 from vringcore.diagnose.drains import drains, requests_of
-from vringcore.diagnose.places import server_of
+from vringcore.diagnose.places import server_name
 from vringcore.diagnose.values import many, number
 from vringcore.diagnose.words import device_name, thread_name
 from vringcore.model.findings import WaitEdge, WaitGraph, WaitNode
@@ -169,8 +169,8 @@ class _Builder:
             if last.thread.result is None:
                 self._edge(worker, self._kernel(), f"it is in {last.thread.call}()")
         elif last.place == "nbd" and detail.endswith("waits for the reply"):
-            server = server_of(self._facts, last.node)
-            name = self._node(f"server:{last.node}", f"NBD server {server or f'of {last.node}'}")
+            label = f"NBD server {server_name(self._facts, last.node)}"
+            name = self._node(f"server:{last.node}", label)
             self._edge(start, name, detail)
         elif last.place == "throttle":
             self._timer(start, int(last.address))

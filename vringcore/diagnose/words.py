@@ -69,3 +69,22 @@ def duration(nanoseconds: int) -> str:
 def joined(words: list[str]) -> str:
     """Return ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+LONGEST = 40
+"""Characters of a server's name in a sentence."""
+
+
+def short_server(url: str) -> str:
+    """Return a server's name for a sentence: the socket's file name, or host and port.
+
+    The whole of it is for the evidence.
+    """
+    place, _, query = url.partition("?")
+    sockets = [each for each in query.split("&") if each.startswith("socket=")]
+    if sockets:
+        name = sockets[0].rstrip("/").rpartition("/")[2].removeprefix("socket=")
+    else:
+        _, colon, rest = place.partition("://")
+        name = rest.partition("/")[0] if colon else place.rpartition("/")[2]
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

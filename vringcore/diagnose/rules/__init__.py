@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from vringcore.diagnose.rules import (
+    coroutines,
     inside,
     interrupts,
+    jobs,
     kicks,
     known,
     ledger,
     limits,
     machine,
     outside,
+    placement,
     rings,
+    sections,
     vhost,
     waiting,
 )
@@ -22,9 +26,13 @@ RULES = (
     *outside.RULES,
     *limits.RULES,
     *inside.RULES,
+    *sections.RULES,
+    *jobs.RULES,
+    *coroutines.RULES,
     *ledger.RULES,
     *vhost.RULES,
     *kicks.RULES,
+    *placement.RULES,
     *interrupts.RULES,
     *rings.RULES,
     *known.RULES,

@@ -10,7 +10,7 @@ from vringcore.diagnose.places import groups
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import number
 from vringcore.diagnose.words import counted, was
-from vringcore.model.findings import Finding
+from vringcore.model.findings import Evidence, Finding
 from vringcore.model.values import Absent
 
 if TYPE_CHECKING:
@@ -121,6 +121,33 @@ def _loop_sleeps(facts: Facts, engine: Engine) -> bool:
     return thread is not None and stacks.sleeps(thread) and not scheduled
 
 
+@rule(ENGINES, needs=("block.engines", "event-loops", "threads"), rank=36)
+def completion_not_handed_on(facts: Facts) -> Iterator[Finding]:
+    """linux-aio's completions were taken from the kernel, and the requests were not told.
+
+    From: ``event_idx`` is behind ``event_max``, and the engine's event loop has no bottom half
+    scheduled while its thread sleeps.
+    Confidence: medium.
+    Wrong if: the bottom half that goes on with them was just being scheduled.
+    Source: block/linux-aio.c (``qemu_laio_process_completions``).
+    """
+    for engine in facts.engines:
+        left = number(engine.unprocessed)
+        if engine.kind != "linux-aio" or not left or not _loop_sleeps(facts, engine):
+            continue
+        place = f"{int(engine.address):#x}"
+        yield Finding(
+            code=completion_not_handed_on.code,
+            severity="stuck",
+            confidence="medium",
+            summary=f"{counted(left, 'completion')} of linux-aio {was(left)} taken from the kernel"
+            " and not handed on, and the thread that should do it sleeps",
+            evidence=(Evidence(f"event_max - event_idx of linux-aio at {place}", left),),
+            refuted_by=("a bottom half of that engine is scheduled",),
+            next_steps=("any new request of the same event loop goes on with them",),
+        )
+
+
 @rule(ENGINES, needs=("block.engines", "threads"), rank=35)
 def completion_not_run(facts: Facts) -> Iterator[Finding]:
     """A worker thread has done its work, and the request's completion was never run.
@@ -190,6 +217,7 @@ RULES = (
     request_held_by_drain,
     request_parked_after_error,
     submission_orphaned,
+    completion_not_handed_on,
     completion_not_run,
     worker_not_woken,
 )

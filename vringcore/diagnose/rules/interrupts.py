@@ -9,7 +9,7 @@ from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import many, number
 from vringcore.diagnose.words import counted, has, queue_name
 from vringcore.model.findings import Evidence, Finding
-from vringcore.model.queues import SplitGuest
+from vringcore.model.queues import PackedGuest, SplitGuest
 from vringcore.ring_math import distance
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ Drivers of network devices put it further on (delayed callbacks) or leave it beh
 queues for control are polled: theirs says nothing.
 """
 
+QUEUE_INTERRUPT = 1
+"""Bit of the ISR status that stands for the queues (VirtIO 1.3, 4.1.4.5)."""
+
 NO_VECTOR = 0xFFFF
 """VIRTIO_MSI_NO_VECTOR."""
 
@@ -45,9 +48,16 @@ def _unread(facts: Facts) -> Iterator[tuple[Line, int]]:
         return
     for line in facts.live_lines:
         guest, size = line.queue.guest, number(line.queue.size)
-        if not isinstance(guest, SplitGuest) or line.device.kind not in DISKS or size is None:
+        if line.device.kind not in DISKS or size is None:
             continue
         if line.waits_by_design or line.queue.role == "control":
+            continue
+        if isinstance(guest, PackedGuest):
+            past = line.count("past_used_event") or 0
+            if 0 < past <= size:
+                yield line, past
+            continue
+        if not isinstance(guest, SplitGuest):
             continue
         used, event = number(guest.used_idx), number(guest.used_event)
         if used is None or not event:
@@ -65,8 +75,14 @@ def _told(line: Line, unread: int) -> str:
 
 
 def _facts_of(line: Line) -> tuple[Evidence, ...]:
-    return evidence.of_guest(line, "used_idx", "used_event", "avail_flags") + evidence.of_queue(
-        line, "used_idx", "signalled_used", "signalled_used_valid", "vector"
+    event = getattr(line.queue.guest, "driver_event", None)
+    slot = getattr(event, "slot", None)
+    where = queue_name(line.device, line.queue)
+    asked = () if slot is None else (Evidence(f"slot of the driver's event, {where}", slot),)
+    return (
+        *evidence.of_guest(line, "used_idx", "used_event", "avail_flags"),
+        *asked,
+        *evidence.of_queue(line, "used_idx", "signalled_used", "signalled_used_valid", "vector"),
     )
 
 
@@ -214,9 +230,49 @@ def _held_back(interrupts: Interrupts, vector: int | None) -> str:
     return f"vector {vector} is pending" if entry is not None and entry.pending else ""
 
 
+@rule(
+    "no interrupt of a virtio device is held back",
+    needs=("queues", "guest", "machine.interrupts"),
+    rank=34,
+)
+def interrupt_line_not_served(facts: Facts) -> Iterator[Finding]:
+    """Completions wait for the guest, and the device's interrupt line is up: it is not served.
+
+    From: ``used.idx`` is past ``used_event`` of a device that interrupts by INTx, whose line is
+    raised and whose ISR bit says that a queue has something.
+    Confidence: low: a guest at work is about to serve it. A warning while all vCPUs are idle.
+    Wrong if: the guest was on its way to it; lines are shared, and wait for their turn.
+    Source: hw/virtio/virtio-pci.c (``virtio_pci_notify``), VirtIO 1.3, 4.1.4.5.
+    """
+    of_device = {each.device: each for each in facts.interrupts}
+    for line, unread in _unread(facts):
+        found = of_device.get(line.device.index)
+        if found is None or found.mode != "intx" or found.line_disabled is True:
+            continue
+        isr = number(found.isr)
+        if found.line_raised is not True or isr is None or not isr & QUEUE_INTERRUPT:
+            continue
+        yield Finding(
+            code=interrupt_line_not_served.code,
+            severity="warning" if facts.guest_idles else "note",
+            confidence="low",
+            summary=f"{_told(line, unread)}: its interrupt line is raised, and the guest does not"
+            " serve it",
+            device=line.device.index,
+            queue=line.queue.index,
+            evidence=(
+                *_facts_of(line),
+                evidence.member("isr", isr, "VirtIODevice", line.device.address, "isr"),
+            ),
+            refuted_by=("a second core shows the line down, or the ISR bit read",),
+            next_steps=("in the guest: /proc/interrupts, and messages of `irq N: nobody cared`",),
+        )
+
+
 RULES = (
     completions_not_signalled,
     signal_decision_pending,
     completions_not_seen_by_driver,
     interrupt_masked,
+    interrupt_line_not_served,
 )

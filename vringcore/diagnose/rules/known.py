@@ -54,8 +54,9 @@ def known_defect_interrupt_from_iothread(facts: Facts) -> Iterator[Finding]:
     completed request.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: QEMU commit bfa36802d1, RHEL-15394: the flag that allows irqfd was cleared while
-    requests were still being completed.
+    Source: QEMU commit bfa36802d1, "virtio-blk: avoid using ioeventfd state in irqfd conditional"
+    (February 2024), RHEL-15394: the flag that allows irqfd was cleared while requests were still
+    being completed.
     """
     for threads in _in_cycles(facts):
         for thread in threads:
@@ -73,12 +74,13 @@ def known_defect_throttle_lock_taken_twice(facts: Facts) -> Iterator[Finding]:
     From: a circle of one thread whose stack is in throttle-groups.c.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: gitlab.com/qemu-project/qemu issue 3144 (a patch of December 2025).
+    Source: gitlab.com/qemu-project/qemu issue 3144; "block/throttle-groups: fix deadlock with
+    iolimits and muliple iothreads" (December 2025): a coroutine is left with the lock held.
     """
     for threads in _in_cycles(facts):
         if len(threads) == 1 and any("throttle_group" in n for n in stacks.names(threads[0])):
             like = "a throttle group's lock is taken twice by one thread"
-            fix = "the change for issue 3144 of gitlab.com/qemu-project/qemu"
+            fix = '"block/throttle-groups: fix deadlock with iolimits" (QEMU issue 3144)'
             yield _hint(facts, known_defect_throttle_lock_taken_twice, like, fix)
 
 
@@ -89,13 +91,15 @@ def known_defect_scsi_cancel_lock(facts: Facts) -> Iterator[Finding]:
     From: a circle of one thread whose stack is in a SCSI task management function.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: Proxmox bug 6810, pve-qemu 005898a (``requests_lock``).
+    Source: "hw/scsi: avoid deadlock upon TMF request cancelling with VirtIO" (October 2025), QEMU
+    commit 7d80d6d82d, which mends da6eebb33b; Proxmox bug 6810, pve-qemu 005898a.
     """
     for threads in _in_cycles(facts):
         names = stacks.names(threads[0]) if len(threads) == 1 else []
         if any("scsi" in name and ("tmf" in name or "cancel" in name) for name in names):
             like = "the list of SCSI requests is locked twice while they are cancelled"
-            yield _hint(facts, known_defect_scsi_cancel_lock, like, "pve-qemu 005898a")
+            fix = "QEMU commit 7d80d6d82d (pve-qemu 005898a)"
+            yield _hint(facts, known_defect_scsi_cancel_lock, like, fix)
 
 
 @rule(CLEAR, needs=("locks", "threads"), rank=99)
@@ -105,7 +109,8 @@ def known_defect_flush_under_big_lock(facts: Facts) -> Iterator[Finding]:
     From: a circle of the migration thread, inside ``bdrv_flush``, and the main loop.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: gitlab.com/qemu-project/qemu issue 780 (a mirror that ends while the VM is stopped).
+    Source: gitlab.com/qemu-project/qemu issue 780: the migration, in ``blk_set_aio_context``, comes
+    to run the end of a mirror job (``job_exit``), which flushes.
     """
     for threads in _in_cycles(facts):
         roles = {thread.role: stacks.names(thread) for thread in threads}
@@ -123,12 +128,13 @@ def known_defect_notifications_after_drain(facts: Facts) -> Iterator[Finding]:
     From: `queue-notifications-left-off` of a device with an I/O thread.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: RHEL-3934; pve-qemu 6b7c181, 2a49e66, 4ff04bd.
+    Source: "virtio: Re-enable notifications after drain" (February 2024), QEMU commit 5bdbaebcce;
+    RHEL-3934; pve-qemu 6b7c181, 2a49e66, 4ff04bd.
     """
     found = kicks.queue_notifications_left_off.check(facts)
     if any(_has_iothread(facts, each.device) for each in found):
         like = "busy polling had switched notifications off when a drained section began"
-        fix = "the change for RHEL-3934 (pve-qemu 4ff04bd)"
+        fix = "QEMU commit 5bdbaebcce (RHEL-3934, pve-qemu 4ff04bd)"
         yield _hint(facts, known_defect_notifications_after_drain, like, fix)
 
 
@@ -144,12 +150,15 @@ def known_defect_missing_barrier(facts: Facts) -> Iterator[Finding]:
     From: `wakeup-lost`, or `completion-not-run`.
     Confidence: medium.
     Wrong if: the build has the change. The defect shows on arm64, hardly on x86.
-    Source: Launchpad bug 1805256; QEMU commit 5710a3e09f.
+    Source: QEMU commit 5710a3e09f, "async: use explicit memory barriers" (April 2020), and
+    7455ff1aa0, "aio_wait_kick: add missing memory barrier" (June 2022); Launchpad bug 1805256.
     """
     rules = (waiting.wakeup_lost, inside.completion_not_run)
     if any(True for each in rules for _ in each.check(facts)):
         like = "aio_notify() was skipped for want of a memory barrier"
-        yield _hint(facts, known_defect_missing_barrier, like, "QEMU commit 5710a3e09f")
+        yield _hint(
+            facts, known_defect_missing_barrier, like, "QEMU commits 5710a3e09f and 7455ff1aa0"
+        )
 
 
 @rule(CLEAR, needs=("queues",), rank=99)
@@ -193,7 +202,8 @@ def known_defect_nbd_waiters(facts: Facts) -> Iterator[Finding]:
     From: `nbd-waiters-never-woken`.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: QEMU commit 6690302b84.
+    Source: QEMU commit 6690302b84, "block/nbd.c: Fixed IO request coroutine not being wakeup when
+    kill NBD server" (March 2022).
     """
     if any(True for _ in outside.nbd_waiters_never_woken.check(facts)):
         like = "requests that wait for a slot are not woken once the NBD server is gone"
@@ -208,7 +218,8 @@ def known_defect_packed_signal_wrap(facts: Facts) -> Iterator[Finding]:
     is valid and equal to ``used_idx``.
     Confidence: medium.
     Wrong if: the build has the change, or the interrupt is on its way.
-    Source: QEMU commit 750539c4c4: the index is modulo the ring's size, not 65536.
+    Source: QEMU commit 750539c4c4, "virtio: signal after wrapping packed used_idx" (January 2022):
+    the index is modulo the ring's size, not 65536.
     """
     for line in facts.live_lines:
         past, used = line.count("past_used_event"), number(line.queue.used_idx)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence, stacks
-from vringcore.diagnose.places import Group, client_of, groups, server_of
+from vringcore.diagnose.places import Group, client_of, groups, server_name, server_of
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import many, number
 from vringcore.diagnose.words import counted, has, thread_name, was
@@ -125,12 +125,8 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
     """
     waiting = facts.requests_in("nbd", having="sent, waits for the reply")
     for group in groups(facts, waiting):
-        server, busy = server_of(facts, group.node), _reader_is_busy(facts, group)
-        place = (
-            f"the NBD server {server} (node {group.node})"
-            if server
-            else (f"the NBD server of node {group.node}")
-        )
+        busy = _reader_is_busy(facts, group)
+        place = f"the NBD server {server_name(facts, group.node)}"
         yield Finding(
             code=request_not_answered_by_nbd_server.code,
             severity="note" if busy else group.severity,
@@ -142,7 +138,7 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
                 else f" {has(len(group.old))} not been answered{group.unknown_age}"
             ),
             device=group.device.index,
-            evidence=_listed(group) + _connection(facts, group.node),
+            evidence=_server(facts, group.node) + _listed(group) + _connection(facts, group.node),
             against=_moving(group) + _receiving(facts, group),
             refuted_by=(
                 "the server's own record says that it has replied to these offsets",
@@ -167,6 +163,11 @@ def _reader_is_busy(facts: Facts, group: Group) -> str:
         return ""
     waits = stacks.blocking(thread)
     return f"the {thread_name(thread)}, which would read it, is blocked in {waits}" if waits else ""
+
+
+def _server(facts: Facts, name: str) -> tuple[Evidence, ...]:
+    server = server_of(facts, name)
+    return (Evidence(f"NBD server of node {name}", server),) if server else ()
 
 
 def _connection(facts: Facts, name: str) -> tuple[Evidence, ...]:
@@ -224,7 +225,7 @@ def nbd_connection_lost(facts: Facts) -> Iterator[Finding]:
             confidence="high",
             summary=f"{counted(waiting, 'request')} of node {node.name} {_wait(waiting)} for its"
             f" NBD server to come back{until}",
-            evidence=_connection(facts, node.name),
+            evidence=_server(facts, node.name) + _connection(facts, node.name),
             refuted_by=("a second core shows the client connected",),
             next_steps=("start the server again, or look why it cannot be reached",),
         )

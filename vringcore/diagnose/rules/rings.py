@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence
@@ -70,6 +71,8 @@ def avail_index_corrupt(facts: Facts) -> Iterator[Finding]:
         unseen, size = line.count("unseen"), number(line.queue.size)
         if unseen is None or size is None or unseen <= size or not line.is_split:
             continue
+        if line.is_scrambled:
+            continue
         yield Finding(
             code=avail_index_corrupt.code,
             severity="fault",
@@ -82,6 +85,39 @@ def avail_index_corrupt(facts: Facts) -> Iterator[Finding]:
             + evidence.of_queue(line, "last_avail_idx"),
             refuted_by=("the guest's memory is encrypted, or was copied while it ran",),
             next_steps=("look at the guest's driver; QEMU breaks such a device at its next look",),
+        )
+
+
+@rule("the guest's memory can be read", needs=("queues",), rank=92)
+def guest_memory_encrypted(facts: Facts) -> Iterator[Finding]:
+    """What lies in guest memory where a ring should be is no ring: it seems to be encrypted.
+
+    From: ``avail.idx`` is further ahead than the ring is long, and both flags, of which one bit
+    each is defined, have others set. Nothing that guest memory says of the queue is judged then.
+    Confidence: high where the command line asks for a confidential guest, else medium.
+    Wrong if: the guest wrote over its rings. Rings of confidential guests are usually not encrypted
+    themselves, since QEMU could not serve them.
+    Source: VirtIO 1.3, 2.7.6 and 2.7.8; target/i386/sev.c.
+    """
+    for line in facts.own_lines:
+        if not line.is_scrambled:
+            continue
+        asked = facts.confidential
+        yield Finding(
+            code=guest_memory_encrypted.code,
+            severity="note",
+            confidence="high" if asked else "medium",
+            summary=f"guest memory holds no ring for {queue_name(line.device, line.queue)}: it"
+            " seems to be encrypted",
+            device=line.device.index,
+            queue=line.queue.index,
+            evidence=(
+                *evidence.of_guest(line, "avail_idx", "avail_flags", "used_flags"),
+                *evidence.of_queue(line, "last_avail_idx"),
+                *([Evidence("of the command line", asked)] if asked else []),
+            ),
+            refuted_by=("the bytes of the ring are those of a ring: vringcore ring",),
+            next_steps=("QEMU's own side is all that can be judged: requests, threads, disks",),
         )
 
 
@@ -157,6 +193,44 @@ def descriptor_table_shared(facts: Facts) -> Iterator[Finding]:
             )
 
 
+@rule(CLEAR, needs=("requests",), rank=80)
+def writable_buffers_overlap(facts: Facts) -> Iterator[Finding]:
+    """Two requests in flight have a buffer in common that the device may write to.
+
+    From: the descriptors of the elements that QEMU holds, of one device.
+    Confidence: low, a note: a driver that lost account of its memory does so, but a program in the
+    guest may read into one buffer twice at a time if it likes.
+    Wrong if: the guest wants it so; or one of the requests was completed just now.
+    Source: VirtIO 1.3, 2.7.4; virtio-win issue 907.
+    """
+    for device in facts.devices:
+        buffers = sorted(
+            (int(each.address), int(each.address) + each.length, held.request.head, held.line.key)
+            for held in facts.elements
+            if held.device.index == device.index and held.line is not None
+            if held.request.source == "element"
+            for each in many(held.request.descriptors)
+            if "write" in each.flag_names and "indirect" not in each.flag_names and each.length
+        )
+        for before, after in itertools.pairwise(buffers):
+            if after[0] < before[1] and before[2:] != after[2:]:
+                yield Finding(
+                    code=writable_buffers_overlap.code,
+                    severity="note",
+                    confidence="low",
+                    summary=f"heads {before[2]} and {after[2]} of {device_name(device)} are in"
+                    f" flight, and both let it write to {after[0]:#x}",
+                    device=device.index,
+                    evidence=(
+                        Evidence(f"buffer of head {before[2]}", f"{before[0]:#x}-{before[1]:#x}"),
+                        Evidence(f"buffer of head {after[2]}", f"{after[0]:#x}-{after[1]:#x}"),
+                    ),
+                    refuted_by=("the guest's program reads into one buffer twice",),
+                    next_steps=("look at the guest's driver if the device is broken, too",),
+                )
+                break
+
+
 @rule(CLEAR, needs=("queues",), rank=45)
 def used_index_differs(facts: Facts) -> Iterator[Finding]:
     """The used index in guest memory is not the one QEMU has written.
@@ -168,7 +242,7 @@ def used_index_differs(facts: Facts) -> Iterator[Finding]:
     """
     for line in facts.own_lines:
         guest = line.queue.guest
-        if not isinstance(guest, SplitGuest):
+        if not isinstance(guest, SplitGuest) or line.is_scrambled:
             continue
         ours, theirs = number(line.queue.used_idx), number(guest.used_idx)
         if ours is None or theirs is None or ours == theirs:
@@ -256,8 +330,10 @@ def request_waits_for_request(facts: Facts) -> Iterator[Finding]:
 RULES = (
     device_broken,
     avail_index_corrupt,
+    guest_memory_encrypted,
     chain_malformed,
     descriptor_table_shared,
+    writable_buffers_overlap,
     used_index_differs,
     ring_unreachable,
     request_waits_for_request,
