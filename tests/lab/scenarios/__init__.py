@@ -18,6 +18,7 @@ from tests.lab.scenarios import (
     mmio,
     nine,
     others,
+    requests,
     rings,
     stuck,
     translated,
@@ -73,6 +74,7 @@ ALL: tuple[Scenario, ...] = (
     verdicts.BQL_HELD,
     verdicts.STUCK_SCSI,
     verdicts.SCSI_MIGRATION,
+    requests.HELD_DEVICES,
 )
 OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK, forked.FORK_DEADLOCK)
 NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)

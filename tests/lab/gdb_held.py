@@ -1,0 +1,135 @@
+"""Run inside gdb: the elements that device models other than virtio-blk keep, as gdb reads them.
+
+As :mod:`tests.lab.gdb_truth`, for what is asked only of whole cores. Nothing of ours is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gdb
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.lab.oracle.devices import model_type, virtio_devices
+from tests.lab.oracle.lists import linked_list, object_types, tail_queue
+
+HEADER = 256
+"""Bytes of a request's beginning that are written down."""
+
+
+def pointer_to(address: gdb.Value | int, c_type: str) -> gdb.Value:
+    return gdb.Value(int(address)).cast(gdb.lookup_type(c_type).pointer())
+
+
+def element(found: gdb.Value, queue: gdb.Value, owner: int, own: Any = None) -> dict[str, Any]:
+    out = [found["out_sg"][index] for index in range(int(found["out_num"]))]
+    return {
+        "owner": owner,
+        "element": int(found.address),
+        "queue": int(queue["queue_index"]),
+        "head": int(found["index"]),
+        "readable": sum(int(each["iov_len"]) for each in out),
+        "writable": sum(
+            int(found["in_sg"][index]["iov_len"]) for index in range(int(found["in_num"]))
+        ),
+        "header": _beginning(out).hex(),
+        "own": own,
+    }
+
+
+def _beginning(buffers: list[gdb.Value]) -> bytes:
+    data = b""
+    for each in buffers:
+        size = min(int(each["iov_len"]), HEADER - len(data))
+        if size:
+            data += bytes(gdb.selected_inferior().read_memory(int(each["iov_base"]), size))
+    return data
+
+
+def scsi(device: int) -> Iterator[dict[str, Any]]:
+    base = pointer_to(device, "struct DeviceState")
+    waiting: dict[int, gdb.Value] = {}
+    for bus in linked_list(base["child_bus"], "sibling"):
+        for child in tail_queue(bus["children"], "sibling"):
+            unit = pointer_to(child["child"], "struct SCSIDevice")
+            for request in tail_queue(unit["requests"], "next"):
+                ours = pointer_to(request["hba_private"], "struct VirtIOSCSIReq")
+                own = {
+                    name: int(request[name])
+                    for name in (
+                        *("refcount", "tag", "lun", "status", "host_status", "residual"),
+                        *("enqueued", "io_canceled", "retry", "dma_started"),
+                    )
+                }
+                command = request["cmd"]
+                own["cmd"] = {
+                    "buf": bytes(int(command["buf"][at]) for at in range(16)).hex(),
+                    "len": int(command["len"]),
+                    "xfer": int(command["xfer"]),
+                    "lba": int(command["lba"]),
+                }
+                yield element(ours["elem"], ours["vq"], int(ours), own)
+                for notifier in linked_list(request["cancel_notifiers"]["notifiers"], "node"):
+                    if "<virtio_scsi_cancel_notify>" in str(notifier["notify"]):
+                        cancel = notifier.cast(
+                            gdb.lookup_type("VirtIOSCSICancelNotifier").pointer()
+                        )
+                        waiting[int(cancel["tmf_req"])] = cancel["tmf_req"]
+    for address, ours in waiting.items():
+        yield element(ours["elem"], ours["vq"], address)
+
+
+def net(device: int) -> Iterator[dict[str, Any]]:
+    card = pointer_to(device, "struct VirtIONet")
+    for index in range(int(card["max_queue_pairs"])):
+        queue = card["vqs"][index]
+        if int(queue["async_tx"]["elem"]):
+            found = queue["async_tx"]["elem"]
+            yield element(found.dereference(), queue["tx_vq"], int(found))
+
+
+def serial(device: int) -> Iterator[dict[str, Any]]:
+    for port in tail_queue(pointer_to(device, "struct VirtIOSerial")["ports"], "next"):
+        if int(port["elem"]):
+            own = {
+                "port": int(port["id"]),
+                "iov_idx": int(port["iov_idx"]),
+                "iov_offset": int(port["iov_offset"]),
+                "throttled": bool(port["throttled"]),
+                "host_connected": bool(port["host_connected"]),
+            }
+            yield element(port["elem"].dereference(), port["ovq"], int(port["elem"]), own)
+
+
+def balloon(device: int) -> Iterator[dict[str, Any]]:
+    found = pointer_to(device, "struct VirtIOBalloon")
+    if int(found["stats_vq_elem"]):
+        held = found["stats_vq_elem"]
+        yield element(held.dereference(), found["svq"], int(held))
+
+
+KEEPERS = {
+    "VirtIOSCSI": scsi,
+    "VirtIONet": net,
+    "VirtIOSerial": serial,
+    "VirtIOBalloon": balloon,
+}
+
+
+def held() -> list[dict[str, Any]]:
+    found = []
+    for device in virtio_devices():
+        address = int(device.address)
+        keeper = KEEPERS.get(model_type(object_types(address)) or "")
+        for each in keeper(address) if keeper else ():
+            found.append({"device": address, **each})
+    return found
+
+
+Path(os.environ["VRINGCORE_LAB_TRUTH"]).write_text(json.dumps(held()))

@@ -1,0 +1,206 @@
+"""Requests of devices other than virtio-blk on real cores, against gdb's list of what they keep."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import vringcore
+from tests.cores import cores
+from tests.lab.cases import CoreCase
+from tests.lab.gdb_run import write_truth
+from vringcore.model.queues import Counts
+from vringcore.model.requests import DeviceRequest, InFlight
+from vringcore.model.values import Absent, EnumValue
+
+SCENARIOS = {"held-devices", "nine-devices", "nine-packed", "stuck-scsi", "scsi-migration"}
+HELD = Path(__file__).with_name("gdb_held.py")
+NOT_BLOCK = {"virtio-scsi", "virtio-net", "virtio-serial", "virtio-balloon"}
+
+CDB_AT = 19
+"""Where a SCSI command request has its command block (VirtIO 1.3, 5.6.6.1)."""
+
+pytestmark = pytest.mark.lab
+
+
+def is_compared(core: CoreCase) -> bool:
+    return core.case.scenario in SCENARIOS and core.path.name == "core"
+
+
+@cache
+def truth_of(core: CoreCase) -> list[dict[str, Any]]:
+    with TemporaryDirectory() as scratch:
+        target = Path(scratch) / "held.json"
+        write_truth(core.case.executable, core.path, target, HELD)
+        found: list[dict[str, Any]] = json.loads(target.read_text())
+        return found
+
+
+@pytest.fixture(scope="module", params=cores(is_compared))
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[CoreCase, vringcore.Core]]:
+    with request.param.open() as core:
+        yield request.param, core
+
+
+def in_flight(core: vringcore.Core) -> dict[tuple[int, int, int], InFlight]:
+    """Return the requests of all devices but disks, by device, queue and head."""
+    return {
+        (int(device.address), queue.index, request.head): request
+        for device in core.virtio_devices()
+        if device.kind in NOT_BLOCK
+        for queue in device.queues
+        for request in queue.in_flight
+    }
+
+
+def pairs(
+    opened: tuple[CoreCase, vringcore.Core],
+) -> list[tuple[dict[str, Any], InFlight, DeviceRequest]]:
+    case, core = opened
+    found = in_flight(core)
+    result = []
+    for truth in truth_of(case):
+        request = found[truth["device"], truth["queue"], truth["head"]]
+        assert isinstance(request.request, DeviceRequest)
+        result.append((truth, request, request.request))
+    return result
+
+
+def test_the_requests_in_flight_are_those_that_gdb_lists(opened: Any) -> None:
+    case, core = opened
+    truth = {(each["device"], each["queue"], each["head"]) for each in truth_of(case)}
+    assert truth
+    assert set(in_flight(core)) == truth
+    assert all(each.source == "element" for each in in_flight(core).values())
+
+
+def test_all_that_is_in_use_is_identified(opened: Any) -> None:
+    _, core = opened
+    for device in core.virtio_devices():
+        for queue in device.queues:
+            assert isinstance(queue.counts, Counts)
+            assert queue.counts.unidentified == 0
+
+
+def test_the_structures_are_where_gdb_has_them(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        assert int(request.address) == truth["owner"]
+        assert int(request.element) == truth["element"]
+        total = request.lengths["header"] + request.lengths["to_device"]
+        assert total == truth["readable"]
+        assert request.lengths["from_device"] == truth["writable"]
+        assert not request.short
+
+
+def test_a_scsi_request_is_that_of_gdb(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        if request.c_type != "VirtIOSCSIReq" or truth["own"] is None:
+            continue
+        own, told = request.qemu["SCSIRequest"], truth["own"]
+        assert {name: own[name] for name in told if name != "cmd"} == {
+            name: told[name] for name in told if name != "cmd"
+        }
+        assert {name: own["cmd"][name] for name in told["cmd"]} == told["cmd"]
+
+
+def test_a_scsi_command_is_what_lies_in_guest_memory(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        if request.c_type != "VirtIOSCSIReq" or truth["own"] is None:
+            continue
+        raw = bytes.fromhex(truth["header"])
+        assert isinstance(request.header, dict)
+        lun, tag = struct.unpack_from("<8sQ", raw)
+        assert (request.header["lun"], request.header["id"]) == (lun.hex(), tag)
+        command = raw[CDB_AT : CDB_AT + 32]
+        assert request.header["cdb"] == command.hex()
+        # QEMU has taken its own copy of as many bytes as the command has.
+        length = truth["own"]["cmd"]["len"]
+        assert bytes.fromhex(truth["own"]["cmd"]["buf"])[:length] == command[:length]
+        code, lba, blocks = command[0], *struct.unpack_from(">I", command, 2), command[8]
+        if code in (0x28, 0x2A):
+            assert request.operation == {0x28: "read(10)", 0x2A: "write(10)"}[code]
+            assert request.header["lba"] == lba == truth["own"]["cmd"]["lba"]
+            assert request.header["blocks"] == command[7] << 8 | blocks
+            assert request.length == truth["own"]["cmd"]["xfer"]
+
+
+def test_a_packet_has_the_header_that_the_driver_wrote(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        if request.kind != "virtio-net":
+            continue
+        names = ("flags", "gso_type", "hdr_len", "gso_size", "csum_start", "csum_offset")
+        raw = bytes.fromhex(truth["header"])
+        values = struct.unpack_from("<BBHHHHH", raw)
+        assert isinstance(request.header, dict)
+        fields = {name: plain(value) for name, value in request.header.items()}
+        assert fields == dict(zip((*names, "num_buffers"), values, strict=True))
+        assert request.lengths["header"] == 12
+
+
+def test_output_of_a_port_is_that_of_gdb(opened: Any) -> None:
+    for truth, request, model in pairs(opened):
+        if model.kind == "virtio-console":
+            assert model.qemu == truth["own"]
+            assert [place.place for place in request.waits_in] == ["chardev"]
+
+
+def test_an_abort_is_told_with_the_command_that_it_ends(opened: Any) -> None:
+    case, core = opened
+    if case.case.scenario != "held-devices":
+        pytest.skip("no command was aborted")
+    scsi = [
+        (queue, each.request)
+        for (_, queue, _), each in in_flight(core).items()
+        if isinstance(each.request, DeviceRequest) and each.request.kind == "virtio-scsi"
+    ]
+    aborts = [request for queue, request in scsi if queue == 0]
+    tags = {tag_of(request) for queue, request in scsi if queue != 0}
+    assert aborts
+    for request in aborts:
+        assert request.operation == "abort-task"
+        assert tag_of(request) in tags
+
+
+def tag_of(request: DeviceRequest) -> int:
+    assert isinstance(request.header, dict)
+    return int(request.header["id"])
+
+
+def test_statistics_are_those_that_the_driver_wrote(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        if request.kind != "virtio-balloon":
+            continue
+        raw = bytes.fromhex(truth["header"])
+        values = [value for _, value in struct.iter_unpack("<HQ", raw)]
+        assert isinstance(request.header, dict)
+        assert list(request.header.values()) == values
+        assert request.lengths["header"] == truth["readable"]
+
+
+def test_payload_is_given_on_demand_alone(opened: Any) -> None:
+    case, core = opened
+    report = core.report({"devices", "queues", "requests"})
+    asked = core.with_payload(report, 8)
+    truth = {(each["device"], each["queue"], each["head"]): each for each in truth_of(case)}
+    for device in report.devices:
+        assert all(each.payload is None for queue in device.queues for each in queue.in_flight)
+    for device in asked.devices:
+        for queue in device.queues:
+            for each in queue.in_flight:
+                told = truth.get((int(device.address), queue.index, each.head))
+                size = each.request.lengths["header"] if told else 0
+                if told and told["readable"] > size:
+                    raw = bytes.fromhex(told["header"])[size : size + 8]
+                    assert each.payload == raw.hex()
+
+
+def plain(value: Any) -> Any:
+    assert not isinstance(value, Absent)
+    return value.value if isinstance(value, EnumValue) else value
