@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.addresses import HostAddress
-from vringcore.model.requests import BlockRequest, Buffer
+from vringcore.model.requests import BlockRequest, Buffer, Segment
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import CORRUPT, attempt
 from vringcore.virtio import blk
@@ -26,14 +26,12 @@ NOT_APPLICABLE = Absent("not-applicable")
 NOT_RECORDED = Absent("not-recorded", None, "QEMU notes no start time for this operation")
 
 _ZONE_APPEND = 15
+_SEGMENT_SIZE = 16
 
 # block_acct_start() is called for these only; for the rest ``acct`` was never written.
 _ACCOUNTED = frozenset({blk.T_IN, blk.T_OUT, blk.T_FLUSH, blk.T_WRITE_ZEROES, _ZONE_APPEND})
 WITH_DATA = frozenset({blk.T_IN, blk.T_OUT, _ZONE_APPEND})
 _WITHOUT_SECTOR = frozenset({blk.T_FLUSH, blk.T_GET_ID})
-
-# Carry their place in their data, in guest memory.
-_RANGES = frozenset({blk.T_DISCARD, blk.T_WRITE_ZEROES})
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -63,7 +61,10 @@ def block_request(
         views.space.read(request.out, blk.HEADER_SIZE), big_endian=big_endian
     )
     kind = header.type & ~blk.T_BARRIER
-    sector, length = _extent(request, kind, header.sector, submitted)
+    segments: tuple[Segment, ...] | Absent = ()
+    if kind in blk.SEGMENTED:
+        segments = attempt(lambda: _segments(views, request, big_endian=big_endian))
+    sector, length = _extent(request, kind, header.sector, submitted, segments)
     buffers: tuple[Buffer, ...] = ()
     if kind in WITH_DATA and not isinstance(length, Absent):
         size = length
@@ -81,6 +82,7 @@ def block_request(
         length=length,
         started_ns=request.start_time_ns if kind in _ACCOUNTED else NOT_RECORDED,
         buffers=buffers,
+        segments=segments,
     )
 
 
@@ -111,20 +113,46 @@ def summary(request: BlockRequest) -> str:
 
 
 def _extent(
-    request: VirtIOBlockReq, kind: int, sector: int, submitted: Submitted | None
+    request: VirtIOBlockReq,
+    kind: int,
+    sector: int,
+    submitted: Submitted | None,
+    segments: tuple[Segment, ...] | Absent,
 ) -> tuple[int | Absent, int | Absent]:
     """Return the first sector and the length in bytes."""
     if kind in _WITHOUT_SECTOR:
         return NOT_APPLICABLE, 0 if kind == blk.T_FLUSH else NOT_APPLICABLE
-    if kind in _RANGES:
+    if kind in blk.SEGMENTED:
         if submitted is not None:
             return submitted.offset // blk.SECTOR_SIZE, submitted.length
+        if isinstance(segments, tuple) and len(segments) == 1:
+            return segments[0].sector, segments[0].num_sectors * blk.SECTOR_SIZE
         unknown = Absent("not-reachable", None, "it is in the request's data, in guest memory")
         return unknown, request.acct_bytes if kind == blk.T_WRITE_ZEROES else unknown
     if kind in WITH_DATA:
         # Not qiov.size: the first of several merged requests has the data of all in its qiov.
         return sector, request.acct_bytes
     return sector, NOT_APPLICABLE
+
+
+def _segments(views: Views, request: VirtIOBlockReq, *, big_endian: bool) -> tuple[Segment, ...]:
+    """Return the ranges that a request's data is a list of.
+
+    They come behind the header, of which QEMU has cut the part that shared a buffer with them
+    (iov_discard_front_undoable() in util/iov.c).
+    """
+    pieces = _iovec(views, request.out_sg, request.out_num)
+    cut = 0
+    if request.cut_iov and request.cut_length is not None:
+        whole = views.pointer_size
+        cut = request.cut_length - views.integer(request.cut_iov + whole, whole)
+    data = b""
+    for base, size in _skip(pieces, blk.HEADER_SIZE - cut):
+        step = min(size, blk.MAX_SEGMENTS * _SEGMENT_SIZE - len(data))
+        data += views.space.read(HostAddress(base), step) if step else b""
+    code = (">" if big_endian else "<") + "QII"
+    count = len(data) // _SEGMENT_SIZE
+    return tuple(Segment(*each) for each in struct.iter_unpack(code, data[: count * _SEGMENT_SIZE]))
 
 
 def _data_buffers(

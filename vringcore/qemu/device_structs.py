@@ -5,7 +5,14 @@ As :mod:`vringcore.qemu.structs`, which has those of every device.
 
 from __future__ import annotations
 
-from vringcore.view.declare import View, integer, place, pointer, pointer_if_any
+from vringcore.view.declare import (
+    View,
+    integer,
+    integer_if_any,
+    place,
+    pointer,
+    pointer_if_any,
+)
 
 
 class IOThread(View):
@@ -81,6 +88,8 @@ class VirtIOBlockReq(View):
     sector_num = integer()
     dev = pointer()
     vq = pointer()
+    cut_iov = pointer_if_any("outhdr_undo.modified_iov")  # since 5.2
+    cut_length = integer_if_any("outhdr_undo.orig.iov_len")
     out = place()
     next = pointer()
     mr_next = pointer()
