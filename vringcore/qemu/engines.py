@@ -10,8 +10,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from vringcore.addresses import HostAddress
-from vringcore.errors import CorruptDataError
+from vringcore.errors import CorruptDataError, MemoryFault
 from vringcore.layout.types import Named, Pointer, Record
+from vringcore.memory.gaps import GapKind
 from vringcore.model.requests import Waiting
 from vringcore.model.values import Address
 from vringcore.qemu.aio_structs import (
@@ -161,22 +162,26 @@ def _progress(state: LinuxAioState | LuringState, queued: bool) -> str:
     return f"{told}; its event loop has {state.in_flight} submitted and {state.in_queue} queued"
 
 
-def _on_stack(views: Views, coroutine: int, c_type: str) -> list[int]:
-    """Return where on a coroutine's stack a structure may lie whose ``co`` is the coroutine."""
+def _on_stack(views: Views, coroutine: int, c_type: str) -> Iterator[int]:
+    """Yield where on a coroutine's stack a structure may lie whose ``co`` is the coroutine.
+
+    :raises MemoryFault: at a part of the stack that is lost; what a small core left out holds none
+    """
     stack = views.at(CoroutineUContext, coroutine)
     size = min(stack.stack_size, STACK_SEARCHED)
-    start = stack.stack + stack.stack_size - size
-    data = views.space.read(HostAddress(start), size)
+    start = HostAddress(stack.stack + stack.stack_size - size)
     order = ">" if views.layouts.big_endian else "<"
     needle = struct.pack(order + ("Q" if views.pointer_size == 8 else "I"), coroutine)
     co = views.offset(c_type, "co")
-    found = []
-    at = data.find(needle)
-    while at >= 0:
-        if (start + at) % views.pointer_size == 0 and at >= co:
-            found.append(start + at - co)
-        at = data.find(needle, at + 1)
-    return found
+    for piece in views.space.scan(start, size):
+        data, place = piece.data or b"", int(piece.address)
+        at = data.find(needle)
+        while at >= 0:
+            if (place + at) % views.pointer_size == 0 and place + at >= start + co:
+                yield place + at - co
+            at = data.find(needle, at + 1)
+        if piece.gap is not None and piece.gap.kind is not GapKind.OMITTED:
+            raise MemoryFault("reading a coroutine's stack", piece.address, piece.gap)
 
 
 def _thread_pool_types(views: Views) -> tuple[type[ThreadPool], type[ThreadPoolElement]]:

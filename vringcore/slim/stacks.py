@@ -58,6 +58,8 @@ def thread_stacks(process: Process) -> Iterator[tuple[int, int]]:
 def coroutine_stack(process: Process, address: int) -> tuple[int, int]:
     """Return ``(start, end)`` of a sleeping coroutine's stack, from its saved stack pointer up.
 
+    Below that is nothing: the function that was left had called sigsetjmp(), and has no red zone.
+
     :raises CorruptDataError: if what is saved there is not a place on its own stack
     :raises VringcoreError: if the structure is not there, or QEMU was built with another kind of
         coroutine
@@ -72,4 +74,4 @@ def coroutine_stack(process: Process, address: int) -> tuple[int, int]:
             seen=f"{pointer:#x}",
             expected=f"{low:#x} to {high:#x}",
         )
-    return max(low, pointer - RED_ZONE), min(high, pointer + MAX_STACK)
+    return pointer, min(high, pointer + MAX_STACK)
