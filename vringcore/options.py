@@ -35,3 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_unpacked: int | None = None
     progress: Callable[[int, int], None] | None = None
     deep: bool = False
+
+    def files(self) -> tuple[str, ...]:
+        """Return the files named here, to be read: executable, bundle, debug files."""
+        return tuple(f for f in (self.executable, self.layout, *self.debug_files) if f is not None)

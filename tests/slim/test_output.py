@@ -80,3 +80,29 @@ def test_where_it_cannot_be_written_says_so(tmp_path: Path) -> None:
         whole_file(str(tmp_path / "none" / "out")),
     ):
         pass
+
+
+def test_what_is_read_is_never_replaced(tmp_path: Path) -> None:
+    core, other = tmp_path / "core", tmp_path / "other"
+    core.write_bytes(b"all there is")
+    other.symlink_to(core)
+    for out in (core, other):
+        with (
+            pytest.raises(FileError, match="the very file that is read"),
+            whole_file(str(out), sources=("none", str(core))) as file,
+        ):
+            file.write(b"small")
+    assert core.read_bytes() == b"all there is"
+    assert sorted(tmp_path.iterdir()) == [core, other]
+
+
+def test_no_device_is_replaced(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for out, kind in ((fifo, "a FIFO"), (tmp_path, "a directory")):
+        with (
+            pytest.raises(FileError, match=f"saw {kind}, expected a new file"),
+            whole_file(str(out)),
+        ):
+            pass
+    assert fifo.is_fifo()

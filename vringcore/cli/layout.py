@@ -82,6 +82,7 @@ def _build(arguments: argparse.Namespace) -> int:
     from vringcore.cli.bundles import Program, build_bundle
     from vringcore.cli.output import write_json
     from vringcore.layout.bundle import to_json
+    from vringcore.slim.output import check_output
 
     with Program(
         arguments.executable,
@@ -94,6 +95,7 @@ def _build(arguments: argparse.Namespace) -> int:
         write_json(bundle)
         return EXIT_OK
     path = arguments.output or f"layout-{bundle.build_id}.json"
+    check_output(path, "the layout bundle", (arguments.executable, *arguments.debug_file))
     _write(path, data)
     if arguments.json:
         write_json(bundle)
@@ -115,10 +117,11 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _read(path: str) -> Bundle:
-    from vringcore.layout.bundle import from_json
+    from vringcore.layout.bundle import check_size, from_json
     from vringcore.memory.files import FileSource
 
     with FileSource.open(path, what="layout bundle") as source:
+        check_size(source.size, where=path)
         return from_json(source.pread(0, source.size), where=path)
 
 

@@ -219,7 +219,8 @@ def _read_raw(arguments: argparse.Namespace) -> int:
             for data in pieces:
                 write_bytes(data)
         else:
-            with whole_file(_plain(arguments.output), "the guest's memory") as file:
+            path, sources = _plain(arguments.output), options.sources(arguments)
+            with whole_file(path, "the guest's memory", sources=sources) as file:
                 file.writelines(pieces)
     return EXIT_OK
 
@@ -269,7 +270,7 @@ def _export(arguments: argparse.Namespace) -> int:
         from vringcore.slim.output import whole_file
 
         limits: list[Limitation] = []
-        with whole_file(path, "the guest's core") as file:
+        with whole_file(path, "the guest's core", sources=options.sources(arguments)) as file:
             export = export_guest(
                 core.process,
                 file,

@@ -228,6 +228,13 @@ def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def sources(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the files that the options name to be read, which no output may replace."""
+    from vringcore.options import Options
+
+    return (arguments.core, *Options(**core_options(arguments)).files())
+
+
 def progress_line(doing: str = "unpacking") -> Callable[[int, int], None] | None:
     """Return what ``open_core(progress=)`` takes; None where nobody watches."""
     if not sys.stderr.isatty():

@@ -75,7 +75,7 @@ class FileSource:
             raise FileError(
                 f"the {what} cannot be read",
                 where=path,
-                seen=_kind_of(status.st_mode),
+                seen=kind_of(status.st_mode),
                 expected="a regular file",
             )
         return cls(fd, path, status.st_size, what)
@@ -156,7 +156,8 @@ def _file_error(doing: str, where: str, error: OSError | ValueError) -> FileErro
     return FileError(doing, where=where, seen=seen)
 
 
-def _kind_of(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """Return what a file of a mode (``st_mode``) is that is not a regular one, in words."""
     kinds = (
         (stat.S_ISDIR, "a directory"),
         (stat.S_ISFIFO, "a FIFO"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from vringcore.errors import FileError
+from vringcore.memory.files import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PACKED = ".zst"
 """An output of this name is packed with zstandard, as `open_core` reads it."""
@@ -18,14 +20,18 @@ PACK_LEVEL = 19
 
 
 @contextmanager
-def whole_file(path: str, what: str = "the small core") -> Iterator[BinaryIO]:
+def whole_file(
+    path: str, what: str = "the small core", *, sources: Iterable[str] = ()
+) -> Iterator[BinaryIO]:
     """Open a file for writing that gets its name when the block ends well, and never before.
 
     Until then it has no name at all where the file system can do that (``O_TMPFILE``), so that not
     even a kill leaves a part of it behind. Others may not read it: mode 0600.
 
-    :raises FileError: if it cannot be written
+    :param sources: files that are being read, which must not be replaced
+    :raises FileError: if it cannot be written, or would replace a source or no regular file
     """
+    check_output(path, what, sources)
     directory = os.path.dirname(path) or "."  # noqa: PTH120
     scratch = os.path.join(directory, f".{os.path.basename(path)}.{os.getpid()}.tmp")  # noqa: PTH118, PTH119
     try:
@@ -51,6 +57,40 @@ def whole_file(path: str, what: str = "the small core") -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise _refused(path, what, error) from error
         raise
+
+
+def check_output(path: str, what: str, sources: Iterable[str] = ()) -> None:
+    """Refuse an output whose name belongs to a file that is no output.
+
+    :raises FileError: if there is something else than a regular file, or one of the sources
+    """
+    try:
+        there = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return  # nothing there, or opening it will tell what is wrong
+    if not stat.S_ISREG(there.st_mode):
+        raise FileError(
+            f"{what} cannot be written",
+            where=path,
+            seen=kind_of(there.st_mode),
+            expected="a new file, or a regular one to replace",
+        )
+    for source in sources:
+        if _same(source, there):
+            raise FileError(
+                f"{what} cannot be written",
+                where=path,
+                seen="the very file that is read",
+                expected="another file",
+                hint="give another name with -o",
+            )
+
+
+def _same(path: str, there: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), there)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
 
 
 def _open_unnamed(directory: str, scratch: str) -> tuple[int, bool]:

@@ -11,7 +11,7 @@ from vringcore.model.report import Tool
 from vringcore.model.slim import SlimDocument
 from vringcore.options import Options
 from vringcore.slim.collect import asked
-from vringcore.slim.output import whole_file
+from vringcore.slim.output import check_output, whole_file
 from vringcore.slim.write import gather, write_slim
 from vringcore.version import VERSION
 
@@ -38,9 +38,11 @@ def slim_core(
     :param wanted: what to keep beside: ``START-END``, ``START+SIZE``, or C expressions
     :param redact_stacks: of what only the stacks hold, keep no word but pointers and small numbers
     :raises VringcoreError: as :func:`vringcore.open_core` does, if something of ``wanted`` cannot
-        be had, or if the output cannot be written
+        be had, or if the output cannot be written or is a file that is read
     """
     options = options or Options()
+    sources = (path, *options.files())
+    check_output(out, "the small core", sources)
     began = perf_counter()
     core = open_elf_core(
         path, tmpdir=options.tmpdir, max_unpacked=options.max_unpacked, progress=options.progress
@@ -48,7 +50,7 @@ def slim_core(
     store = store or LayoutStore.default()
     with core, asked(core, options, store, wanted) as process:
         gathered = gather(process, redact_stacks=redact_stacks)
-        with whole_file(out) as file:
+        with whole_file(out, sources=sources) as file:
             written = write_slim(process, gathered, file)
         return SlimDocument(
             tool=Tool("vringcore", VERSION),
