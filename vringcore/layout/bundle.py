@@ -64,18 +64,28 @@ _typed_decoder = msgspec.json.Decoder(Typed)
 _encoder = msgspec.json.Encoder()
 
 
+def check_size(size: int, *, where: str) -> None:
+    """Refuse what no bundle can be, before it is read.
+
+    :param size: bytes of the file
+    :raises LayoutError: if it is too large
+    """
+    if size > MAX_SIZE:
+        raise LayoutError(
+            "a layout bundle is too large",
+            where=where,
+            seen=f"{size} bytes",
+            expected=f"at most {MAX_SIZE}",
+            hint="`vringcore layout build` makes bundles",
+        )
+
+
 def from_json(data: bytes, *, where: str = "the layout bundle") -> Bundle:
     """Return a bundle from its JSON.
 
     :raises LayoutError: if it is damaged, too large, or of an unknown schema
     """
-    if len(data) > MAX_SIZE:
-        raise LayoutError(
-            "a layout bundle is too large",
-            where=where,
-            seen=f"{len(data)} bytes",
-            expected=f"at most {MAX_SIZE}",
-        )
+    check_size(len(data), where=where)
     try:
         bundle = _bundle_decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

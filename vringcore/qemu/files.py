@@ -9,7 +9,7 @@ from vringcore.debuginfo.find import find_files
 from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
 from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
-from vringcore.layout.bundle import Bundle, from_json
+from vringcore.layout.bundle import Bundle, check_size, from_json
 from vringcore.layout.provider import Layouts
 from vringcore.memory.files import FileSource
 
@@ -186,6 +186,7 @@ class ProgramFiles:
 
     def _given_bundle(self, path: str) -> Bundle:
         with FileSource.open(path, what="layout bundle") as source:
+            check_size(source.size, where=path)
             bundle = from_json(source.pread(0, source.size), where=path)
         if self.build_id and bundle.build_id != self.build_id:
             raise LayoutError(
