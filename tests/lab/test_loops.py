@@ -211,6 +211,6 @@ def test_interrupts_watched_are_of_queues_that_have_an_eventfd(core: CoreCase) -
 def test_the_verb_shows_them(core: CoreCase) -> None:
     run = vringcore("loops", str(core.path), "-e", str(core.case.executable), "--no-cache")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "  kicks of queues 0 to 63 of device 4, virtio-serial-device (eventfd)" in run.stdout
+    assert "  kicks of queues 0 to 63 of console0 (eventfd)" in run.stdout
     assert "event loop mon_iothread, thread " in run.stdout
     assert "  run state    running" in run.stdout

@@ -20,7 +20,7 @@ from vringcore.report.machine import spans
 STATE = (
     "  sleeps by epoll, polling false (at most 32768 ns), notify_me 2, notified true, external 1"
 )
-OF_DEVICE = "of device 1, virtio-blk-device (eventfd)"
+OF_DEVICE = "of disk1 (eventfd)"
 WAS_RUNNING = "the VM was running before: true, error: no route"
 
 LOST = Absent("not-dumped", Address(0x7F0012345000), "take a whole core")
@@ -37,7 +37,7 @@ def kick(queue: int, fd: int, *, live: bool = True) -> Handler:
         opaque=Address(0x9000 + fd),
         live=live,
         polled=False,
-        owner=f"kicks of queue {queue} of device 1, virtio-blk-device (eventfd)",
+        owner=f"kicks of queue {queue} of disk1 (eventfd)",
         queue=QueueNotifier(1, queue, "host-notifier"),
     )
 

@@ -185,6 +185,13 @@ class Devices:
             device = msgspec.structs.replace(device, fields=whole)
         return device
 
+    def name(self, index: int) -> str:
+        """Return what reports call a device: its id, or ``#3`` where it has or shows none."""
+        address = self.raw[index].address
+        proxy = attempt(lambda: proxy_of(self._views, self._objects, address))
+        known = self._id(address, proxy)
+        return known if isinstance(known, str) and known else f"#{index}"
+
     def _with_own(self, device: Device, raw: RawDevice, limits: list[Limitation]) -> Device:
         from vringcore.qemu import kinds
 

@@ -18,11 +18,11 @@ from vringcore.qemu.timers import armed_timers
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from vringcore.model.loops import Timer
     from vringcore.model.values import Hex
-    from vringcore.qemu.devices import RawDevice
+    from vringcore.qemu.devices import Devices
     from vringcore.qemu.loops_places import Place
     from vringcore.qemu.process import Process
     from vringcore.view.views import Views
@@ -40,7 +40,7 @@ _WAITS = {
 
 
 def event_loops(
-    process: Process, devices: Sequence[RawDevice], limits: list[Limitation]
+    process: Process, devices: Devices, limits: list[Limitation]
 ) -> tuple[EventLoop, ...]:
     """Return the event loops: the main loop's two, those of I/O threads, others.
 

@@ -21,9 +21,7 @@ from vringcore.qemu.loop_structs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vringcore.qemu.devices import RawDevice
+    from vringcore.qemu.devices import Devices, RawDevice
     from vringcore.qemu.loop_structs import AioHandler
     from vringcore.qemu.process import Process
 
@@ -52,14 +50,14 @@ Owner = tuple[str, QueueNotifier | None]
 class Owners:
     """Tells whose the descriptors are."""
 
-    def __init__(self, process: Process, devices: Sequence[RawDevice]) -> None:
+    def __init__(self, process: Process, devices: Devices) -> None:
         self._views = process.views
         self._objects = process.objects
         self._places: dict[int, Owner] = {}
         self.problem: VringcoreError | None = None
-        for index, device in enumerate(devices):
+        for index, device in enumerate(devices.raw):
             try:
-                self._add_device(index, device)
+                self._add_device(index, devices.name(index), device)
             except VringcoreError as error:
                 self.problem = self.problem or error
 
@@ -88,11 +86,11 @@ class Owners:
         except VringcoreError:
             return "", None  # opaque is whatever its owner likes, and need not be an address
 
-    def _add_device(self, index: int, device: RawDevice) -> None:
+    def _add_device(self, index: int, called: str, device: RawDevice) -> None:
         views = self._views
         config = views.at(ConfigNotifier, device.address).config_notifier
         if config is not None:
-            name = f"configuration changes of device {index}, {device.type_name} (eventfd)"
+            name = f"configuration changes of {called} (eventfd)"
             self._places[config] = (name, None)
         for queue in device.queues:
             notifiers = views.at(QueueNotifiers, queue.view.address_)
@@ -100,7 +98,7 @@ class Owners:
                 (notifiers.host_notifier, HOST_NOTIFIER, "kicks"),
                 (notifiers.guest_notifier, GUEST_NOTIFIER, "interrupts"),
             ):
-                name = f"{what} of queue {queue.index} of device {index}, {device.type_name}"
+                name = f"{what} of queue {queue.index} of {called}"
                 joined = QueueNotifier(index, queue.index, side)
                 self._places[place] = (f"{name} (eventfd)", joined)
 

@@ -106,7 +106,7 @@ class Survey:
         if "event-loops" in parts:
             from vringcore.qemu.event_loops import event_loops
 
-            found["event_loops"] = event_loops(process, self.devices.raw, limits)
+            found["event_loops"] = event_loops(process, self.devices, limits)
         if "locks" in parts:
             from vringcore.qemu.locks import lock_models
 

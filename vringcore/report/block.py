@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from vringcore.model.report import Report
 
 
+GIVEN = "/machine/peripheral/"
+"""Where QEMU keeps the devices that the user gave an id; a back-end's own device is below it."""
+
+
 def print_block(page: Page, report: Report, *, detailed: bool) -> None:
     """Print the block layer; with ``detailed`` each request, slot and worker's element too."""
     print_header(page, report.core, report.qemu)
@@ -97,7 +101,14 @@ def _is_busy_backend(row: BackendState) -> bool:
 
 
 def _user(row: BackendState) -> str | Absent | None:
-    return row.backend.name if row.device is None else row.device
+    user = row.backend.name if row.device is None else row.device
+    return _called(user) if isinstance(user, str) else user
+
+
+def _called(path: str) -> str:
+    """Return the id that a device was given, of its QOM path; another name as it is."""
+    _, given, rest = path.partition(GIVEN)
+    return rest.partition("/")[0] if given and path.startswith(GIVEN) else path
 
 
 def _backends(rows: list[BackendState]) -> list[Column]:
@@ -145,7 +156,9 @@ def _text(value: Any) -> str | Absent:
 
 
 def _list(names: Iterable[str] | Absent) -> str | Absent:
-    return names if isinstance(names, Absent) else ", ".join(map(clean, names)) or NOTHING
+    if isinstance(names, Absent):
+        return names
+    return ", ".join(clean(_called(name)) for name in names) or NOTHING
 
 
 def _children(row: Node) -> str | Absent:
@@ -235,7 +248,7 @@ def _print_group(page: Page, group: ThrottleGroup) -> None:
                 (f"timer for {clean(each.direction)}", _time(page, each.expires_ns))
                 for each in timers
             ]
-        page.line(f"  member {clean(member.user)}")
+        page.line(f"  member {clean(_called(member.user))}")
         page.listing(pairs, indent=4)
 
 
