@@ -368,11 +368,11 @@ def choose_device(devices: tuple[Device, ...], name: str) -> Device:
         return devices[int(name)]
     raise NoSuchDeviceError(
         f"no virtio device is called {name}",
-        hint="there are " + ", ".join(_name(d) for d in devices) if devices else "there is none",
+        hint="there is " + (", ".join(_name(d) for d in devices) or "none"),
     )
 
 
 def _name(device: Device) -> str:
     names = (name for name in (device.id, device.qom_path) if isinstance(name, str) and name)
     name = next(names, "?")
-    return f"{device.index} ({name}, {device.kind})"
+    return f"{name} ({device.kind}, index {device.index})"

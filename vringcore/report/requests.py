@@ -11,6 +11,7 @@ from vringcore.report.cells import NOTHING, clean, hexadecimal, seconds, size
 from vringcore.report.header import device_name, nothing_found, print_header
 from vringcore.report.in_order import in_order_note
 from vringcore.report.page import ALARM, STAND_OUT, Column, Page, column_of
+from vringcore.report.queues import filled_by_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,6 +53,7 @@ def print_requests(page: Page, report: Report, *, detailed: bool) -> None:
         page.line(PAYLOAD, ALARM)
     for row in shown:
         _print_details(page, *row)
+    _print_untaken(page, report.devices or ())
     _print_unidentified(page, report.devices or ())
     page.close(report.limits)
 
@@ -118,7 +120,8 @@ def _operation(request: InFlight) -> str:
 
 
 def _sector(request: InFlight) -> int | Absent | None:
-    return request.request.sector if isinstance(request.request, BlockRequest) else None
+    sector = request.request.sector if isinstance(request.request, BlockRequest) else None
+    return None if isinstance(sector, Absent) and sector.reason == "not-applicable" else sector
 
 
 def _length(request: InFlight) -> str | Absent:
@@ -241,6 +244,21 @@ def _thread(thread: WorkerThread) -> str:
         text += f" has got {thread.result} from {clean(thread.call)} of fd {thread.fd}"
     text += f" ({clean(thread.file)})" if thread.file else ""
     return text if thread.offset is None else f"{text} at {thread.offset}"
+
+
+def _print_untaken(page: Page, devices: Sequence[Device]) -> None:
+    """Say which queues have requests that QEMU has not seen: those are in the ring only."""
+    for device in devices:
+        for queue in device.queues or ():
+            count = queue.counts.unseen if isinstance(queue.counts, Counts) else None
+            if isinstance(count, int) and count > 0 and not filled_by_device(queue.role):
+                name = device_name(device)
+                page.line(
+                    f"note: {name} queue {queue.index}: {count} published by the driver and not"
+                    f" yet taken by QEMU: `vringcore ring --device {name} --queue {queue.index}`"
+                    " shows them",
+                    STAND_OUT,
+                )
 
 
 def _print_unidentified(page: Page, devices: Sequence[Device]) -> None:
