@@ -156,6 +156,7 @@ def test_it_is_a_process_like_that_of_a_core(sleeping: Target) -> None:
         assert live.arguments == (program,)
         assert live.slim is not None
         assert live.slim.captured_at == pytest.approx(time.time(), abs=5)
+        assert live.slim.clock_ns == pytest.approx(time.monotonic_ns(), abs=5e9)
         assert sleeping.shared_path in live.descriptors.values()
         assert slimnote.decode(slimnote.encode(live.slim), "") == live.slim
         assert live.sysroot is None

@@ -91,6 +91,7 @@ class SlimNote(msgspec.Struct, frozen=True, omit_defaults=True):
     :param complete: whether the original was whole
     :param problems: what was damaged in it
     :param captured_at: seconds since 1970 when a live process was read
+    :param clock_ns: CLOCK_MONOTONIC at that moment, as the process has it; None if not known
     :param guest_ram: whether the original held the guest's memory, as reports say it
     :param arguments: the command line, secrets redacted: argv itself is not in the memory
     :param mapped: what was mapped in the original; the segments are only what was kept of it
@@ -107,6 +108,7 @@ class SlimNote(msgspec.Struct, frozen=True, omit_defaults=True):
     complete: bool = True
     problems: tuple[str, ...] = ()
     captured_at: float | None = None
+    clock_ns: int | None = None
     guest_ram: str = ""
     arguments: tuple[str, ...] | None = None
     mapped: tuple[Mapped, ...] = ()

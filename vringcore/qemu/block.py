@@ -84,12 +84,15 @@ class Node(msgspec.Struct, frozen=True):
 class BlockLayer:
     """QEMU's block layer in one core. Read when asked for; what failed is in :attr:`limits`.
 
+    :ivar taken_ns: when the process was captured, on the clock that requests are stamped with; None
+        where the core does not tell
     :ivar callers: gives the threads that are in system calls, as far as they are known
     """
 
     def __init__(self, views: Views) -> None:
         self.views = views
         self.limits: list[Limitation] = []
+        self.taken_ns: int | None = None
         self.callers: Callable[[], Sequence[Caller]] = tuple
         self._drivers: dict[int, str | Absent] = {}
         self._backends: Noted[list[BlockBackend]] | None = None

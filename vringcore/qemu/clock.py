@@ -1,14 +1,16 @@
 """The newest reading of the host's monotonic clock that QEMU left in its memory.
 
-A core does not tell when it was taken on the clock that requests are stamped with
+Most cores do not tell when it was taken on the clock that requests are stamped with
 (QEMU_CLOCK_REALTIME, which is CLOCK_MONOTONIC in nanoseconds: get_clock() in
-include/qemu/timer.h). The newest stamp anywhere is a time before which it was not taken.
+include/qemu/timer.h). The newest stamp anywhere is a time before which it was not taken. What was
+captured from a running process has the time in its own note.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.model.requests import Age
 from vringcore.qemu.aio_structs import ThrottleState
 from vringcore.qemu.block_structs import ThrottleGroupMember
 from vringcore.qemu.structs import MigrationState
@@ -22,13 +24,25 @@ if TYPE_CHECKING:
 _MILLISECOND = 1_000_000
 
 
+def age_of(layer: BlockLayer, started_ns: int, newest_ns: int) -> Age:
+    """Return how long something was under way that began at ``started_ns``.
+
+    :param newest_ns: the newest time known, where the core does not tell when it was taken
+    """
+    taken = layer.taken_ns
+    if taken is None:
+        return Age(newest_ns - started_ns, exact=False)
+    # The process went on while its memory was read: what began meanwhile had just begun.
+    return Age(max(taken - started_ns, 0), exact=True)
+
+
 def newest_stamp(layer: BlockLayer) -> int:
     """Return the newest time in nanoseconds among those QEMU keeps; 0 if none can be read.
 
-    Looked at: the last access to each block back-end, the stages of a migration, the throttle
-    groups.
+    Looked at: when it was captured, the last access to each block back-end, the stages of a
+    migration, the throttle groups.
     """
-    newest = 0
+    newest = layer.taken_ns or 0
     for walk in (_accesses(layer), _migration(layer), _throttling(layer)):
         stamps, _ = collect(walk)  # a clock that cannot be read only makes the bound less tight
         newest = max(newest, *stamps, 0)

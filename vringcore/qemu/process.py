@@ -111,6 +111,7 @@ class Process:
 
         layer = BlockLayer(self.views)
         layer.callers = lambda: self._callers
+        layer.taken_ns = None if self.core.slim is None else self.core.slim.clock_ns
         return layer
 
     @cached_property

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
-from vringcore.model.requests import Age, InFlight, Waiting
+from vringcore.model.requests import InFlight, Waiting
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import heapscan
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.aio_structs import AioTask, AioTaskPool
 from vringcore.qemu.blkreq import Submitted, block_request, summary
 from vringcore.qemu.block_structs import BlkAioEmAIOCB, Coroutine
-from vringcore.qemu.clock import newest_stamp
+from vringcore.qemu.clock import age_of, newest_stamp
 from vringcore.qemu.device_structs import VirtIOBlock, VirtIOBlockReq
 from vringcore.qemu.structs import VirtIODevice
 from vringcore.qemu.waiting import Place, places_below, places_in_loops
@@ -310,7 +310,7 @@ class _Finder:
             ndescs=raw.ndescs,
             request=request,
             waits_in=tuple(place.waiting for place in places),
-            age=started if isinstance(started, Absent) else Age(newest - started, exact=False),
+            age=started if isinstance(started, Absent) else age_of(self._layer, started, newest),
         )
 
     def _is_big_endian(self) -> bool:

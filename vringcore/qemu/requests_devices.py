@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from vringcore.addresses import HostAddress
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.report import Limitation
-from vringcore.model.requests import Age, Buffer, DeviceRequest, InFlight
+from vringcore.model.requests import Buffer, DeviceRequest, InFlight
 from vringcore.model.values import Absent, Address, EnumValue
 from vringcore.qemu.absence import attempt
-from vringcore.qemu.clock import newest_stamp
+from vringcore.qemu.clock import age_of, newest_stamp
 from vringcore.qemu.device_structs import VirtQueueElement
 from vringcore.qemu.requests_held import HOLDERS, MAX_HELD, Held
 from vringcore.view.lists import collect
@@ -150,7 +150,9 @@ class _Finder:
             ndescs=element.ndescs,
             request=request,
             waits_in=held.waits_in,
-            age=Age(newest - started, exact=False) if isinstance(started, int) else started,
+            age=age_of(self._process.block, started, newest)
+            if isinstance(started, int)
+            else started,
         )
 
     def _header(

@@ -138,6 +138,7 @@ def open_live(
         snapshot = Snapshot(directory.open("mem"), f"{directory.path}/mem", max_snapshot)
         header = _header(directory)
         captured_at = time.time()
+        clock_ns = _clock(directory)
         # What /proc says of a thread is asked before it is stopped: then it would tell of the stop.
         threads = procfs.read_threads(directory)
         if stop is not None:
@@ -165,6 +166,7 @@ def open_live(
         facts = SlimNote(
             of="live",
             captured_at=captured_at,
+            clock_ns=clock_ns,
             threads=tuple(_with_registers(each, stopped) for each in threads),
             files=procfs.read_descriptors(directory),
         )
@@ -176,6 +178,16 @@ def open_live(
             snapshot.close()
         directory.close()
         raise
+
+
+def _clock(directory: ProcessDirectory) -> int | None:
+    """Return CLOCK_MONOTONIC as a process has it now; None if its time namespace is another."""
+    try:
+        same = directory.link("ns/time") == os.readlink("/proc/self/ns/time")  # noqa: PTH115
+    except (OSError, ProcessError):
+        # Kernels before 5.6 have one clock for all; where /proc refuses, nobody knows.
+        same = not os.path.exists("/proc/self/ns/time")  # noqa: PTH110
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) if same else None
 
 
 def _check_state(directory: ProcessDirectory, status: Status) -> None:

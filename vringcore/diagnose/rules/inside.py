@@ -8,7 +8,7 @@ from vringcore.diagnose import evidence, stacks
 from vringcore.diagnose.facts import RUNNING, SLOW_NS
 from vringcore.diagnose.places import groups
 from vringcore.diagnose.rule import rule
-from vringcore.diagnose.values import number
+from vringcore.diagnose.values import many, number, text
 from vringcore.diagnose.words import counted, was
 from vringcore.model.findings import Evidence, Finding
 from vringcore.model.values import Absent
@@ -51,6 +51,51 @@ def request_held_by_drain(facts: Facts) -> Iterator[Finding]:
 
 def _wait(count: int) -> str:
     return "waits" if count == 1 else "wait"
+
+
+@rule(
+    "no request is held back by a drained section",
+    needs=("requests", "block.backends", "event-loops", "threads"),
+    rank=42,
+)
+def request_left_by_drain(facts: Facts) -> Iterator[Finding]:
+    """Requests wait for the end of a drained section that has ended.
+
+    From: coroutines are in ``BlockBackend.queued_requests`` while its ``quiesce_counter`` is 0,
+    none of them is scheduled in an event loop, and the threads of all event loops sleep.
+    Confidence: medium.
+    Wrong if: they were just being resumed.
+    Source: block/block-backend.c (``blk_root_drained_end``).
+    """
+    entered = {int(each) for loop in facts.loops for each in many(loop.scheduled)}
+    threads = [facts.thread(loop.lwp) for loop in facts.loops]
+    if not threads or not all(thread is not None and stacks.sleeps(thread) for thread in threads):
+        return
+    for state in facts.backends:
+        left = [int(co) for co in many(state.queued)]
+        backend = state.backend
+        if not left or backend.quiesce_counter != 0 or entered & set(left):
+            continue
+        node = text(backend.node) or text(backend.name) or f"at {int(backend.address):#x}"
+        yield Finding(
+            code=request_left_by_drain.code,
+            severity="stuck",
+            confidence="medium",
+            summary=f"{counted(len(left), 'request')} of the back-end of {node}"
+            f" {_wait(len(left))} for the end of a drained section, and it has ended",
+            evidence=(
+                evidence.member(
+                    f"quiesce_counter of the back-end of {node}",
+                    0,
+                    "BlockBackend",
+                    backend.address,
+                    "quiesce_counter",
+                ),
+                *(Evidence("a coroutine in its queue", f"{co:#x}") for co in left[:4]),
+            ),
+            refuted_by=("a second core shows the queue empty",),
+            next_steps=("`stop` and `cont` drain every disk once more, and resume its queue",),
+        )
 
 
 @rule("no request is parked after an error", needs=("requests",), rank=55)
@@ -215,6 +260,7 @@ def worker_not_woken(facts: Facts) -> Iterator[Finding]:
 
 RULES = (
     request_held_by_drain,
+    request_left_by_drain,
     request_parked_after_error,
     submission_orphaned,
     completion_not_handed_on,

@@ -26,6 +26,17 @@ CLEAR = "no job keeps anything waiting"
 OVER = ("aborting", "concluded", "null", "undefined", "created")
 """JobStatus of jobs that do nothing any more, or not yet."""
 
+NBD = "nbd"
+
+WHOM = {
+    "linux-aio": "the kernel (linux-aio)",
+    "io-uring": "the kernel (io_uring)",
+    "thread-pool": "a worker thread",
+    "throttle": "an I/O limit",
+    "drain-queue": "the end of a drained section",
+}
+"""Who has to answer, by the place where a request waits."""
+
 WAITERS = ("job_finish_sync", "job_cancel_sync", "job_complete_sync", "job_cancel_sync_all")
 """Functions that return once a job has ended (job.c)."""
 
@@ -53,7 +64,7 @@ def _places(facts: Facts, job: Job) -> list[Waiting]:
     found = []
     for co in facts.coroutines:
         places = [each for each in co.waits_in if each.place not in TURNS]
-        if int(co.address) in wanted and places and places[-1].place != "tracked-request":
+        if int(co.address) in wanted and places and places[-1].place in (NBD, *WHOM):
             found.append(places[-1])
     return found
 
@@ -71,17 +82,8 @@ def _of_guests(facts: Facts) -> set[int | None]:
 
 def _where(facts: Facts, places: list[Waiting]) -> str:
     """Return for whom requests wait, in words; "" if nothing is known."""
-    words = {
-        "linux-aio": "the kernel (linux-aio)",
-        "io-uring": "the kernel (io_uring)",
-        "thread-pool": "a worker thread",
-        "throttle": "an I/O limit",
-        "drain-queue": "the end of a drained section",
-    }
     whom = dict.fromkeys(
-        f"the NBD server {server_name(facts, each.node)}"
-        if each.place == "nbd"
-        else words.get(each.place, each.place)
+        f"the NBD server {server_name(facts, each.node)}" if each.place == NBD else WHOM[each.place]
         for each in places
     )
     return joined(list(whom))

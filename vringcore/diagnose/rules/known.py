@@ -186,13 +186,18 @@ def known_defect_short_read_not_submitted(facts: Facts) -> Iterator[Finding]:
     From: `submission-orphaned` of io_uring.
     Confidence: medium.
     Wrong if: the build has the change.
-    Source: pve-qemu 3edf740, forum.proxmox.com thread 170045.
+    Source: "block/io_uring: avoid potentially getting stuck after resubmit at the end of
+    ioq_submit()" (November 2025), QEMU commits eb3e5de450 (10.0.7) and 2bb0153cd8 (10.1.3); mended
+    otherwise by 047dabef97 in master; pve-qemu 3edf740, forum.proxmox.com thread 170045.
     """
     orphaned = any(True for _ in inside.submission_orphaned.check(facts))
     kinds = {e.kind for e in facts.engines if number(e.in_queue) and e.in_flight == 0}
     if orphaned and "io-uring" in kinds:
         like = "a short read of io_uring is queued again and not submitted"
-        yield _hint(facts, known_defect_short_read_not_submitted, like, "pve-qemu 3edf740")
+        fix = (
+            "QEMU commits eb3e5de450 (10.0.7), 2bb0153cd8 (10.1.3) or 047dabef97, pve-qemu 3edf740"
+        )
+        yield _hint(facts, known_defect_short_read_not_submitted, like, fix)
 
 
 @rule(CLEAR, needs=("block.nodes",), rank=99)
