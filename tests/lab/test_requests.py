@@ -162,6 +162,13 @@ def test_statistics_are_those_that_the_driver_wrote(opened: Any) -> None:
         assert request.lengths["header"] == truth["readable"]
 
 
+def test_data_of_a_scsi_read_comes_behind_the_response(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        if request.kind == "virtio-scsi" and request.operation.startswith("read("):
+            data = sum(each.length for each in request.buffers_in)
+            assert data == truth["own"]["cmd"]["xfer"]
+
+
 def test_payload_is_given_on_demand_alone(opened: Any) -> None:
     case, core = opened
     report = core.report({"devices", "queues", "requests"})

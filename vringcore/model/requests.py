@@ -81,7 +81,8 @@ class DeviceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         ``V9fsPDU``; empty where QEMU keeps nothing but the element
     :param started_ns: when QEMU began it, by the host's monotonic clock
     :param buffers: in QEMU's memory: what the device may read behind the header
-    :param buffers_in: in QEMU's memory: what the device may write
+    :param buffers_in: in QEMU's memory: what the device may write, behind its answer if that comes
+        first, as a SCSI host's does
     """
 
     kind: str

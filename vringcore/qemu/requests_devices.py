@@ -233,7 +233,7 @@ def request_model(
         qemu=held.qemu,
         started_ns=held.started_ns,
         buffers=_behind(readable, size),
-        buffers_in=_behind(writable, 0),
+        buffers_in=_behind(writable, read.answer if read is not None else 0),
     )
 
 

@@ -31,6 +31,8 @@ MAX_PORTS = 1024
 MAX_HELD = 10_000
 MAX_STREAMS = 1024
 
+_MAIN_LOOP = ("qemu_aio_context", "util/main-loop.c")
+
 PDUS = 128
 """Messages that a 9P device works on (``MAX_REQ``, hw/9pfs/9p.h)."""
 
@@ -206,7 +208,7 @@ def _persistent_memory(process: Process, device: int) -> Iterator[Held]:
     from vringcore.qemu.engines import pool_elements
 
     views = process.views
-    context = views.pointer(views.address_of("qemu_aio_context", "util/main-loop.c"))
+    context = views.pointer(views.address_of(*_MAIN_LOOP))
     pool = views.at(AioContext, context).thread_pool
     for element, state in pool_elements(views, pool) if pool else ():
         if not element.argument or element.argument != element.opaque:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.errors import VringcoreError
 from vringcore.model.requests import Waiting
 from vringcore.model.values import Absent, Address, Fields
 from vringcore.qemu.absence import attempt
@@ -25,6 +26,7 @@ from vringcore.qemu.enums import enumerator
 from vringcore.qemu.requests_held import MAX_HELD, Held
 from vringcore.qemu.structs import BusChild, BusState, DeviceState
 from vringcore.qemu.waiting import Place, places_below, places_in_loops
+from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +48,14 @@ _CANCEL = "virtio_scsi_cancel_notify"
 def scsi_requests(process: Process, device: int) -> Iterator[Held]:
     """Yield the requests that the SCSI devices on a host's bus have, and those that wait for them.
 
-    :raises VringcoreError: where a list ends early
+    :raises VringcoreError: after what there is, if a list ended early
     """
     views = process.views
     waiting: set[int] = set()
+    first_error: VringcoreError | None = None
     for unit, is_disk in _units(process, device):
-        found = list(views.elements(unit.requests, SCSIRequest, "next", limit=MAX_HELD))
+        found, error = collect(views.elements(unit.requests, SCSIRequest, "next", limit=MAX_HELD))
+        first_error = first_error or error
         places = _places(process, unit.conf_blk, found) if found else {}
         for request in found:
             ours = _ours(views, request.hba_private, device)
@@ -71,6 +75,8 @@ def scsi_requests(process: Process, device: int) -> Iterator[Held]:
                 "cancel", Address(address), detail="until the requests it ends are over"
             )
             yield Held(ours.elem, ours.vq, address, "VirtIOSCSIReq", waits_in=(place,))
+    if first_error is not None:
+        raise first_error
 
 
 def _units(process: Process, device: int) -> Iterator[tuple[SCSIRequests, bool]]:

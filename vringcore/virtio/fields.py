@@ -42,6 +42,7 @@ class Header(msgspec.Struct, frozen=True):
         of byte arrays), :class:`Code`, :class:`GuestPointer`, tuples and dicts of these
     :param size: bytes of the header, in what the device may read; behind them lies data
     :param short: the request ends before its header does
+    :param answer: bytes at the start of what the device writes that are its answer and no data
     :param subject: the operation's objects in a few words, for people: ``lun 0:1 lba 2048``
     """
 
@@ -50,6 +51,7 @@ class Header(msgspec.Struct, frozen=True):
     size: int
     short: bool = False
     subject: str = ""
+    answer: int = 0
 
 
 class Table:
@@ -163,9 +165,11 @@ class Request:
         self.short |= len(found) < size
         return found
 
-    def header(self, operation: str, fields: dict[str, Any], subject: str = "") -> Header:
+    def header(
+        self, operation: str, fields: dict[str, Any], subject: str = "", *, answer: int = 0
+    ) -> Header:
         """Return what was read."""
-        return Header(operation, fields, self.size, self.short, subject)
+        return Header(operation, fields, self.size, self.short, subject, answer)
 
 
 if TYPE_CHECKING:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 F_T10_PI = 3
 """VIRTIO_SCSI_F_T10_PI: commands carry the lengths of protection information (5.6.3)."""
 
+ANSWER_SIZE = 12 + 96
+"""Bytes that a device writes before a command's data: a response with its sense, unless the driver
+has set another ``sense_size`` (5.6.6.1)."""
+
 CDB_SIZE = 32
 """Bytes of a command block, unless the driver has set another ``cdb_size`` (5.6.4)."""
 
@@ -194,7 +198,8 @@ def _command(request: Request) -> Header:
     fields |= {"cdb": cdb.hex(), **place}
     where = unit(fields["lun"]) if "lun" in fields else ""
     told = " ".join(f"{name} {value}" for name, value in place.items())
-    return request.header(command_name(cdb), fields, _subject(where, told))
+    subject = _subject(where, told)
+    return request.header(command_name(cdb), fields, subject, answer=ANSWER_SIZE)
 
 
 def _control(request: Request) -> Header:
