@@ -10,7 +10,7 @@ from vringcore.errors import EXIT_OK, EXIT_PARTIAL, UsageError
 if TYPE_CHECKING:
     import argparse
 
-USAGE = "vringcore driver CORE --guest-types FILE [--guest-types FILE ...] [options]"
+USAGE = "vringcore driver CORE --guest-types FILE [options]"
 DESCRIPTION = """\
 What has the guest's own driver seen, beside what QEMU says of the same ring?
 
@@ -21,6 +21,7 @@ where it is:
   unseen      published, and QEMU has not taken it
   in-qemu     QEMU has it in flight
   completed   given back; the driver has not read that (an interrupt is owed)
+  with-vhost  not given back by the back-end that runs the ring
   nowhere     taken, not given back, and QEMU does not know it: lost
   not-known   not all that QEMU has in flight here could be identified
 
@@ -58,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.guest_types:
         raise UsageError(
             "the types of the guest's kernel are needed",
-            hint="--guest-types vmlinux --guest-types virtio_ring.ko; see --help",
+            hint="give them with --guest-types vmlinux --guest-types virtio_ring.ko;"
+            " `vringcore driver --help` says where they are",
         )
     with options.open_core(arguments) as core:
         document = core.driver(

@@ -15,9 +15,10 @@ class DriverRequest(msgspec.Struct, frozen=True):
     :param token: what the driver knows it by (``vring_desc_state.data``), a guest-virtual address
     :param place: where it is by the ring and by QEMU: ``unseen`` (the device has not taken it),
         ``in-qemu`` (QEMU has it in flight), ``completed`` (it was given back, and the driver has
-        not read that), ``with-vhost`` (a back-end beside QEMU runs the ring) or ``nowhere``: taken,
-        not given back, and QEMU does not know it
-    :param tag: of blk-mq; None for other than block devices
+        not read that), ``with-vhost`` (not given back by the back-end that runs the ring, or not
+        taken), ``nowhere`` (taken, not given back, and QEMU does not know it) or ``not-known``
+    :param tag: of blk-mq; None for what is no request of the block layer; if it is one and cannot
+        be read, Absent with the reason
     :param operation: ``read``, ``write``, ``flush`` …
     :param state: of blk-mq: ``idle``, ``in-flight``, ``complete``
     :param sector: of 512 bytes
@@ -39,18 +40,26 @@ class DriverRequest(msgspec.Struct, frozen=True):
 class DriverQueue(msgspec.Struct, frozen=True):
     """A ``struct vring_virtqueue`` of the guest, and what the device side says of the same ring.
 
+    In a packed ring indices are slots, each with a wrap counter (None for other rings), and
+    ``unread`` and ``unseen`` count descriptors.
+
     :param device: the device's index
     :param address: guest-virtual
     :param name: the driver's name of it (``req.0``)
-    :param last_used_idx: up to where the driver has read the used ring; in a packed ring a slot
-    :param used_idx: the device's index in guest memory, None for a packed ring
-    :param avail_idx: what the driver has published, as it remembers; None for a packed ring
+    :param last_used_idx: up to where the driver has read what was given back
+    :param used_event: of guest memory: the completion at which the driver wants an interrupt.
+        Linux keeps it at ``last_used_idx`` while it waits, and has any value there while it does
+        not; None without VIRTIO_F_EVENT_IDX, and for a packed ring
+    :param interrupts: whether the driver has interrupts of the queue on, as it remembers
+    :param event_triggered: an interrupt came, and the driver has not turned interrupts on since
+    :param used_idx: the device's index in guest memory, None for a packed ring, which has none
+    :param avail_idx: what the driver has published, as it remembers
     :param last_avail_idx: what QEMU has taken
     :param qemu_used_idx: what QEMU remembers to have given back
-    :param unread: completions that the driver has not read
-    :param unseen: requests that QEMU has not taken
+    :param unread: given back, and the driver has not read it
+    :param unseen: published, and QEMU has not taken it
+    :param num_free: descriptors that the driver has left
     :param broken: the driver gave the queue up
-    :param event_triggered: an interrupt came and the driver has not asked for the next one
     :param requests: what the driver waits for, by head
     """
 
@@ -60,15 +69,19 @@ class DriverQueue(msgspec.Struct, frozen=True):
     address: Hex
     name: str | Absent
     last_used_idx: int
+    last_used_wrap_counter: bool | None
+    used_event: int | Absent | None
+    interrupts: bool | None
+    event_triggered: bool | None
     used_idx: int | Absent | None
-    avail_idx: int | Absent | None
+    avail_idx: int | None
+    avail_wrap_counter: bool | None
     last_avail_idx: int | Absent
     qemu_used_idx: int | Absent
-    unread: int | Absent | None
-    unseen: int | Absent | None
+    unread: int | Absent
+    unseen: int | Absent
     num_free: int
     broken: bool
-    event_triggered: bool | None
     requests: tuple[DriverRequest, ...] | Absent
 
 

@@ -1,109 +1,60 @@
 """What the guest's own virtio driver has seen: its ``vring_virtqueue``, read from guest memory.
 
-The driver's structure is found by the ring it leads to. Linux maps all physical memory at one
-virtual address, which is a multiple of 1 GiB on every machine with a kernel of 4 KiB pages, so the
-lower 30 bits of a ring's virtual address are those of its physical one; and three pointers that are
-as far apart as the three parts of the ring follow each other in ``struct vring``. All that is
-needed beside are the types of that kernel.
+All that is needed beside a core with the guest's memory are the types of that kernel.
 """
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from vringcore import ring_math
-from vringcore.addresses import GuestAddress, HostAddress
 from vringcore.debuginfo.btf import Btf, excerpt, read_btf
-from vringcore.errors import (
-    CorruptDataError,
-    LayoutMissingError,
-    MemoryFault,
-    VringcoreError,
-)
+from vringcore.errors import CorruptDataError, LayoutError, VringcoreError
 from vringcore.layout.provider import Layouts
-from vringcore.layout.types import Enum, Record
-from vringcore.memory.gaps import Gap, GapKind
-from vringcore.model.driver import DriverQueue, DriverRequest
+from vringcore.layout.types import Record
+from vringcore.model.driver import DriverQueue
+from vringcore.model.queues import SplitGuest
 from vringcore.model.report import Limitation
-from vringcore.model.rings import PackedRing, SplitRing
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import attempt
-from vringcore.qemu.driver_structs import (
-    ENUMS,
-    VIEWS,
-    VRING_DESC,
-    DescState,
-    DescStatePacked,
-    DescStateSplit,
-    Request,
-    VirtioScsiCmd,
-    VringVirtqueue,
-)
-from vringcore.qemu.guestmap import GuestMap
-from vringcore.qemu.guestsearch import Scan
-from vringcore.qemu.paged_space import PAGE_BITS, Mapping, PagedSpace
-from vringcore.qemu.symbols import ModuleSymbols
-from vringcore.view.views import Views
-from vringcore.virtio.constants import ID_BLOCK, ID_SCSI
+from vringcore.qemu.driver_requests import Side, packed_distance, requests_of
+from vringcore.qemu.driver_search import DriverSearch, Wanted, last_used
+from vringcore.qemu.driver_structs import ENUMS, VIEWS, ListHead, VringVirtqueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from vringcore.model.devices import Device
     from vringcore.model.queues import Queue
-    from vringcore.qemu.flat_space import GuestSpace
     from vringcore.qemu.process import Process
     from vringcore.qemu.survey import Survey
 
-    Progress = Callable[[int, int], None]
-    _Tables = Callable[[int], Mapping]
-
-DIRECT_MAP_ALIGNMENT = 1 << 30
-KNOWN_BYTES = 3
-"""Whole bytes of a pointer that are the same in the physical address."""
-
-UPPER_HALF = 1 << 63
 MAX_NAME = 64
-REQ_OP_MASK = 0xFF
-"""include/linux/blk_types.h: the bits of ``cmd_flags`` that are the operation."""
+MAX_SIZE = 1 << 15
+"""VirtIO 1.3, 2.7: of a queue."""
 
+UNKNOWN = Absent("unknown", None, "the two sides' indices do not go together")
+NOT_SET_UP = "not-set-up"
+NO_INTERRUPT = 1
+"""VIRTQ_AVAIL_F_NO_INTERRUPT (VirtIO 1.3, 2.7.7), and RING_EVENT_FLAGS_DISABLE (2.8.10)."""
 
-class KernelSpace(PagedSpace[HostAddress]):
-    """What the guest's kernel sees: physical memory at ``start``, the rest by a vCPU's tables."""
+LIST_HEAD_SIZE = 16
+"""Two pointers."""
 
-    def __init__(self, memory: GuestSpace, start: int, size: int, tables: _Tables | None) -> None:
-        super().__init__(memory, "the guest's kernel memory")
-        self._start, self._size, self._tables = start, size, tables
-
-    def look_up(self, address: int) -> Mapping:
-        """Return the page that an address lies in."""
-        page = address & -(1 << PAGE_BITS)
-        if self._start <= address < self._start + self._size:
-            return Mapping(page, 1 << PAGE_BITS, page - self._start)
-        if self._tables is not None:
-            return self._tables(address)
-        hint = "no page tables of the guest are known, and it is not where all memory is mapped"
-        gap = Gap(GapKind.UNMAPPED, page, 1 << PAGE_BITS, hint)
-        return Mapping(page, 1 << PAGE_BITS, None, gap)
-
-
-class _Ring(msgspec.Struct, frozen=True):
-    """Guest-physical addresses of a ring's three parts, and its number of entries."""
-
-    desc: int
-    avail: int
-    used: int
-    num: int
+STALE = Absent(
+    "run-by-vhost", None, "a back-end runs the ring; QEMU's copy is of the last time that it did"
+)
 
 
 class GuestDriver:
     """The guest's virtio drivers.
 
     :param layouts: types of the guest's kernel and of its modules
-    :ivar direct_map: guest-virtual address of physical address 0, None before a queue was found
     :ivar limits: what could not be had
+    :raises LayoutError: if they lack those of virtio, or are of a kernel that is not 64-bit
+        little-endian
     """
 
     def __init__(
@@ -111,258 +62,215 @@ class GuestDriver:
         process: Process,
         survey: Survey,
         layouts: Layouts,
-        progress: Progress | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._process, self._survey, self._layouts = process, survey, layouts
-        self._progress = progress
-        self._memory = process.guest_memory
-        self._regions = [r for r in GuestMap(process).regions() if isinstance(r.host, Address)]
-        self._views: Views | None = None
-        self.direct_map: int | None = None
+        check_kind(layouts)
+        self._process, self._survey = process, survey
+        self._search = DriverSearch(process, layouts, progress)
         self.limits: list[Limitation] = []
-        layouts.definition(VringVirtqueue.c_type)  # without it nothing can be said
-
-    def queues(self, only_device: int | None, only_queue: int | None) -> Iterator[DriverQueue]:
-        """Yield the driver's side of every queue that has a ring, as far as it is found."""
-        for model in self._survey.models(frozenset({"queues"}), self.limits, only=only_device):
-            for queue in model.queues or ():
-                if only_queue in (None, queue.index) and queue.ring_state == "ready":
-                    name = f"queue {queue.index} of device {model.index} ({model.kind})"
-                    try:
-                        found = self._queue(model.index, model.id, queue.index)
-                    except VringcoreError as error:
-                        self.limits.append(Limitation(f"the driver's side of {name}", str(error)))
-                    else:
-                        yield found
-
-    def _queue(self, device: int, device_id: str | Absent | None, index: int) -> DriverQueue:
-        queue, ring, _chains = self._survey.ring(device, index, self.limits)
-        if not isinstance(ring, SplitRing | PackedRing):
-            raise CorruptDataError("the ring cannot be read", seen=ring.describe())
-        place = self._physical(ring, queue)
-        found = self._find(place, index, packed=isinstance(ring, PackedRing))
-        split = ring if isinstance(ring, SplitRing) else None
-        used = None if split is None else split.guest.used_idx
-        shadow = found.avail_idx_shadow if split is not None else None
-        last_used = found.last_used_idx
-        return DriverQueue(
-            device=device,
-            device_id=device_id,
-            queue=index,
-            address=Address(found.address_),
-            name=attempt(lambda: self._typed.string(found.name, MAX_NAME)),
-            last_used_idx=last_used,
-            used_idx=used,
-            avail_idx=shadow,
-            last_avail_idx=queue.last_avail_idx,
-            qemu_used_idx=queue.used_idx,
-            unread=_distance(used, last_used),
-            unseen=_distance(shadow, queue.last_avail_idx),
-            num_free=found.num_free,
-            broken=found.broken,
-            event_triggered=found.event_triggered,
-            requests=attempt(lambda: tuple(self._requests(device, queue, split, found))),
-        )
 
     @property
-    def _typed(self) -> Views:
-        assert self._views is not None
-        return self._views
+    def direct_map(self) -> int | None:
+        """Guest-virtual address of physical address 0, None before a queue was found."""
+        return self._search.direct_map
 
-    def _physical(self, ring: SplitRing | PackedRing, queue: Queue) -> _Ring:
-        parts = (
-            (ring.descriptor_address, ring.avail_address, ring.used_address)
-            if isinstance(ring, SplitRing)
-            else (ring.descriptor_address, ring.driver_event_address, ring.device_event_address)
-        )
-        size = queue.size
-        if isinstance(size, Absent):
-            raise CorruptDataError("the size of the ring is not known", seen=size.describe())
-        desc, avail, used = map(self._guest_address, parts)
-        return _Ring(desc, avail, used, size)
-
-    def _guest_address(self, host: int | Absent) -> int:
-        if isinstance(host, Absent):
-            raise CorruptDataError("a part of the ring lies nowhere", seen=host.describe())
-        for region in self._regions:
-            assert isinstance(region.host, Address)
-            if region.host <= host < region.host + region.size:
-                return int(region.start) + int(host) - int(region.host)
-        raise CorruptDataError("the ring does not lie in guest RAM", seen=f"{host:#x}")
-
-    def _find(self, ring: _Ring, index: int, *, packed: bool) -> VringVirtqueue:
-        """Return the driver's structure of a ring.
-
-        :raises CorruptDataError: if it is nowhere in guest memory
-        """
-        offset = self._offset_of_pointers(packed=packed)
-        for place, pointer in self._candidates(ring):
-            start = pointer - ring.desc
-            views = self._views if start == self.direct_map else self._make_views(start)
-            assert views is not None
-            found = views.at(VringVirtqueue, start + place - offset)
-            if attempt(lambda f=found: self._is(f, index, ring.num, packed)) is True:  # type: ignore[misc]
-                self._views, self.direct_map = views, start
-                return found
-        raise CorruptDataError(
-            "the driver's structure was not found",
-            seen=f"no three pointers to the ring at guest-physical {ring.desc:#x}",
-            expected="a struct vring in guest memory",
-            hint="the guest may run another system than Linux, or its memory is not in the core",
-        )
-
-    def _is(self, found: VringVirtqueue, index: int, size: int, packed: bool) -> bool:
-        return found.index == index and (found.packed_num if packed else found.split_num) == size
-
-    def _candidates(self, ring: _Ring) -> Iterator[tuple[int, int]]:
-        """Yield where pointers to the three parts follow each other, and the first of them."""
-        if self.direct_map is None:
-            needle = ring.desc.to_bytes(8, "little")[:KNOWN_BYTES]
-        else:
-            needle = (self.direct_map + ring.desc).to_bytes(8, "little")
-        words = Struct("<3Q")
-        for place in Scan(self._process, self._progress).find(needle):
-            if place % 8:
-                continue
+    def queues(self, only_device: int | None, only_queue: int | None) -> Iterator[DriverQueue]:
+        """Yield the driver's side of every queue that it has set up, as far as it is found."""
+        asked = list(self._wanted(only_device, only_queue))
+        self._search.run([wanted for _, wanted in asked])
+        self.limits += self._search.limits
+        for model, wanted in asked:
             try:
-                desc, avail, used = words.unpack(self._memory.read(GuestAddress(place), words.size))
-            except MemoryFault:
-                continue
-            apart = (ring.avail - ring.desc, ring.used - ring.desc)
-            aligned = (desc - ring.desc) % DIRECT_MAP_ALIGNMENT == 0
-            if aligned and desc >= UPPER_HALF and (avail - desc, used - desc) == apart:
-                yield place, desc
+                yield self._queue(model, wanted)
+            except VringcoreError as error:
+                self._note(model, wanted.index, error)
 
-    def _make_views(self, start: int) -> Views:
-        size = max((each.address + each.size for each in self._memory.ranges()), default=0)
-        space = KernelSpace(self._memory, start, size, self._tables())
-        return Views(space, self._layouts, 0, ModuleSymbols())
+    def _wanted(
+        self, only_device: int | None, only_queue: int | None
+    ) -> Iterator[tuple[Device, Wanted]]:
+        for model in self._survey.models(frozenset({"queues"}), self.limits, only=only_device):
+            for queue in model.queues or ():
+                if only_queue in (None, queue.index) and queue.ring_state != NOT_SET_UP:
+                    try:
+                        yield model, self._looked_for(model, queue)
+                    except VringcoreError as error:
+                        self._note(model, queue.index, error)
 
-    def _tables(self) -> _Tables | None:
-        """Return a look-up by the page tables of a vCPU, None where none can be followed."""
-        from vringcore.qemu.paging import virtual_space
-        from vringcore.qemu.vcpus import vcpus
-
-        try:
-            for cpu in vcpus(self._process)[0]:
-                return virtual_space(self._memory, cpu).look_up
-        except VringcoreError as error:
-            self.limits.append(Limitation("the guest's page tables are not followed", str(error)))
-        return None
-
-    def _offset_of_pointers(self, *, packed: bool) -> int:
-        """Return where in the driver's structure the first pointer to the ring lies."""
-        layouts, c_type = self._layouts, VringVirtqueue.c_type
-        record = layouts.resolve(layouts.definition(c_type))
-        for path in VRING_DESC[packed]:
-            found = layouts.member(record, path) if isinstance(record, Record) else None
-            if found is not None:
-                return found[0]
-        raise LayoutMissingError(f"{c_type} has no {' and no '.join(VRING_DESC[packed])}")
-
-    # What the driver waits for
-
-    def _requests(
-        self, device: int, queue: Queue, ring: SplitRing | None, found: VringVirtqueue
-    ) -> Iterator[DriverRequest]:
-        raw = self._survey.devices.raw[device]
-        places = self._places(queue, ring, found)
-        state = self._state_type(packed=ring is None)
-        start = found.desc_state if ring is not None else found.packed_desc_state
-        assert start is not None
-        assert not isinstance(queue.size, Absent)
-        step = self._typed.binding(state).type.size
-        for head in range(queue.size):
-            token = self._typed.at(state, start + head * step).data
-            if token:
-                yield self._request(raw.device_id, head, int(token), places(head))
-
-    def _state_type(self, *, packed: bool) -> type[DescStateSplit | DescStatePacked | DescState]:
-        if packed:
-            return DescStatePacked
-        known = self._layouts.find_definition(DescStateSplit.c_type)
-        return DescState if known is None else DescStateSplit
-
-    def _places(
-        self, queue: Queue, ring: SplitRing | None, found: VringVirtqueue
-    ) -> Callable[[int], str]:
-        """Return what tells where a head is that the driver waits for."""
-        in_flight = {r.head for r in queue.in_flight or ()}
-        unseen: set[int] = set()
-        completed: set[int] = set()
-        if ring is not None:
-            published = _window(queue.last_avail_idx, found.avail_idx_shadow, queue.size)
-            if not isinstance(ring.available, Absent):
-                heads = {entry.slot: entry.head for entry in ring.available}
-                unseen = {heads[slot] for slot in published if slot in heads}
-            given_back = _window(found.last_used_idx, ring.guest.used_idx, queue.size)
-            if not isinstance(ring.used, Absent):
-                ids = {entry.slot: entry.id for entry in ring.used}
-                completed = {ids[slot] for slot in given_back if slot in ids}
-        # Of devices whose elements are not all looked for, what is in use may be any of the rest.
-        counted = queue.counts.unidentified if queue.counts else None
-        certain = ring is not None and counted == 0
-
-        def place(head: int) -> str:
-            if head in in_flight:
-                return "in-qemu"
-            if head in completed:
-                return "completed"
-            if head in unseen:
-                return "unseen"
-            return "nowhere" if certain else "not-known"
-
-        return place
-
-    def _request(self, device_id: int, head: int, token: int, place: str) -> DriverRequest:
-        plain = DriverRequest(head, Address(token), place)
-        size = attempt(lambda: self._typed.binding(Request).type.size)
-        if isinstance(size, Absent) or device_id not in (ID_BLOCK, ID_SCSI):
-            return plain
-        if device_id == ID_SCSI:
-            command = attempt(lambda: int(self._typed.at(VirtioScsiCmd, token).sc))
-            if isinstance(command, Absent) or not command:
-                return plain
-            token = command
-        # blk_mq_rq_from_pdu(): what a driver adds to a request lies behind it.
-        request = self._typed.at(Request, token - size)
-        return msgspec.structs.replace(
-            plain,
-            tag=attempt(lambda: request.tag),
-            operation=attempt(lambda: self._operation(request.cmd_flags)),
-            state=attempt(lambda: self._named(ENUMS[:1], request.state, "MQ_RQ_")),
-            sector=attempt(lambda: request.sector),
-            length=attempt(lambda: request.data_len),
-            started_ns=attempt(lambda: request.start_time_ns),
+    def _looked_for(self, model: Device, queue: Queue) -> Wanted:
+        raw = next(
+            q for q in self._survey.devices.raw[model.index].queues if q.index == queue.index
+        )
+        size = raw.view.num
+        if not 0 < size <= MAX_SIZE:
+            raise CorruptDataError("no queue has that size", seen=f"{size}", expected="to 32768")
+        guest, packed = queue.guest, queue.ring == "packed"
+        avail = guest.avail_idx if isinstance(guest, SplitGuest) else None
+        used = queue.used_idx, queue.used_wrap_counter
+        known = isinstance(used[0], int) and isinstance(used[1], bool) and not queue.stale
+        return Wanted(
+            device=model.index,
+            index=queue.index,
+            size=size,
+            address=raw.view.desc,
+            packed=packed,
+            avail_idx=avail if isinstance(avail, int) else None,
+            used=used if packed and known else None,  # type: ignore[arg-type]
         )
 
-    def _operation(self, flags: int) -> str:
-        return self._named(ENUMS[1:], flags & REQ_OP_MASK, "REQ_OP_") or str(flags & REQ_OP_MASK)
+    def _note(self, model: Device, index: int, error: VringcoreError) -> None:
+        what = f"the driver's side of queue {index} of device {model.index} ({model.kind})"
+        self.limits.append(Limitation(what, str(error)))
 
-    def _named(self, enums: Sequence[str], value: int | None, prefix: str) -> str | None:
-        for key in enums:
-            found = self._layouts.find_definition(key)
-            if isinstance(found, Enum):
-                for name, number in found.enumerators.items():
-                    if number == value and name.startswith(prefix):
-                        return name.removeprefix(prefix).lower().replace("_", "-")
-        return None if value is None else str(value)
+    def _queue(self, model: Device, wanted: Wanted) -> DriverQueue:
+        found = self._search.found.get(wanted.key)
+        if found is None:
+            raise self._not_found(wanted)
+        queue, ring, _chains = self._survey.ring(model.index, wanted.index, self.limits)
+        raw = self._survey.devices.raw[model.index]
+        side = Side(raw.device_id, queue, wanted.size, ring, found, wanted.packed)
+        indices = _packed_indices(side) if wanted.packed else _split_indices(side)
+        stale = "last_avail_idx" in queue.stale
+        views = self._search.views
+        return DriverQueue(
+            device=model.index,
+            device_id=model.id,
+            queue=wanted.index,
+            address=Address(found.address_),
+            name=attempt(lambda: views.string(found.name, MAX_NAME)),
+            last_used_idx=indices.last_used_idx,
+            last_used_wrap_counter=indices.last_used_wrap_counter,
+            used_event=indices.used_event,
+            interrupts=indices.interrupts,
+            event_triggered=found.event_triggered,
+            used_idx=indices.used_idx,
+            avail_idx=indices.avail_idx,
+            avail_wrap_counter=indices.avail_wrap_counter,
+            last_avail_idx=STALE if stale else queue.last_avail_idx,
+            qemu_used_idx=STALE if stale else queue.used_idx,
+            unread=indices.unread,
+            unseen=STALE if stale else indices.unseen,
+            num_free=found.num_free,
+            broken=found.broken,
+            requests=attempt(lambda: tuple(requests_of(views, side))),
+        )
+
+    def _not_found(self, wanted: Wanted) -> CorruptDataError:
+        search = self._search
+        if search.missing and not search.searched:
+            return CorruptDataError(
+                "the driver's structures are not in the core",
+                seen=f"no guest memory: {search.missing} bytes are left out",
+                hint="take the core with the guest's memory (dump-guest-core=on); a small core has"
+                " the rings at most: ask the whole one",
+            )
+        if search.missing:
+            return CorruptDataError(
+                "the driver's structure was not found",
+                seen=f"{search.searched} bytes of guest memory searched, and"
+                f" {search.missing} are not in the core",
+                hint="a small core holds the rings and no other guest memory: ask the whole one",
+            )
+        return CorruptDataError(
+            "the driver's structure was not found",
+            seen=f"nowhere in {search.searched} bytes of guest memory a struct vring_virtqueue of"
+            f" index {wanted.index}, size {wanted.size} and the ring at {wanted.address:#x}",
+            hint="are the types given those of this guest's kernel? Or it is no Linux,"
+            " is older than 4.6, or the firmware has set up the queue",
+        )
 
 
-def _window(start: int | Absent | None, end: int | Absent | None, size: int | Absent) -> set[int]:
-    """Return the slots from one free-running index up to another, none if they make no sense."""
-    if not isinstance(start, int) or not isinstance(end, int) or not isinstance(size, int):
-        return set()
-    count = ring_math.distance(end, start)
-    if count > size:
-        return set()
-    return {ring_math.slot(ring_math.advance(start, step), size) for step in range(count)}
+def check_kind(layouts: Layouts) -> None:
+    """Check that types are of a kernel that can be read.
+
+    :raises LayoutError: if they lack virtio's, or are not of a 64-bit little-endian kernel
+    """
+    entry = layouts.resolve(layouts.definition(ListHead.c_type))
+    size = entry.size if isinstance(entry, Record) else 0
+    if layouts.big_endian or size != LIST_HEAD_SIZE:
+        order = "big" if layouts.big_endian else "little"
+        raise LayoutError(
+            "guests of this kind are not read",
+            seen=f"types of a {size * 4}-bit {order}-endian kernel",
+            expected="a 64-bit little-endian Linux",
+        )
+    if layouts.find_definition(VringVirtqueue.c_type) is None:
+        raise LayoutError(
+            "the types given are not those of the guest's virtio driver",
+            seen=f"no {VringVirtqueue.c_type}",
+            expected="vmlinux and, where virtio is a module, virtio_ring.ko",
+            hint="--guest-types vmlinux --guest-types virtio_ring.ko",
+        )
 
 
-def _distance(newer: int | Absent | None, older: int | Absent) -> int | Absent | None:
+class _Indices(msgspec.Struct, frozen=True):
+    """What :class:`DriverQueue` says of the two sides' indices."""
+
+    last_used_idx: int
+    last_used_wrap_counter: bool | None
+    avail_idx: int | None
+    avail_wrap_counter: bool | None
+    used_idx: int | Absent | None
+    used_event: int | Absent | None
+    unread: int | Absent
+    unseen: int | Absent
+    interrupts: bool | None
+
+
+def _split_indices(side: Side) -> _Indices:
+    driver, queue = side.driver, side.queue
+    used, event = _device_words(queue)
+    flags = driver.avail_flags_shadow
+    return _Indices(
+        last_used_idx=driver.last_used_idx,
+        last_used_wrap_counter=None,
+        avail_idx=driver.avail_idx_shadow,
+        avail_wrap_counter=None,
+        used_idx=used,
+        used_event=event,
+        unread=_distance(used, driver.last_used_idx, side.size),
+        unseen=_distance(driver.avail_idx_shadow, queue.last_avail_idx, side.size),
+        interrupts=None if flags is None else not flags & NO_INTERRUPT,
+    )
+
+
+def _device_words(queue: Queue) -> tuple[int | Absent, int | Absent | None]:
+    """Return ``used.idx`` and ``used_event`` of guest memory."""
+    guest = queue.guest
+    if isinstance(guest, SplitGuest):
+        return guest.used_idx, guest.used_event
+    why = guest if isinstance(guest, Absent) else UNKNOWN
+    return why, why
+
+
+def _packed_indices(side: Side) -> _Indices:
+    driver, queue, size = side.driver, side.queue, side.size
+    read = last_used(driver)
+    published = driver.next_avail_idx, driver.avail_wrap_counter
+    given = queue.used_idx, queue.used_wrap_counter
+    taken = queue.last_avail_idx, queue.last_avail_wrap_counter
+    unread = STALE if queue.stale else packed_distance(given, read, size)
+    unseen = packed_distance(published, taken, size)
+    flags = driver.event_flags_shadow
+    return _Indices(
+        last_used_idx=read[0],
+        last_used_wrap_counter=read[1],
+        avail_idx=published[0],
+        avail_wrap_counter=published[1],
+        used_idx=None,
+        used_event=None,
+        unread=UNKNOWN if unread is None else unread,
+        unseen=UNKNOWN if unseen is None else unseen,
+        interrupts=None if flags is None else flags != NO_INTERRUPT,
+    )
+
+
+def _distance(newer: int | Absent | None, older: int | Absent, size: int) -> int | Absent:
     if newer is None or isinstance(newer, Absent):
-        return newer
-    return older if isinstance(older, Absent) else ring_math.distance(newer, older)
+        return UNKNOWN if newer is None else newer
+    if isinstance(older, Absent):
+        return older
+    count = ring_math.distance(newer, older)
+    return count if count <= size else UNKNOWN
 
 
 def guest_types(paths: Sequence[str]) -> Layouts:
@@ -371,7 +279,7 @@ def guest_types(paths: Sequence[str]) -> Layouts:
     :param paths: of vmlinux and modules, or of raw BTF as in /sys/kernel/btf; the largest is the
         kernel's, which those of modules continue
     :raises FileError: if one cannot be read
-    :raises LayoutError: if one has no BTF, or damaged BTF
+    :raises LayoutError: if one has no BTF, or damaged BTF, or that of another kernel's modules
     """
     read = sorted((read_btf(path) for path in paths), key=lambda each: -len(each.data))
     blobs: list[Btf] = []

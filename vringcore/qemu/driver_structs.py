@@ -16,8 +16,17 @@ from vringcore.view.declare import (
     pointer_if_any,
 )
 
-VRING_DESC = {False: ("split.vring.desc", "vring.desc"), True: ("packed.vring.desc",)}
-"""Where the first of the three pointers to a ring's parts lies in it, by whether it is packed."""
+RING_ADDRESS = {
+    False: ("split.queue_dma_addr", "queue_dma_addr"),
+    True: ("packed.ring_dma_addr",),
+}
+"""Where the driver keeps the address of the ring that it gave the device, by whether it is packed.
+
+Since 4.6. The split ring's was no part of ``split`` before 5.0.
+"""
+
+LIST = "vq.list"
+"""The queue's place in its device's list, ``virtio_device.vqs``."""
 
 
 class VringVirtqueue(View):
@@ -26,16 +35,25 @@ class VringVirtqueue(View):
     c_type = "struct vring_virtqueue"
 
     name = pointer("vq.name")
+    vdev = pointer("vq.vdev")
     index = integer("vq.index")
     num_free = integer("vq.num_free")
+    next_queue = pointer("vq.list.next")
     broken = boolean()
     last_used_idx = integer()
     event_triggered = boolean_if_any()  # since 5.13
+    is_packed = boolean_if_any("packed_ring")  # since 5.0
     split_num = integer_if_any("split.vring.num", "vring.num")
-    packed_num = integer_if_any("packed.vring.num")
     avail_idx_shadow = integer_if_any("split.avail_idx_shadow", "avail_idx_shadow")
+    avail_flags_shadow = integer_if_any("split.avail_flags_shadow", "avail_flags_shadow")
     desc_state = pointer_if_any("split.desc_state", "desc_state")
+    packed_num = integer_if_any("packed.vring.num")
     packed_desc_state = pointer_if_any("packed.desc_state")
+    next_avail_idx = integer_if_any("packed.next_avail_idx")
+    avail_wrap_counter = boolean_if_any("packed.avail_wrap_counter")
+    # Until 5.18; then bit 15 of last_used_idx.
+    used_wrap_counter = boolean_if_any("packed.used_wrap_counter")
+    event_flags_shadow = integer_if_any("packed.event_flags_shadow")
 
 
 class DescStateSplit(View):
@@ -45,9 +63,12 @@ class DescStateSplit(View):
 
 
 class DescStatePacked(View):
+    """`num` counts the ring's descriptors that a chain takes."""
+
     c_type = "struct vring_desc_state_packed"
 
     data = pointer()
+    num = integer()
 
 
 class DescState(View):
@@ -56,6 +77,13 @@ class DescState(View):
     c_type = "struct vring_desc_state"
 
     data = pointer()
+
+
+class ListHead(View):
+    c_type = "struct list_head"
+
+    next = pointer()
+    prev = pointer()
 
 
 class VirtioScsiCmd(View):
@@ -77,8 +105,7 @@ class Request(View):
     data_len = integer("__data_len")
     state = integer_if_any()
     start_time_ns = integer_if_any()
-    deadline = integer_if_any()
-    q = pointer_if_any()
+    q = pointer()
 
 
 VIEWS: tuple[type[View], ...] = (
@@ -86,6 +113,7 @@ VIEWS: tuple[type[View], ...] = (
     DescStateSplit,
     DescStatePacked,
     DescState,
+    ListHead,
     VirtioScsiCmd,
     Request,
 )

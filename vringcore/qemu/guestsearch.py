@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vringcore.addresses import GuestAddress
 from vringcore.errors import MemoryFault, UsageError
@@ -11,13 +11,15 @@ from vringcore.model.memory import MemoryHit, MemorySearch
 from vringcore.model.values import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from vringcore.memory.space import Piece
     from vringcore.qemu.guestmap import GuestMap
     from vringcore.qemu.process import Process
 
     Progress = Callable[[int, int], None]
+
+K = TypeVar("K")
 
 MAX_PATTERN = 64 * 1024
 MAX_HITS = 100
@@ -40,6 +42,16 @@ class Scan:
 
     def find(self, pattern: bytes) -> Iterator[int]:
         """Yield the guest-physical address of each place; places may overlap."""
+        for _, address in self.find_any({0: pattern}):
+            yield address
+
+    def find_any(self, patterns: Mapping[K, bytes]) -> Iterator[tuple[K, int]]:
+        """Yield places of several patterns in one pass: which, and the guest-physical address.
+
+        What is taken out of ``patterns`` meanwhile is no longer looked for; with none left the
+        search ends.
+        """
+        keep = max((len(pattern) for pattern in patterns.values()), default=1) - 1
         before, reach = b"", -1
         for piece in self._pieces():
             if piece.data is None:
@@ -47,12 +59,15 @@ class Scan:
                 continue
             data = before + piece.data if reach == piece.address else piece.data
             first = piece.address + piece.size - len(data)
-            at = data.find(pattern)
-            while at >= 0:
-                yield first + at
-                at = data.find(pattern, at + 1)
+            for key, pattern in list(patterns.items()):
+                at = data.find(pattern, max(0, len(data) - piece.size - len(pattern) + 1))
+                while at >= 0 and key in patterns:
+                    yield key, first + at
+                    at = data.find(pattern, at + 1)
+            if not patterns:
+                return
             reach = piece.address + piece.size
-            before = data[len(data) - len(pattern) + 1 :] if len(pattern) > 1 else b""
+            before = data[max(0, len(data) - keep) :]
 
     def _pieces(self) -> Iterator[Piece]:
         for each in self._ranges:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LOST = "nowhere"
 OWED = "completed"
+ON_OFF = {None: NOTHING, True: "on", False: "off"}
 
 
 def print_driver(page: Page, document: DriverDocument) -> None:
@@ -61,8 +62,10 @@ def _queues(queues: tuple[DriverQueue, ...]) -> list[Column]:
         column_of("unseen", [each.unseen for each in queues]),
         column_of("used.idx", [each.used_idx for each in queues]),
         column_of("driver: last_used_idx", [each.last_used_idx for each in queues]),
+        column_of("used_event", [each.used_event for each in queues], rank=2),
         column_of("unread", [each.unread for each in queues]),
         Column("waits for", [_count(each) for each in queues], numeric=True),
+        Column("interrupts", [ON_OFF[each.interrupts] for each in queues], rank=2),
         Column("broken", ["broken" if each.broken else "" for each in queues], rank=1),
         Column("address", [hexadecimal(each.address) for each in queues], rank=4),
     ]
