@@ -127,8 +127,8 @@ def held() -> list[dict[str, Any]]:
     for device in virtio_devices():
         address = int(device.address)
         keeper = KEEPERS.get(model_type(object_types(address)) or "")
-        for each in keeper(address) if keeper else ():
-            found.append({"device": address, **each})
+        if keeper is not None:
+            found += [{"device": address, **each} for each in keeper(address)]
     return found
 
 

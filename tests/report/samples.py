@@ -15,7 +15,15 @@ from vringcore.model.report import (
     RingDocument,
     Tool,
 )
-from vringcore.model.requests import Age, BlockRequest, Buffer, Descriptor, InFlight, Waiting
+from vringcore.model.requests import (
+    Age,
+    BlockRequest,
+    Buffer,
+    Descriptor,
+    DeviceRequest,
+    InFlight,
+    Waiting,
+)
 from vringcore.model.rings import AvailEntry, Chain, SplitRing, UsedEntry
 from vringcore.model.values import Absent, Address, EnumValue, Flags, Pointer
 
@@ -70,6 +78,26 @@ REQUEST = InFlight(
         Waiting("tracked-request", Address(0x7F2BE4002000), "nbd0", "write [1048576, 1114112)"),
         Waiting("nbd", Address(0x55C3A1234000), "nbd0", "slot 0"),
     ),
+    age=Age(15_200_000_000, False),
+)
+DEVICE_REQUEST = DeviceRequest(
+    kind="virtio-scsi",
+    address=Address(0x7F2BE4001B30),
+    c_type="VirtIOSCSIReq",
+    element=Address(0x7F2BE4001B30),
+    operation="read(10)",
+    header={"lun": "0100400000000000", "id": 7, "task_attr": EnumValue(0, "simple"), "lba": 64},
+    length=4096,
+    lengths={"header": 51, "to_device": 0, "from_device": 4204},
+    qemu={"sreq": Address(0x55C3A1234000), "SCSIRequest": {"tag": 7, "enqueued": True}},
+    buffers_in=(Buffer(Address(0x7F2BD3A00000), 4096),),
+)
+DEVICE_IN_FLIGHT = InFlight(
+    head=3,
+    source="element",
+    summary="read(10) target 0 lun 0 lba 64 blocks 8",
+    chain_end="complete",
+    request=DEVICE_REQUEST,
     age=Age(15_200_000_000, False),
 )
 FIELDS = {

@@ -15,7 +15,7 @@ from tests.report import samples
 from tests.report.strategies import any_of
 from vringcore.model.queues import Counts, SplitGuest
 from vringcore.model.report import Report, RingDocument
-from vringcore.model.requests import Waiting, WorkerThread
+from vringcore.model.requests import InFlight, Waiting, WorkerThread
 from vringcore.model.rings import AvailEntry
 from vringcore.model.values import Address
 from vringcore.report.devices import print_devices
@@ -229,6 +229,51 @@ def test_detailed_requests_list_buffers_and_descriptors() -> None:
     assert re.search(r"buffer 0 +0x7f2bd3a00000, 64 KiB", printed)
     assert re.search(r"descriptor 13 +guest address 0x3a00000, 64 KiB, flags next", printed)
     assert re.search(r"waits in nbd +node nbd0, slot 0, at 0x55c3a1234000", printed)
+
+
+def with_request(request: InFlight) -> Report:
+    """Return the sample's first device with one request in flight."""
+    queue = structs.replace(samples.queue(0), in_flight=(request,))
+    device = structs.replace(samples.DISK, queues=(queue,))
+    return structs.replace(samples.REPORT, devices=(device,))
+
+
+def test_a_request_of_another_device_is_told_in_one_line() -> None:
+    printed = text(print_requests, with_request(samples.DEVICE_IN_FLIGHT))
+    row = next(line for line in printed.splitlines() if line.startswith("disk0"))
+    for part in ("read(10) target 0 lun 0 lba 64 blocks 8", "4 KiB", ">= 15.2 s"):
+        assert part in row
+    assert "sector" not in printed
+
+
+def test_a_detailed_request_of_another_device_has_header_and_qemus_own() -> None:
+    printed = text(print_requests, with_request(samples.DEVICE_IN_FLIGHT), detailed=True)
+    for part in (
+        r"VirtIOSCSIReq +0x7f2be4001b30",
+        r"task_attr +0 \(simple\)",
+        r"lengths in bytes +header 51, to_device 0, from_device 4204",
+        r"QEMU's sreq +0x55c3a1234000",
+        r"QEMU's SCSIRequest +tag 7, enqueued true",
+        r"buffer from the device 0 +0x7f2bd3a00000, 4 KiB",
+    ):
+        assert re.search(part, printed), part
+    assert "guest data" not in printed
+
+
+def test_a_header_that_is_not_there_says_why() -> None:
+    lost = structs.replace(samples.DEVICE_REQUEST, header=samples.LOST)
+    report = with_request(structs.replace(samples.DEVICE_IN_FLIGHT, request=lost))
+    assert re.search(
+        r"header +not-dumped at 0x7f0012345000", text(print_requests, report, detailed=True)
+    )
+
+
+@pytest.mark.parametrize("detailed", [False, True])
+def test_guest_data_is_shown_with_a_warning(detailed: bool) -> None:
+    report = with_request(structs.replace(samples.DEVICE_IN_FLIGHT, payload="00ff"))
+    printed = text(print_requests, report, detailed=detailed)
+    assert re.search(r"(guest data|head 3) +00ff", printed)
+    assert "it may be secret" in printed
 
 
 @pytest.mark.parametrize(

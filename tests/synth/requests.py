@@ -318,6 +318,7 @@ _IOMMU = _kinds(
     },
 )
 
+_PARAMETERS = "buffer_bytes:I period_bytes:I features:I channels:B format:B rate:B :x"
 _SOUND = [
     *_kinds(
         25,
@@ -330,8 +331,7 @@ _SOUND = [
             0x100: ("pcm-info", "start_id:I count:I size:I"),
             0x101: (
                 "pcm-set-params",
-                "stream_id:I buffer_bytes:I period_bytes:I features:I channels:B format:B"
-                " rate:B :x",
+                f"stream_id:I {_PARAMETERS}",
             ),
             0x102: ("pcm-prepare", "stream_id:I"),
             0x103: ("pcm-release", "stream_id:I"),

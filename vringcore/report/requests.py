@@ -48,11 +48,13 @@ def print_requests(page: Page, report: Report, *, detailed: bool) -> None:
         page.line("No request in flight was identified.")
     else:
         page.line(nothing_found(report))
-    shown = [row for row in rows if detailed or row[2].payload is not None]
     if any(request.payload is not None for _, _, request in rows):
         page.line(PAYLOAD, ALARM)
-    for row in shown:
-        _print_details(page, *row)
+        if not detailed:
+            page.listing([(_name(*row), _guest_data(row[2].payload)) for row in rows])
+    if detailed:
+        for row in rows:
+            _print_details(page, *row)
     _print_untaken(page, report.devices or ())
     _print_unidentified(page, report.devices or ())
     page.close(report.limits)
@@ -153,17 +155,14 @@ def _address(request: InFlight) -> str:
 
 def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) -> None:
     page.line()
-    name = f"{device_name(device)} queue {queue.index} head {request.head}"
-    page.line(f"{name}: {clean(request.summary)}", "bold")
+    page.line(f"{_name(device, queue, request)}: {clean(request.summary)}", "bold")
     pairs = [(f"waits in {clean(each.place)}", _place(each)) for each in request.waits_in]
     if isinstance(request.request, BlockRequest):
         pairs += _of_block(request.request, own=request.source == "element")
     elif request.request is not None:
         pairs += _of_device(request.request)
     if request.payload is not None:
-        told = request.payload
-        text = told.describe() if isinstance(told, Absent) else told
-        pairs.append(("guest data", text or "none"))
+        pairs.append(("guest data", _guest_data(request.payload)))
     for each in request.descriptors or ():
         flags = "|".join(map(clean, each.flag_names)) or "0"
         where = "" if each.table is None else f" of the table at {hexadecimal(each.table)}"
@@ -177,6 +176,14 @@ def _print_details(page: Page, device: Device, queue: Queue, request: InFlight) 
     if request.chain_end:
         pairs.append(("chain ends", clean(request.chain_end)))
     page.listing(pairs)
+
+
+def _name(device: Device, queue: Queue, request: InFlight) -> str:
+    return f"{device_name(device)} queue {queue.index} head {request.head}"
+
+
+def _guest_data(payload: str | Absent | None) -> str:
+    return payload.describe() if isinstance(payload, Absent) else payload or "none"
 
 
 def _of_block(request: BlockRequest, *, own: bool) -> list[tuple[str, str]]:
