@@ -27,6 +27,21 @@ def test_every_link_leads_to_a_file() -> None:
         assert (ROOT / link).exists(), link
 
 
+def test_the_index_names_every_page() -> None:
+    docs = ROOT / "docs"
+    named = set(
+        re.findall(r"^- \[[^]]+\]\(([^)]+)\): ", (docs / "README.md").read_text(), re.MULTILINE)
+    )
+    pages = {page.name for page in docs.glob("*.md")} - {"README.md"}
+    assert named == pages | {"findings/README.md"}
+
+
+def test_the_table_has_every_verb() -> None:
+    from vringcore.cli.main import VERBS
+
+    assert set(re.findall(r"^\| `vringcore (\w+)", README, re.MULTILINE)) == set(VERBS)
+
+
 def test_every_verb_of_the_table_is_there() -> None:
     for verb in re.findall(r"^\| `vringcore (\w+)", README, re.MULTILINE):
         done = subprocess.run(
