@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 DESCRIPTION = """\
-Says what the virtio queues of a QEMU process were doing, from its core dump
-alone: no running VM, no gdb, nothing written to the core.
+Says why a QEMU virtual machine is stuck, and what each of its virtio queues
+was doing, from a core dump of QEMU alone: no running VM, no gdb, nothing
+written to the core.
 """
 
 EPILOG = """\
 first steps:
-  gcore -o core PID                   take a core; the VM goes on afterwards
-  vringcore why core.PID              why the VM is stuck, in one sentence
-  vringcore queues core.PID           what each virtqueue was doing
-  vringcore requests core.PID         the requests that never came back
-  vringcore queues core.PID -e FILE   where QEMU's debug info is in FILE
+  gcore -o core PID                  take a core; the VM goes on afterwards
+  vringcore capture PID -o core.PID  a small one, also where gcore hangs
+  vringcore why core.PID             why the VM is stuck, in one sentence
+  vringcore why core.PID -e FILE     the same, if QEMU's binary is now FILE
+  vringcore requests core.PID        the requests that never came back
 
 `vringcore VERB --help` explains a verb's columns. Exit codes: 0 done, 2 wrong
-usage, 3 the core cannot be read, 4 read in part and no answer, 5 (`why`) stuck
-or faulty, 1 a bug in vringcore.
+usage, 3 a file cannot be read or written, 4 read in part and no answer, 5
+(`why`) stuck or faulty, 1 a bug in vringcore.
 """
 
 VERBS = {
