@@ -22,7 +22,7 @@ from tests.diagnose.builders import (
 )
 from tests.report.strategies import any_of
 from vringcore.cli.findings import conclusion, pages, parts
-from vringcore.diagnose.engine import MAX_FINDINGS, diagnose
+from vringcore.diagnose.engine import MAX_FINDINGS, diagnose, order
 from vringcore.diagnose.facts import Facts
 from vringcore.diagnose.rule import Rule, rule
 from vringcore.diagnose.rules import RULES
@@ -99,6 +99,22 @@ def test_the_pages_of_codes_are_up_to_date() -> None:
     """`python -m vringcore.cli.findings docs/findings` writes them."""
     there = {path.name: path.read_text(encoding="utf-8") for path in FINDINGS.glob("*.md")}
     assert there == pages()
+
+
+def test_a_guess_that_something_is_stuck_comes_between_faults_and_warnings() -> None:
+    def of(severity: str, confidence: str) -> Finding:
+        return Finding("x", severity, confidence, f"{severity} {confidence}")
+
+    pairs = [
+        ("stuck", "high"),
+        ("stuck", "medium"),
+        ("fault", "low"),
+        ("stuck", "low"),
+        ("warning", "high"),
+        ("note", "high"),
+    ]
+    expected = [of(*pair) for pair in pairs]
+    assert sorted(reversed(expected), key=order) == expected
 
 
 def stuck(*, base: int) -> Report:

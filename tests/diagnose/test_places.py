@@ -256,6 +256,7 @@ def test_a_request_of_another_device_shows_where_its_head_is() -> None:
         kind="virtio-scsi",
         address=Address(0x900),
         c_type="VirtIOSCSIReq",
+        element=Address(0x908),
         length=4096,
         operation="read(10)",
         header={},
@@ -264,7 +265,37 @@ def test_a_request_of_another_device_shows_where_its_head_is() -> None:
     sent = replace(request("nbd", "slot 0; sent, waits for the reply", age=9), request=held)
     busy = device(queue(inuse=1, in_flight=(sent,)), kind="virtio-scsi")
     told = finding(report(busy, threads=asleep()), "request-not-answered-by-nbd-server")
-    assert "((VirtIOSCSIReq *)0x900)->elem.index" in [each.c_path for each in told.evidence]
+    assert "((VirtQueueElement *)0x908)->index" in [each.c_path for each in told.evidence]
+
+
+def given(kind: str, place: str, *, behind: int, works: bool = False) -> Report:
+    """Return a device whose back-end takes no more, with requests published behind the first."""
+    threads = (*asleep()[:2], thread(VCPU, "vcpu", *BUSY_VCPU)) if works else asleep()
+    sending = queue(
+        avail=1000 + behind, last_avail=1000, inuse=1, role="tx1", in_flight=(request(place),)
+    )
+    home = loop(watched=(0,))
+    return report(device(sending, kind=kind), threads=threads, event_loops=(home,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "behind", "severity"),
+    [
+        ("virtio-net", "net-peer", 200, "stuck"),
+        ("virtio-net", "net-peer", 3, "note"),
+        ("virtio-serial", "chardev", 255, "warning"),
+        ("virtio-serial", "chardev", 40, "note"),
+        ("virtio-9p", "plan9", 255, "note"),
+    ],
+)
+def test_a_back_end_that_takes_no_more(kind: str, place: str, behind: int, severity: str) -> None:
+    found = given(kind, place, behind=behind)
+    told = finding(found, "request-held-by-peer")
+    assert told.severity == severity
+    assert f"with {behind} more in the queue" in told.summary
+    assert finding(given(kind, place, behind=behind, works=True), told.code).severity == "note"
+    # That QEMU takes no more is no kick that was lost.
+    assert ("kick-not-seen" in codes(found)) == (place == "plan9")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,9 @@ TRUTHS = {
     "microvm": BY_NBD,
     "microvm-legacy": BY_NBD,
     "held-kinds": BY_NBD,
+    "held-devices": Truth(
+        "stuck", NBD, "4 requests of scsi0 (virtio-scsi)", ("request-held-by-peer",)
+    ),
     "merged": BY_NBD,
     "no-guest-ram": BY_NBD,
     "one-of-two": Truth("stuck", NBD, "requests of disk0 (virtio-blk)"),
@@ -111,9 +114,10 @@ def truth_of(core: CoreCase) -> Truth:
 def held_by_the_server(core: CoreCase) -> bool:
     """Whether a server's record is of requests as the guest made them.
 
-    Some of `merged` are several of the guest's, some of `held-kinds` not of its reads and writes.
+    Some of `merged` are several of the guest's, some of `held-kinds` not of its reads and writes;
+    of `held-devices`, other devices than disks hold some.
     """
-    mixed = core.case.scenario in ("merged", "held-kinds")
+    mixed = core.case.scenario in ("merged", "held-kinds", "held-devices")
     return truth_of(core) == BY_NBD and bool(core.case.servers) and not mixed
 
 

@@ -46,9 +46,10 @@ def test_the_sentence_comes_first_and_the_evidence_follows() -> None:
         " ago and have not been answered."
     )
     assert lines[3] == "stuck, high confidence: request-not-answered-by-nbd-server"
-    titles = ["who waits for whom", "what would prove it wrong", "what to do next", "not judged"]
+    titles = ["who waits for whom", "what to do next", "what would prove it wrong", "not judged"]
     assert [line for line in lines if line in titles] == titles
     assert f"    and {8 - SHOWN} more" in lines
+    assert sum("were sent to the NBD server" in line for line in lines) == 1
 
 
 def test_details_are_shown_when_asked_for() -> None:

@@ -57,16 +57,16 @@ def diagnose(report: Report, rules: Iterable[Rule] = RULES) -> Diagnosis:
     return Diagnosis(verdict, findings, graph, signature_of(facts, findings), tuple(run.limits))
 
 
-def order(finding: Finding) -> tuple[int, bool, int, int]:
+def order(finding: Finding) -> tuple[int, int, bool, int, int]:
     """Return the key that puts the finding that decides first.
 
-    A fault that is sure comes before a guess that something is stuck.
+    A fault that is sure comes before a guess that something is stuck, and that before a warning.
     """
     severity = _index(_SEVERITIES, finding.severity)
     confidence = _index(_CONFIDENCES, finding.confidence)
     doubt = 1 if severity == 0 and confidence == 2 else 0
     effect = finding.code in _EFFECTS
-    return severity + 2 * doubt, effect, confidence, _RANKS.get(finding.code, 0)
+    return severity + 2 * doubt, severity, effect, confidence, _RANKS.get(finding.code, 0)
 
 
 def _index(names: tuple[str, ...], name: str) -> int:

@@ -11,10 +11,8 @@ from vringcore.model.requests import DeviceRequest
 
 if TYPE_CHECKING:
     from vringcore.diagnose.held import Held, Line
+    from vringcore.model.requests import Waiting
     from vringcore.model.threads import Thread
-
-HEADS = {"VirtIOSCSIReq": "elem.index", "VirtQueueElement": "index"}
-"""Where QEMU's structures of requests keep the index of the first descriptor."""
 
 
 def member(what: str, value: Any, c_type: str, address: int, path: str) -> Evidence:
@@ -64,15 +62,23 @@ def of_request(held: Held) -> Evidence:
     if held.line is not None:
         what = f"head {request.head} of {queue_name(held.device, held.line.queue)}"
     age = held.age_text
-    places = ", ".join(f"{w.place} {w.detail}".strip() for w in request.waits_in[-1:])
+    places = ", ".join(_place(each) for each in request.waits_in[-1:])
     value = "; ".join(part for part in (request.summary, age, places) if part)
     path = "" if held.coroutine is None else f"*(Coroutine *){held.coroutine:#x}"
     inner = request.request
-    if isinstance(inner, DeviceRequest) and inner.c_type in HEADS:
-        path = f"(({inner.c_type} *){int(inner.address):#x})->{HEADS[inner.c_type]}"
+    if isinstance(inner, DeviceRequest):
+        path = f"((VirtQueueElement *){int(inner.element):#x})->index"
     elif inner is not None and inner.kind == "virtio-blk":
         path = f"((VirtIOBlockReq *){int(inner.address):#x})->elem.index"
     return Evidence(what, value, c_path=path)
+
+
+def _place(waiting: Waiting) -> str:
+    worker = waiting.thread
+    if worker is None:
+        return f"{waiting.place} {waiting.detail}".strip()
+    file = f" {worker.file}" if worker.file else ""
+    return f"worker thread {worker.lwp} in {worker.call}() of file descriptor {worker.fd}{file}"
 
 
 def of_thread(thread: Thread, *functions: str) -> Evidence:

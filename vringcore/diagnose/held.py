@@ -19,6 +19,8 @@ HELD_BY_DESIGN = ("rx", "event", "control-rx", "stats", "free-page", "reporting"
 
 TURNS = ("co-mutex", "io-channel")
 """Places below that of a client, where its coroutines wait for each other and for the socket."""
+BACK_PRESSURE = ("net-peer", "chardev")
+"""Places where a device keeps one element, and takes no others until that has gone."""
 
 TELLING_NS = 500_000_000
 """A lower bound of an age below it is none: QEMU noted no time since."""
@@ -52,6 +54,16 @@ class Line:
     def in_use(self) -> int:
         """How many elements QEMU says it holds; 0 if that is not known."""
         return number(self.queue.in_use) or 0
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether the device takes no more from it until its back-end takes what it was given."""
+        held = self.queue.in_flight
+        found = held if isinstance(held, tuple) else ()
+        serial = self.device.kind == "virtio-serial" and self.queue.role.startswith("tx")
+        return (serial and self.in_use > 0) or any(
+            place.place in BACK_PRESSURE for each in found for place in each.waits_in[-1:]
+        )
 
     @property
     def is_scrambled(self) -> bool:

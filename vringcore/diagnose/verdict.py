@@ -140,17 +140,25 @@ def _of_drain(facts: Facts, drain: Drain, cause: Finding | None) -> str:
         text = f"{subject} waits"
     if not drain.disks:
         return f"{text} in {drain.function}() for requests of a disk; of which is not known"
-    text += f" for the drain of {drain.whom}"
+    said = _predicate(facts, cause)
+    text += f" for the drain of {_whom(drain, said)}"
     count = sum(len(requests_of(facts, disk)) for disk in drain.disks)
     count = count or sum(disk.in_flight or 0 for disk in drain.disks)
     count = count or sum(in_use_of(facts, disk) for disk in drain.disks)
     if not count:
         return text
     whose = f"{text}, whose {counted(count, 'request')}"
-    said = _predicate(facts, cause)
     if said and not cause_is_lost(cause):
         return f"{whose} {said}"
     return f"{whose} {was(count)} given to the back-end and {has(count)} not returned"
+
+
+def _whom(drain: Drain, said: str) -> str:
+    """Return the disks of a drain, a node that is named further on without it."""
+    (disk, *others) = drain.disks
+    if not others and disk.node and f"of node {disk.node}" in said:
+        return device_name(disk.device)
+    return drain.whom
 
 
 def cause_is_lost(cause: Finding | None) -> bool:
@@ -167,4 +175,7 @@ def _predicate(facts: Facts, cause: Finding | None) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if not text.endswith(".") else text
+    """Return a text as a sentence; the name of a device that it begins with stays as it is."""
+    named = text.partition(" ")[2].startswith("(")
+    start = text[:1] if named else text[:1].upper()
+    return f"{start}{text[1:]}." if not text.endswith(".") else text

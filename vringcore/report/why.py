@@ -36,9 +36,9 @@ def print_verdict(page: Page, report: Report, *, detailed: bool) -> None:
     words = f"{verdict.state}, {verdict.confidence} confidence"
     page.line(f"{words}: {clean(verdict.code)}" if verdict.code else words, FAINT)
     _list(page, "who waits for whom", verdict.chain)
-    _findings(page, findings, detailed=detailed)
-    _list(page, "what would prove it wrong", verdict.refuted_by)
     _list(page, "what to do next", verdict.next_steps)
+    _findings(page, verdict, findings, detailed=detailed)
+    _list(page, "what would prove it wrong", verdict.refuted_by)
     _looked(page, verdict, detailed=detailed)
     page.close(report.limits)
 
@@ -54,14 +54,18 @@ def _list(page: Page, title: str, lines: Iterable[str]) -> None:
         page.line(clean(text), indent=2)
 
 
-def _findings(page: Page, findings: tuple[Finding, ...], *, detailed: bool) -> None:
+def _findings(
+    page: Page, verdict: Verdict, findings: tuple[Finding, ...], *, detailed: bool
+) -> None:
+    """Print what the verdict rests on; the finding whose sentence is the verdict's has no other."""
     shown = findings if detailed else [each for each in findings if each.severity in GRAVE]
     if not detailed and not shown:
         shown = [each for each in findings if each.severity == "warning"]
     for finding in shown:
         page.line()
         page.line(f"{finding.severity}: {clean(finding.code)} ({finding.confidence})", "bold")
-        page.line(clean(finding.summary), indent=2)
+        if finding.summary.lower() != verdict.summary.rstrip(".").lower():
+            page.line(clean(finding.summary), indent=2)
         _evidence(page, "", finding.evidence, detailed=detailed)
         _evidence(page, "against it: ", finding.against, detailed=detailed)
     rest = len(findings) - len(shown)

@@ -33,6 +33,8 @@ def _unseen(facts: Facts) -> Iterator[tuple[Line, int]]:
         unseen, size = line.count("unseen"), number(line.queue.size)
         if not unseen or line.waits_by_design or line.device.broken is True:
             continue
+        if line.is_held_back:
+            continue
         if size is not None and unseen <= size:
             yield line, unseen
 

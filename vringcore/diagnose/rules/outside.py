@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vringcore.diagnose import evidence, stacks
 from vringcore.diagnose.places import Group, client_of, groups, server_name, server_of
 from vringcore.diagnose.rule import rule
-from vringcore.diagnose.values import many, number
+from vringcore.diagnose.values import many, number, text
 from vringcore.diagnose.words import counted, has, thread_name, was
 from vringcore.model.findings import Evidence, Finding
 
@@ -54,17 +54,24 @@ def request_not_returned_by_kernel(facts: Facts) -> Iterator[Finding]:
             f"{group.since} and {has(len(group.old))} not been returned{group.unknown_age}",
             device=group.device.index,
             threads=_workers(group),
-            evidence=_listed(group) + _kernel_counts(facts, group),
+            evidence=_file(facts, group) + _listed(group) + _kernel_counts(facts, group),
             against=_moving(group),
             refuted_by=(
                 "the kernel shows no I/O in flight on the file's device: /sys/block/*/inflight",
                 "a second core, seconds later, shows other requests",
             ),
             next_steps=(
+                *_ages(group),
                 "look at the host's storage under that file: dmesg, iostat, a network's server",
                 "on the host, `cat /proc/PID/task/*/stack` shows where the kernel waits",
             ),
         )
+
+
+def _file(facts: Facts, group: Group) -> tuple[Evidence, ...]:
+    node = facts.node(group.node)
+    file = "" if node is None else text(node.file)
+    return (Evidence(f"file of node {group.node}", file),) if file else ()
 
 
 def _in_call(held: Held) -> bool:
@@ -102,6 +109,15 @@ def _kernel_counts(facts: Facts, group: Group) -> tuple[Evidence, ...]:
                 path = "io_q.in_flight"
                 found.append(evidence.member(what, engine.in_flight, c_type, engine.address, path))
     return tuple(found)
+
+
+def _ages(group: Group) -> tuple[str, ...]:
+    """Return how to learn how long requests have waited, where the core does not tell."""
+    if not group.unknown_age:
+        return ()
+    return (
+        "if the VM is still there: `vringcore capture PID`, and `why` on that tells their ages",
+    )
 
 
 def _moving(group: Group) -> tuple[Evidence, ...]:
@@ -146,7 +162,8 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
                 "ss -xp or ss -tp shows unread bytes (Recv-Q) in QEMU's socket to the server",
             ),
             next_steps=(
-                "ask the server which requests it holds, at the offsets above",
+                *_ages(group),
+                "ask the server which requests it holds, at the places above",
                 "look at the connection on both ends: ss -tpi, Send-Q and Recv-Q",
             ),
         )

@@ -220,7 +220,10 @@ def main_loop_blocked_with_bql(facts: Facts) -> Iterator[Finding]:
             threads=(thread.lwp,),
             evidence=(evidence.of_thread(thread), *_call(thread), *_owner(facts)),
             refuted_by=("a second core shows the main loop elsewhere",),
-            next_steps=(f"see what that call waits for: backtrace --thread {thread.lwp}",),
+            next_steps=(
+                f"`vringcore backtrace CORE --thread {thread.lwp}` shows that call's arguments",
+                "then look at what is behind it: a file's storage, a server, a lock",
+            ),
         )
 
 
