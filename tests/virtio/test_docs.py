@@ -1,4 +1,4 @@
-"""docs/virtio.md says what the library does."""
+"""docs/virtio.md and docs/requests.md say what the library does."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import pytest
 from vringcore.virtio import counts
 from vringcore.virtio.chain import Breach, ChainEnd
 
-PAGE = (Path(__file__).parents[2] / "docs" / "virtio.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "virtio.md").read_text(encoding="utf-8")
 
 
-def test_the_first_use_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    [output] = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    exec(compile(code, "docs/virtio.md", "exec"), {"__name__": "example"})
+@pytest.mark.parametrize("name", ["virtio.md", "requests.md"])
+def test_the_example_prints_what_the_page_shows(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (DOCS / name).read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [output] = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, name, "exec"), {"__name__": "example"})
     assert capsys.readouterr().out == output
 
 
