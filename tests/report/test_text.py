@@ -392,3 +392,23 @@ def test_text_from_a_core_cannot_steer_the_terminal() -> None:
     assert "\x1b" not in printed
     assert r"\x1b[31mdisk\x0a\u202eevil" in printed
     assert "[bold]x[/bold]" in printed
+
+
+def test_requests_that_qemu_has_not_taken_are_told_of() -> None:
+    printed = " ".join(text(print_requests, samples.REPORT).split())
+    assert (
+        "note: disk0 queue 2: 3 published by the driver and not yet taken by QEMU:"
+        " `vringcore ring --device disk0 --queue 2` shows the ring" in printed
+    )
+    assert "queue 0: 256 published" not in printed  # empty buffers for packets to come
+    disk = structs.replace(samples.DISK, queues=(samples.queue(0, unseen=64514),))
+    printed = text(print_requests, structs.replace(samples.REPORT, devices=(disk,)))
+    assert "avail.idx is 64514 ahead in a ring of " in printed
+
+
+def test_a_request_in_parts_is_counted_where_they_wait() -> None:
+    places = [("tracked-request", "top"), *[("tracked-request", "low")] * 3]
+    places += [("throttle", "low")] * 3
+    waits = tuple(Waiting(place, Address(0x1000), node) for place, node in places)
+    printed = text(print_requests, with_request(structs.replace(samples.REQUEST, waits_in=waits)))
+    assert "top: tracked-request > low: tracked-request (3) > throttle (3)" in printed

@@ -132,7 +132,7 @@ class _Builder:
             return
         for disk in drain.disks:
             for held in requests_of(self._facts, disk):
-                self._edge(node, self._request(held), "the disk is drained once it has ended")
+                self._edge(node, self._request(held), "the drain ends with its last request")
 
     def _request(self, held: Held) -> str:
         request = held.request
@@ -175,10 +175,10 @@ class _Builder:
         elif last.place == "throttle":
             self._timer(start, int(last.address))
         elif last.place == "drain-queue":
-            self._edge(start, self._drained(held), "it waits until the drained section ends")
+            self._edge(start, self._drained(held), "held back until that section ends")
         elif last.place == "retry-list":
             node = self._node(OPERATOR, "the VM to go on")
-            self._edge(start, node, "it is tried again when the VM goes on")
+            self._edge(start, node, "tried again when the VM goes on")
 
     def _kernel(self) -> str:
         return self._node(KERNEL, "the host's kernel")
@@ -192,7 +192,7 @@ class _Builder:
                     if timer.expires_ns is not None:
                         id_ = f"timer:{member:#x}:{timer.direction}"
                         label = f"timer of the I/O limit ({timer.direction})"
-                        self._edge(start, self._node(id_, label), "the limit holds it back")
+                        self._edge(start, self._node(id_, label), "held back by that limit")
 
     def _drained(self, held: Held) -> str:
         """Return the drained section that holds a request back, and who is to end it."""

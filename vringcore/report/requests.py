@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vringcore.model.queues import Counts, Queue
@@ -139,14 +140,17 @@ def _age(age: Age) -> str:
 
 
 def _waits(request: InFlight) -> str:
-    """Return the places from the outermost to the innermost: ``nbd0: tracked-request > nbd``."""
-    text, node = "", ""
-    for place in request.waits_in:
-        text += " > " if text else ""
-        text += f"{clean(place.node)}: " if place.node and place.node != node else ""
-        text += clean(place.place)
-        node = place.node or node
-    return text or NOTHING
+    """Return the places from the outermost to the innermost: ``nbd0: tracked-request > nbd``.
+
+    Where a request was split, its parts are in one place: ``throttle (8)``.
+    """
+    texts, node = [], ""
+    for (place, of_node), alike in groupby(request.waits_in, lambda each: (each.place, each.node)):
+        count = len(list(alike))
+        text = f"{clean(of_node)}: " if of_node and of_node != node else ""
+        texts.append(text + clean(place) + (f" ({count})" if count > 1 else ""))
+        node = of_node or node
+    return " > ".join(texts) or NOTHING
 
 
 def _address(request: InFlight) -> str:
@@ -260,10 +264,12 @@ def _print_untaken(page: Page, devices: Sequence[Device]) -> None:
             count = queue.counts.unseen if isinstance(queue.counts, Counts) else None
             if isinstance(count, int) and count > 0 and not filled_by_device(queue.role):
                 name = device_name(device)
+                what = f"{count} published by the driver and not yet taken by QEMU"
+                if isinstance(queue.size, int) and count > queue.size:
+                    what = f"avail.idx is {count} ahead in a ring of {queue.size}, which cannot be"
                 page.line(
-                    f"note: {name} queue {queue.index}: {count} published by the driver and not"
-                    f" yet taken by QEMU: `vringcore ring --device {name} --queue {queue.index}`"
-                    " shows them",
+                    f"note: {name} queue {queue.index}: {what}:"
+                    f" `vringcore ring --device {name} --queue {queue.index}` shows the ring",
                     STAND_OUT,
                 )
 
