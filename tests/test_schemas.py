@@ -33,6 +33,7 @@ from vringcore.layout.types import (
     Void,
 )
 from vringcore.model.devices import Device
+from vringcore.model.driver import DriverDocument
 from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.memory import MemoryDocument
@@ -41,7 +42,7 @@ from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_schema
 from vringcore.model.values import encode
 
-PRINTED = (ErrorDocument, LayoutCheck, MemoryDocument, Report, RingDocument)
+PRINTED = (DriverDocument, ErrorDocument, LayoutCheck, MemoryDocument, Report, RingDocument)
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
 

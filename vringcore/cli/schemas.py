@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from vringcore.layout.bundle import Bundle, Typed
+from vringcore.model.driver import DriverDocument
 from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.memory import MemoryDocument
@@ -19,6 +20,7 @@ from vringcore.model.value import ValueDocument
 
 DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     Bundle,
+    DriverDocument,
     ErrorDocument,
     LayoutCheck,
     MemoryDocument,
