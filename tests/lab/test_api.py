@@ -9,7 +9,7 @@ import pytest
 
 import vringcore
 from tests.lab.cases import CoreCase, iter_cores
-from vringcore.debuginfo import search
+from vringcore.debuginfo import index
 from vringcore.debuginfo.index import UnitIndex
 from vringcore.errors import NotQemuError, UsageError
 from vringcore.layout.provider import LayoutStore
@@ -33,7 +33,7 @@ def test_no_question_needs_the_index_of_all_names(
             built.append(self)
             super().__init__(dwarf)
 
-    monkeypatch.setattr(search, "UnitIndex", Counted)
+    monkeypatch.setattr(index, "UnitIndex", Counted)
     try:
         core = vringcore.open_core(
             str(case.path), executable=str(case.case.executable), store=LayoutStore()
