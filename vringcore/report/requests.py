@@ -258,13 +258,14 @@ def _thread(thread: WorkerThread) -> str:
 
 
 def _print_untaken(page: Page, devices: Sequence[Device]) -> None:
-    """Say which queues have requests that QEMU has not seen: those are in the ring only."""
+    """Say which queues have requests that the device has not seen: the ring alone has those."""
     for device in devices:
         for queue in device.queues or ():
             count = queue.counts.unseen if isinstance(queue.counts, Counts) else None
             if isinstance(count, int) and count > 0 and not filled_by_device(queue.role):
                 name = device_name(device)
-                what = f"{count} published by the driver and not yet taken by QEMU"
+                taker = "the back-end that runs the ring" if queue.stale else "QEMU"
+                what = f"{count} published by the driver and not yet taken by {taker}"
                 if isinstance(queue.size, int) and count > queue.size:
                     what = f"avail.idx is {count} ahead in a ring of {queue.size}, which cannot be"
                 page.line(
