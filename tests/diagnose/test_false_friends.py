@@ -16,6 +16,7 @@ from tests.diagnose.builders import (
     VCPU,
     asleep,
     backend,
+    bottom_half,
     codes,
     device,
     finding,
@@ -31,6 +32,7 @@ from vringcore.diagnose.engine import diagnose
 from vringcore.model.devices import Device
 from vringcore.model.machine import Interrupts, Machine, MsixVector
 from vringcore.model.queues import Counts, Queue, SplitGuest
+from vringcore.model.report import Limitation, Report
 from vringcore.model.requests import InFlight
 from vringcore.model.values import Absent, Address, Flags
 
@@ -130,6 +132,41 @@ def test_a_busy_guest_has_just_published_something() -> None:
     assert codes(found, *ALARMS) == set()
     assert found.verdict.state == "healthy"
     assert "a vCPU runs" in str(finding(found, "kick-not-seen").against)
+
+
+RAN_ON = Limitation("the process ran on while it was captured", "changed meanwhile: 64 bytes")
+
+
+def captured(*queues: Queue, **parts: Any) -> Report:
+    """Return a disk of a VM that ran on while it was captured."""
+    values: dict[str, Any] = {"threads": asleep(), "event_loops": (loop(),), "limits": (RAN_ON,)}
+    return report(device(*queues), **{**values, **parts})
+
+
+def test_a_queue_that_moved_while_it_was_captured_is_at_work() -> None:
+    """QEMU's indices were read first, the ring 2401 requests later."""
+    moved = queue(avail=9532, last_avail=7131, used=7131, guest_used=9531)
+    found = diagnose(captured(moved))
+    assert codes(found) == set()
+    assert found.verdict.state == "healthy"
+    assert any("at work while the process was captured" in e for e in found.verdict.unchecked)
+    still = report(device(moved), threads=asleep(), event_loops=(loop(),))
+    assert "avail-index-corrupt" in codes(still)
+
+
+def test_lists_of_a_process_that_worked_on_are_not_judged() -> None:
+    moved = queue(avail=1003, last_avail=1000, guest_used=1002)
+    scheduled = loop(bottom_halves=(bottom_half("pending", "scheduled"),))
+    assert codes(captured(moved, event_loops=(scheduled,))) == set()
+    at_rest = captured(queue(), event_loops=(scheduled,))
+    assert codes(at_rest, "stuck") == {"wakeup-lost"}
+
+
+def test_what_waits_in_a_process_that_ran_on_is_found() -> None:
+    held = request("nbd", "slot 0; sent, waits for the reply", age=40)
+    moved = queue(1, avail=1003, last_avail=1000, guest_used=1002)
+    found = captured(queue(avail=50, inuse=1, in_flight=(held,)), moved)
+    assert codes(found, "stuck") == {"request-not-answered-by-nbd-server"}
 
 
 def test_virtio_net_switches_notifications_off_by_design() -> None:

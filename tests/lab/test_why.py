@@ -6,18 +6,25 @@ is that.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+import vringcore
 from tests.cores import cores
 from tests.lab.cases import CoreCase, unpacked
+from tests.lab.live import Live, live
 from vringcore.addresses import HostAddress
 from vringcore.errors import VringcoreError
+from vringcore.layout.provider import LayoutStore
 from vringcore.model.findings import Finding, Verdict
 from vringcore.model.report import Report
+from vringcore.model.requests import Age
 
 NBD = "request-not-answered-by-nbd-server"
 KERNEL = "request-not-returned-by-kernel"
@@ -216,6 +223,52 @@ def test_a_request_that_is_old_makes_it_sure(core: CoreCase) -> None:
     for finding in findings_of(core):
         if finding.code == NBD and finding.severity == "stuck":
             assert (finding.confidence == "low") == ("does not tell" in finding.summary)
+
+
+def of_capture(hung: Live, out: Path) -> Report:
+    """Captures a VM that runs on, by the command, and returns what is said of it."""
+    words = ("capture", str(hung.pid), "-o", str(out), "-e", str(hung.executable))
+    subprocess.run([sys.executable, "-m", "vringcore", *words], check=True, capture_output=True)
+    with vringcore.open_core(str(out), store=LayoutStore()) as core:
+        return core.why()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", ["stuck", "stuck-scsi"])
+def test_a_capture_tells_how_long_requests_have_waited(name: str, tmp_path: Path) -> None:
+    began = time.monotonic_ns()
+    with live("10.0", name) as hung:
+        hangs = time.monotonic_ns()
+        time.sleep(3)
+        asked = time.monotonic_ns()
+        report = of_capture(hung, tmp_path / "core")
+        taken = time.monotonic_ns()
+    ages = [
+        request.age
+        for device in report.devices or ()
+        for queue in device.queues or ()
+        for request in queue.in_flight or ()
+    ]
+    assert ages
+    for age in ages:
+        assert isinstance(age, Age)
+        assert age.exact
+        assert asked - hangs <= age.nanoseconds <= taken - began
+    assert isinstance(report.verdict, Verdict)
+    assert (report.verdict.state, report.verdict.confidence) == ("stuck", "medium")
+    assert " s ago and have not been answered" in report.verdict.summary
+    assert "at least" not in report.verdict.summary
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("version", ["7.2", "10.0"])
+def test_captures_of_a_vm_at_work_raise_no_alarm(version: str, tmp_path: Path) -> None:
+    """They are of moments that nobody chose, and the VM runs on meanwhile."""
+    with live(version, "busy") as hung:
+        for number in range(3):
+            report = of_capture(hung, tmp_path / f"core{number}")
+            assert isinstance(report.verdict, Verdict)
+            assert report.verdict.state == "healthy", report.verdict.summary
 
 
 def test_two_cores_of_one_moment_have_one_signature() -> None:

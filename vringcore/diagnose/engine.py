@@ -111,7 +111,7 @@ class _Run:
         for part in rule.needs:
             reason = self._facts.missing(part)
             if reason:
-                return reason if part == "guest" else f"{part}: {reason}"
+                return reason if part in ("guest", "stillness") else f"{part}: {reason}"
         return ""
 
     def _limit(self, what: str, why: str) -> None:

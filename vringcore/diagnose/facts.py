@@ -41,6 +41,11 @@ RUNS, SLEEPING = "R", "S"
 
 QEMU = "qemu"
 
+CAPTURED_RUNNING = "the process ran on while it was captured"
+"""A limitation of captures; it is there if something had changed meanwhile."""
+
+RAN_ON = "the process worked on while it was captured: take a second one and compare"
+
 CONFIDENTIAL = (
     *("sev-snp-guest", "sev-guest", "tdx-guest", "s390-pv-guest", "pef-guest", "rme-guest"),
     *("confidential-guest-support=", "memory-encryption="),
@@ -74,8 +79,11 @@ class Facts:
         """Return why a part of the report is not there, "" if it is.
 
         :param part: as :meth:`vringcore.Core.report` names it; ``block.nodes`` names what lies in
-            one; ``guest`` is missing while the VM does not run
+            one; ``guest`` is missing while the VM does not run, ``stillness`` if the process worked
+            on while it was captured, so that what was read first need not fit what was read last
         """
+        if part == "stillness":
+            return RAN_ON if self.is_moving else ""
         if part == "guest":
             state = self.run_state
             return "" if state == RUNNING else f"the VM does not run: {state or 'unknown'}"
@@ -115,7 +123,23 @@ class Facts:
             line
             for line in self.lines
             if line.queue.ring_owner == QEMU and is_ready(line.device) and not is_gone(line.device)
+            if line not in self.moved_lines
         )
+
+    @cached_property
+    def moved_lines(self) -> tuple[Line, ...]:
+        """The queues that moved while a running process was captured: they are at work.
+
+        QEMU's index of what it gave back and the one in guest memory were read one after the other,
+        and differ.
+        """
+        ran_on = any(limit.what == CAPTURED_RUNNING for limit in self.report.limits)
+        return tuple(line for line in self.lines if line.is_between) if ran_on else ()
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the process is known to have worked while it was captured."""
+        return bool(self.moved_lines)
 
     @cached_property
     def live_lines(self) -> tuple[Line, ...]:
@@ -152,6 +176,8 @@ class Facts:
 
     def moves(self, device: Device) -> bool:
         """Tell whether the guest works on a device: it publishes and consumes while a vCPU runs."""
+        if any(line.device.index == device.index for line in self.moved_lines):
+            return True
         return self.guest_works and any(
             0 < (line.count(name) or 0) <= (number(line.queue.size) or 0)
             for line in self.own_lines

@@ -56,6 +56,13 @@ class Line:
         return number(self.queue.in_use) or 0
 
     @property
+    def is_between(self) -> bool:
+        """Whether the used index in guest memory is not the one that QEMU keeps."""
+        theirs = number(getattr(self.queue.guest, "used_idx", None))
+        ours = number(self.queue.used_idx)
+        return ours is not None and theirs is not None and ours != theirs
+
+    @property
     def is_held_back(self) -> bool:
         """Whether the device takes no more from it until its back-end takes what it was given."""
         held = self.queue.in_flight

@@ -33,6 +33,10 @@ def _left_out(facts: Facts) -> Iterator[str]:
     idle = [d for d in facts.devices if d.ring_owner == QEMU and not is_ready(d)]
     if idle:
         yield f"{_names(idle)}: no driver is ready there"
+    moved = facts.moved_lines
+    if moved:
+        whom = _names(list({line.device.index: line.device for line in moved}.values()))
+        yield f"{counted(len(moved), 'queue')} of {whom}: at work while the process was captured"
     hidden = hidden_lines(facts)
     if hidden:
         devices = {line.device.index: line.device for line in hidden}

@@ -36,7 +36,7 @@ TRAMPOLINE = "coroutine_trampoline"
 
 @rule(
     "something will wake every coroutine that carries a request",
-    needs=("coroutines", "event-loops", "threads", "block.nodes", "block.engines"),
+    needs=("coroutines", "event-loops", "threads", "block.nodes", "block.engines", "stillness"),
     rank=40,
 )
 def coroutine_never_woken(facts: Facts) -> Iterator[Finding]:

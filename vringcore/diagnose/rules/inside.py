@@ -55,7 +55,7 @@ def _wait(count: int) -> str:
 
 @rule(
     "no request is held back by a drained section",
-    needs=("requests", "block.backends", "event-loops", "threads"),
+    needs=("requests", "block.backends", "event-loops", "threads", "stillness"),
     rank=42,
 )
 def request_left_by_drain(facts: Facts) -> Iterator[Finding]:
@@ -124,7 +124,7 @@ def request_parked_after_error(facts: Facts) -> Iterator[Finding]:
         )
 
 
-@rule(ENGINES, needs=("block.engines",), rank=40)
+@rule(ENGINES, needs=("block.engines", "stillness"), rank=40)
 def submission_orphaned(facts: Facts) -> Iterator[Finding]:
     """QEMU keeps requests for linux-aio or io_uring that nothing will submit.
 
@@ -166,7 +166,7 @@ def _loop_sleeps(facts: Facts, engine: Engine) -> bool:
     return thread is not None and stacks.sleeps(thread) and not scheduled
 
 
-@rule(ENGINES, needs=("block.engines", "event-loops", "threads"), rank=36)
+@rule(ENGINES, needs=("block.engines", "event-loops", "threads", "stillness"), rank=36)
 def completion_not_handed_on(facts: Facts) -> Iterator[Finding]:
     """linux-aio's completions were taken from the kernel, and the requests were not told.
 
@@ -193,7 +193,7 @@ def completion_not_handed_on(facts: Facts) -> Iterator[Finding]:
         )
 
 
-@rule(ENGINES, needs=("block.engines", "threads"), rank=35)
+@rule(ENGINES, needs=("block.engines", "threads", "stillness"), rank=35)
 def completion_not_run(facts: Facts) -> Iterator[Finding]:
     """A worker thread has done its work, and the request's completion was never run.
 
@@ -228,7 +228,7 @@ def completion_not_run(facts: Facts) -> Iterator[Finding]:
         )
 
 
-@rule(ENGINES, needs=("block.engines",), rank=40)
+@rule(ENGINES, needs=("block.engines", "stillness"), rank=40)
 def worker_not_woken(facts: Facts) -> Iterator[Finding]:
     """Work waits in a thread pool although worker threads are idle.
 

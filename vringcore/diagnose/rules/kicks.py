@@ -151,7 +151,7 @@ def kick_not_seen(facts: Facts) -> Iterator[Finding]:
         )
 
 
-@rule(CLEAR, needs=("queues", "guest", "event-loops"), rank=25)
+@rule(CLEAR, needs=("queues", "guest", "event-loops", "stillness"), rank=25)
 def queue_not_watched(facts: Facts) -> Iterator[Finding]:
     """Requests wait in a queue whose kicks no event loop watches for.
 

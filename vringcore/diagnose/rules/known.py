@@ -143,7 +143,7 @@ def _has_iothread(facts: Facts, index: int | None) -> bool:
     return device is not None and isinstance(device.iothread, str)
 
 
-@rule(CLEAR, needs=("event-loops", "threads"), rank=99)
+@rule(CLEAR, needs=("event-loops", "threads", "stillness"), rank=99)
 def known_defect_missing_barrier(facts: Facts) -> Iterator[Finding]:
     """A wake-up of an event loop was lost between two processors.
 
@@ -179,7 +179,7 @@ def known_defect_serial_discards_element(facts: Facts) -> Iterator[Finding]:
             yield _hint(facts, known_defect_serial_discards_element, like, fix)
 
 
-@rule(CLEAR, needs=("block.engines",), rank=99)
+@rule(CLEAR, needs=("block.engines", "stillness"), rank=99)
 def known_defect_short_read_not_submitted(facts: Facts) -> Iterator[Finding]:
     """A short read of io_uring was queued again, and nothing submits it.
 
@@ -200,7 +200,7 @@ def known_defect_short_read_not_submitted(facts: Facts) -> Iterator[Finding]:
         yield _hint(facts, known_defect_short_read_not_submitted, like, fix)
 
 
-@rule(CLEAR, needs=("block.nodes",), rank=99)
+@rule(CLEAR, needs=("block.nodes", "stillness"), rank=99)
 def known_defect_nbd_waiters(facts: Facts) -> Iterator[Finding]:
     """Requests beyond an NBD client's slots are not woken when the server dies.
 

@@ -88,7 +88,7 @@ def _needed_ns(group: Group, limits: dict[str, int]) -> int:
     return int(min(max(needs, default=0.0), 1e9) * 1e9)
 
 
-@rule(LIMITS, needs=("block.throttle_groups",), rank=40)
+@rule(LIMITS, needs=("block.throttle_groups", "stillness"), rank=40)
 def throttle_timer_lost(facts: Facts) -> Iterator[Finding]:
     """Requests are held back by a limit, and no timer is armed that would let them pass.
 

@@ -252,7 +252,11 @@ def _wait(count: int) -> str:
     return "waits" if count == 1 else "wait"
 
 
-@rule("no request waits for a slot of a dead NBD connection", needs=("block.nodes",), rank=40)
+@rule(
+    "no request waits for a slot of a dead NBD connection",
+    needs=("block.nodes", "stillness"),
+    rank=40,
+)
 def nbd_waiters_never_woken(facts: Facts) -> Iterator[Finding]:
     """Requests wait for a free slot of an NBD client that will never wake them.
 

@@ -26,7 +26,7 @@ HOLDERS = (
 
 @rule(
     "no drained section was left open",
-    needs=("block.nodes", "block.jobs", "threads", "coroutines"),
+    needs=("block.nodes", "block.jobs", "threads", "coroutines", "stillness"),
     rank=60,
 )
 def drained_section_left_open(facts: Facts) -> Iterator[Finding]:

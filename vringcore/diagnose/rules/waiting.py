@@ -278,7 +278,11 @@ def main_loop_waits_for_bql(facts: Facts) -> Iterator[Finding]:
         )
 
 
-@rule("every coroutine that was scheduled is entered", needs=("event-loops", "threads"), rank=30)
+@rule(
+    "every coroutine that was scheduled is entered",
+    needs=("event-loops", "threads", "stillness"),
+    rank=30,
+)
 def wakeup_lost(facts: Facts) -> Iterator[Finding]:
     """An event loop has something to run, and its thread sleeps without a time-out.
 
