@@ -87,6 +87,8 @@ class Btf:
             self._damaged("its header leads out of it", f"{len(data)} bytes")
         self._types = data[header + types :][:types_size]
         self._strings = data[header + names :][:names_size]
+        if base is None and self._strings[:1] != b"\0":
+            self._damaged("it continues that of a kernel", "no empty string to begin with")
         self._base = base
         self._first_string = base.end_of_strings if base else 0
         self._first = base.count if base else 1
@@ -116,12 +118,16 @@ class Btf:
         return self._base.find(kind, name) if self._base else None
 
     def names(self, kind: str) -> Iterator[str]:
-        """Yield the names of all types of a kind, those of the base first."""
+        """Yield the names of all types of a kind, those of the base first.
+
+        A kernel may have several types of one name, each of which is named here.
+        """
         if self._base:
             yield from self._base.names(kind)
         for at, numbers in self._named.items():
-            if any(self._head(number)[1] in _KINDS.get(kind, ()) for number in numbers):
-                yield self._string(at)
+            for number in numbers:
+                if self._head(number)[1] in _KINDS.get(kind, ()):
+                    yield self._string(at)
 
     def definition(self, number: int) -> Definition:
         """Return what a type that has a name is.
