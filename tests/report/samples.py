@@ -88,7 +88,7 @@ DEVICE_REQUEST = DeviceRequest(
     operation="read(10)",
     header={"lun": "0100400000000000", "id": 7, "task_attr": EnumValue(0, "simple"), "lba": 64},
     length=4096,
-    lengths={"header": 51, "to_device": 0, "from_device": 4204},
+    lengths={"header": 51, "readable": 51, "writable": 4204},
     qemu={"sreq": Address(0x55C3A1234000), "SCSIRequest": {"tag": 7, "enqueued": True}},
     buffers_in=(Buffer(Address(0x7F2BD3A00000), 4096),),
 )

@@ -251,7 +251,7 @@ def test_a_detailed_request_of_another_device_has_header_and_qemus_own() -> None
     for part in (
         r"VirtIOSCSIReq +0x7f2be4001b30",
         r"task_attr +0 \(simple\)",
-        r"lengths in bytes +header 51, to_device 0, from_device 4204",
+        r"lengths in bytes +header 51, readable 51, writable 4204",
         r"QEMU's sreq +0x55c3a1234000",
         r"QEMU's SCSIRequest +tag 7, enqueued true",
         r"buffer from the device 0 +0x7f2bd3a00000, 4 KiB",

@@ -74,8 +74,8 @@ class DeviceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     :param length: bytes of data: what the command says if it is SCSI's, otherwise what the device
         may read behind the header, or if that is nothing, what it may write; of a request that is
         all header, that
-    :param lengths: bytes: ``header``, ``to_device`` (what the device may read behind the header),
-        ``from_device`` (what it may write)
+    :param lengths: bytes: ``readable`` (what the device may read), of them ``header``, and
+        ``writable`` (what it may write)
     :param short: the request ends before its header does
     :param qemu: members of QEMU's own request, under their C names: of a ``SCSIRequest``, a
         ``V9fsPDU``; empty where QEMU keeps nothing but the element
@@ -89,7 +89,7 @@ class DeviceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     address: Hex
     c_type: str
     element: Hex
-    operation: str
+    operation: str | Absent
     header: Fields | Absent
     length: int | Absent
     lengths: dict[str, int]

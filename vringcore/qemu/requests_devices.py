@@ -146,7 +146,7 @@ class _Finder:
         return InFlight(
             head=element.index,
             source="element",
-            summary=_summary(request.operation, header),
+            summary=_summary(header),
             ndescs=element.ndescs,
             request=request,
             waits_in=held.waits_in,
@@ -216,24 +216,40 @@ def request_model(
     writable: list[tuple[int, int]],
 ) -> DeviceRequest:
     """Return a request as the model shows it, from its header and its buffers."""
-    read = header if isinstance(header, Header) else None
-    size = read.size if read is not None else 0
-    to_device = sum(length for _, length in readable) - size
-    from_device = sum(length for _, length in writable)
+    lengths = {
+        "readable": sum(length for _, length in readable),
+        "writable": sum(length for _, length in writable),
+    }
+    if isinstance(header, Absent):
+        # Where the data begins is not known either.
+        return DeviceRequest(
+            kind=kind,
+            address=Address(held.owner),
+            c_type=held.c_type,
+            element=Address(held.element),
+            operation=header,
+            header=header,
+            length=held.length or header,
+            lengths=lengths,
+            qemu=held.qemu,
+            started_ns=held.started_ns,
+        )
+    read = header or Header("unknown", {}, 0)
+    behind = lengths["readable"] - read.size
     return DeviceRequest(
         kind=kind,
         address=Address(held.owner),
         c_type=held.c_type,
         element=Address(held.element),
-        operation=read.operation if read is not None else "unknown",
-        header=header if isinstance(header, Absent) else _fields(read.fields if read else {}),
-        length=held.length or to_device or from_device or size,
-        lengths={"header": size, "to_device": to_device, "from_device": from_device},
-        short=read is not None and read.short,
+        operation=read.operation,
+        header=_fields(read.fields),
+        length=held.length or behind or lengths["writable"] or read.size,
+        lengths={"header": read.size, **lengths},
+        short=read.short,
         qemu=held.qemu,
         started_ns=held.started_ns,
-        buffers=_behind(readable, size),
-        buffers_in=_behind(writable, read.answer if read is not None else 0),
+        buffers=_behind(readable, read.size),
+        buffers_in=_behind(writable, read.answer),
     )
 
 
@@ -259,12 +275,10 @@ def _fields(value: Any) -> Any:
     return Address(value) if isinstance(value, GuestPointer) else value
 
 
-def _summary(operation: str, header: Header | Absent | None) -> str:
-    if isinstance(header, Absent):
-        return f"header {header.describe()}"
-    if header is None:
-        return operation
-    text = f"{operation} {header.subject}".strip()
+def _summary(header: Header | Absent | None) -> str:
+    if not isinstance(header, Header):
+        return "unknown operation"
+    text = f"{header.operation} {header.subject}".strip()
     return f"{text} (short)" if header.short else text
 
 

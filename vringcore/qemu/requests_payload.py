@@ -50,7 +50,11 @@ def _payload(views: Views, request: InFlight, size: int) -> str | Absent:
     own = request.request
     if own is None or request.source != "element":
         return NO_BUFFERS
-    buffers = own.buffers if isinstance(own, BlockRequest) else own.buffers or own.buffers_in
+    if isinstance(own, BlockRequest):
+        return _read(views, own.buffers, size).hex()
+    if isinstance(own.header, Absent):
+        return own.header  # where it ends, and data begins, is not known
+    buffers = own.buffers or own.buffers_in
     return _read(views, buffers, size).hex()
 
 
