@@ -1,4 +1,4 @@
-"""The guest's own driver beside QEMU, the rings and the servers' records; BTF beside gdb's DWARF."""
+"""The guest's own driver beside QEMU, rings and servers' records; BTF beside DWARF, by gdb."""
 
 from __future__ import annotations
 
