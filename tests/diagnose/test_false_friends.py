@@ -21,6 +21,7 @@ from tests.diagnose.builders import (
     device,
     finding,
     findings,
+    futex,
     lock,
     loop,
     queue,
@@ -160,6 +161,16 @@ def test_lists_of_a_process_that_worked_on_are_not_judged() -> None:
     assert codes(captured(moved, event_loops=(scheduled,))) == set()
     at_rest = captured(queue(), event_loops=(scheduled,))
     assert codes(at_rest, "stuck") == {"wakeup-lost"}
+
+
+def test_a_main_loop_that_waits_for_a_vcpu_at_work_is_well() -> None:
+    """Under TCG the vCPUs take the big lock for every access to a device."""
+    waits = thread(MAIN, "main-loop", "lll_lock_wait", "qemu_mutex_lock", call=futex("bql"))
+    runs = thread(VCPU, "vcpu", *BUSY_VCPU)
+    locks = (lock(0x1000, "BQL", VCPU, MAIN),)
+    found = report(device(queue()), threads=(waits, runs), locks=locks)
+    assert finding(found, "main-loop-waits-for-bql").severity == "note"
+    assert diagnose(found).verdict.state == "healthy"
 
 
 def test_what_waits_in_a_process_that_ran_on_is_found() -> None:

@@ -213,7 +213,7 @@ def main_loop_blocked_with_bql(facts: Facts) -> Iterator[Finding]:
         waited_for = facts.guest_idles or (lock is not None and bool(lock.waiters))
         yield Finding(
             code=main_loop_blocked_with_bql.code,
-            severity="stuck" if waited_for else "warning",
+            severity="stuck" if waited_for else "note" if facts.is_moving else "warning",
             confidence="medium" if waited_for else "low",
             summary=f"the main loop ({thread.lwp}) is blocked in {waits} with QEMU's big lock held:"
             " the monitor, and devices without I/O threads, are not served",
@@ -249,8 +249,8 @@ def main_loop_waits_for_bql(facts: Facts) -> Iterator[Finding]:
     """The main loop waits for QEMU's big lock: the monitor does not answer.
 
     From: the main loop's system call is a futex wait for the big lock.
-    Confidence: high where the lock's owner is blocked itself; low else, since the lock changes
-    hands all the time.
+    Confidence: high where the lock's owner is blocked itself; low else, and a note where the owner
+    is known to be at work, since the lock changes hands all the time.
     Wrong if: the owner was about to let it go.
     Source: incidents of monitors that no longer answer while a migration drains disks.
     """
@@ -267,7 +267,7 @@ def main_loop_waits_for_bql(facts: Facts) -> Iterator[Finding]:
         where = f", blocked in {waits}" if by and waits else ""
         yield Finding(
             code=main_loop_waits_for_bql.code,
-            severity="stuck" if waits else "warning",
+            severity="stuck" if waits else "note" if by or facts.is_moving else "warning",
             confidence="high" if waits and lock else "medium" if waits else "low",
             summary=f"the main loop ({thread.lwp}) waits for QEMU's big lock{by}{where}: the"
             " monitor does not answer",
