@@ -136,3 +136,15 @@ def test_any_thread_can_be_printed(thread: Thread, width: int | None, detailed: 
     report = structs.replace(samples.REPORT, threads=(thread,))
     printed = text(print_backtraces, report, width=width, detailed=detailed)
     assert all(line.isprintable() for line in printed.split("\n"))
+
+
+def test_a_long_frame_is_folded_beside_its_number_and_address() -> None:
+    long = structs.replace(FRAMES[1], function="virtio_blk_data_plane_handle_output")
+    lines = shown(structs.replace(THREAD, frames=(FRAMES[0], long)), width=62)
+    assert lines == [
+        "thread 4711, vCPU 3, in futex(address=0x550000009000 <bql+8>,",
+        "  operation=WAIT, value=0)",
+        "  #0                  futex_wait  futex.h:146",
+        "  #1  0x7f0000001000  virtio_blk_data_plane_handle_output",
+        "                      lock.c:49",
+    ]

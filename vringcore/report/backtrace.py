@@ -31,6 +31,9 @@ UNINTERRUPTIBLE = "D"
 WIDEST = 44
 """Columns that names of functions are padded to, at most."""
 
+FILE = 24
+"""Columns that a file and a line take, more or less: names are padded where both have room."""
+
 
 def print_backtraces(page: Page, report: Report, *, detailed: bool) -> None:
     """Print threads and coroutines, and with ``detailed`` each frame's stack address and file."""
@@ -47,7 +50,7 @@ def print_backtraces(page: Page, report: Report, *, detailed: bool) -> None:
 def _print_threads(page: Page, threads: Sequence[Thread], *, detailed: bool) -> None:
     for thread in threads:
         page.line()
-        page.line(_title(page, thread), STAND_OUT if _stands_out(thread) else "bold")
+        page.line(_title(page, thread), STAND_OUT if _stands_out(thread) else "bold", hang=2)
         _print_kernel_stack(page, thread)
         print_frames(page, thread.frames, detailed=detailed)
         print_end(page, thread.frames_end, thread.frames_end_detail)
@@ -128,18 +131,22 @@ def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None
         return
     names = [_name(page, frame) for frame in frames]
     digits = len(str(len(frames) - 1))
-    wide = min(WIDEST, max(map(len, names)))
     address = max(len(hexadecimal(frame.pc)) for frame in frames)
+    hang = digits + address + len("  #  ") + len("  ")
+    wide = min(WIDEST, max(map(len, names)))
+    if not page.fits(max(max(map(len, names)), wide) + hang + FILE):
+        wide = 0
     for number, (frame, name) in enumerate(zip(frames, names, strict=True)):
         pc = "" if frame.inlined else hexadecimal(frame.pc)
         mark = "?" if frame.how == HEURISTIC and not frame.inlined else " "
         text = f"  #{number:<{digits}} {mark}{pc:<{address}}  {name:<{wide}}  {_place(frame)}"
         if detailed and not frame.inlined:
             text += _details(frame)
-        page.line(text.rstrip(), FAINT if frame.inlined else "")
+        page.line(text.rstrip(), FAINT if frame.inlined else "", hang=hang)
         if frame.locals is not UNSET:
             for each in frame.locals:
-                page.line(f"        {clean(each.name)} = {_worth(page, each.value)}", FAINT)
+                value = f"        {clean(each.name)} = {_worth(page, each.value)}"
+                page.line(value, FAINT, hang=len("        "))
 
 
 def _name(page: Page, frame: Frame) -> str:

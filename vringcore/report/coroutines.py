@@ -28,7 +28,7 @@ def print_coroutines(page: Page, report: Report, *, detailed: bool) -> None:
         page.line()
         page.line(_title(page, coroutine), "bold")
         for waiting in coroutine.waits_in:
-            page.line(f"  waits in {place_of(waiting)}")
+            page.line(f"  waits in {place_of(waiting)}", hang=4)
         _print_stack(page, coroutine, shown, detailed=detailed)
     page.line()
     page.line(_sum(len(coroutines), report.idle_coroutines or 0))

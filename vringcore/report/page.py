@@ -88,13 +88,24 @@ class Page:
         self._remarks: list[str] = []
         self.notes = Footnotes()
 
-    def line(self, text: str = "", style: str = "", *, indent: int = 0) -> None:
+    def fits(self, columns: int) -> bool:
+        """Tell whether a line of so many columns is printed as one."""
+        return self.unbounded or columns <= self._console.width
+
+    def line(self, text: str = "", style: str = "", *, indent: int = 0, hang: int = 0) -> None:
         """Print a line; a long one is folded at words on a terminal, as far indented as it began.
 
         :param indent: columns before the text
+        :param hang: columns before what a long line is folded into, but for the first
         """
         from rich.text import Text
 
+        room = self._console.width - hang
+        if hang and not self.fits(len(text)) and room >= 2 * FOLDED:
+            for part in Text(text[hang:]).wrap(self._console, room):
+                self._console.print(Text(text[:hang] + part.plain.rstrip(), style=style))
+                text = " " * hang
+            return
         line = Text(text, style=style)
         if not indent:
             self._console.print(line)
