@@ -15,7 +15,8 @@ from tests.cores import lab_cores
 from tests.debuginfo.oracles import GDB, ask_gdb
 from tests.debuginfo.shapes import shape_of
 from tests.lab.cases import CoreCase
-from tests.lab.guest_types import unpack_modules, vmlinux
+from tests.lab.guest import NEWER, STOCK, kernel
+from tests.lab.guest_types import types_of, vmlinux
 from vringcore.debuginfo.btf import Btf, excerpt, read_btf
 from vringcore.errors import LayoutError
 from vringcore.layout.provider import Layouts
@@ -37,7 +38,7 @@ HELD = {
 """Scenarios with stock kernels in which all of the driver's requests are inside QEMU."""
 
 BY_VHOST = {"stuck-vhost-user", "vhost-user-gone", "stuck-vhost-inflight", "vhost-gone-inflight"}
-NEWER = {"stuck-virtio-iommu", "stuck-in-order", "stuck-in-order-packed", "in-order-held"}
+OF_NEWER = {"stuck-virtio-iommu", "stuck-in-order", "stuck-in-order-packed", "in-order-held"}
 """Scenarios whose guests run another kernel."""
 
 SECTOR = 512
@@ -48,12 +49,23 @@ def named(*scenarios: str) -> list[Any]:
     return lab_cores(lambda core: core.kind == "gcore" and core.case.scenario in scenarios)
 
 
+def on_newer(*scenarios: str) -> list[Any]:
+    """Return those whose guests run the kernel of the newer suite."""
+    return lab_cores(
+        lambda core: (
+            core.kind == "gcore" and core.case.scenario in scenarios and kernel(NEWER).exists()
+        )
+    )
+
+
 @pytest.fixture(scope="session")
 def types(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    kernel = vmlinux()
-    assert kernel is not None
-    modules = unpack_modules(tmp_path_factory.mktemp("modules"))
-    return [str(kernel), *map(str, modules)]
+    return types_of(STOCK, tmp_path_factory.mktemp("types"))
+
+
+@pytest.fixture(scope="session")
+def newer_types(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return types_of(NEWER, tmp_path_factory.mktemp("newer-types"))
 
 
 def asked(core: vringcore.Core, types: list[str]) -> DriverDocument:
@@ -75,6 +87,29 @@ def beside(core: vringcore.Core, document: DriverDocument) -> Iterator[tuple[Dri
 def test_what_the_driver_waits_for_is_what_qemu_holds(
     core_case: CoreCase, types: list[str]
 ) -> None:
+    compare_with_qemu(core_case, types)
+
+
+@pytest.mark.parametrize("core_case", on_newer(*OF_NEWER))
+def test_of_a_newer_kernel_too(core_case: CoreCase, newer_types: list[str]) -> None:
+    compare_with_qemu(core_case, newer_types)
+
+
+@pytest.mark.parametrize("core_case", on_newer("in-order-held"))
+def test_what_is_done_and_held_back_is_not_lost(
+    core_case: CoreCase, newer_types: list[str]
+) -> None:
+    with core_case.open() as core:
+        [queue] = core.driver(newer_types).queues
+        places = Counter(each.place for each in requests_of(queue))
+        [model] = [q for d in core.virtio_devices() for q in d.queues or ()]
+    assert isinstance(model.in_order, tuple)
+    done = sum(each.filled for each in model.in_order)
+    assert done > 0
+    assert places == {"in-qemu": len(model.in_order) - done, "held-in-order": done}
+
+
+def compare_with_qemu(core_case: CoreCase, types: list[str]) -> None:
     with core_case.open() as core:
         document = asked(core, types)
         assert not document.limits
@@ -84,7 +119,8 @@ def test_what_the_driver_waits_for_is_what_qemu_holds(
             inside = {each.head: each for each in requests_of(driver) if each.place == "in-qemu"}
             assert set(inside) == set(held)
             # What QEMU has not got may be the empty buffers of the queue for events.
-            others = {each.place for each in requests_of(driver)} - {"in-qemu"}
+            others = {each.place for each in requests_of(driver)}
+            others -= {"in-qemu", "held-in-order"}
             assert others <= ({"unseen"} if queue.role == "event" else set())
             assert not driver.broken
             assert driver.unread == 0
@@ -181,7 +217,7 @@ def test_a_driver_that_waits_for_nothing(core_case: CoreCase, types: list[str]) 
             assert driver.avail_idx == driver.last_used_idx or queue.role == "event"
 
 
-@pytest.mark.parametrize("core_case", named(*NEWER))
+@pytest.mark.parametrize("core_case", named(*OF_NEWER))
 def test_types_of_another_kernel_give_no_numbers(core_case: CoreCase, types: list[str]) -> None:
     with core_case.open() as core:
         document = asked(core, types)

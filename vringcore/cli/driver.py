@@ -18,12 +18,13 @@ For each queue: how far the driver has read the used ring (last_used_idx),
 what it has published, and every request that it waits for, with the place
 where it is:
 
-  unseen      published, and QEMU has not taken it
-  in-qemu     QEMU has it in flight
-  completed   given back; the driver has not read that (an interrupt is owed)
-  with-vhost  not given back by the back-end that runs the ring
-  nowhere     taken, not given back, and QEMU does not know it: lost
-  not-known   not all that QEMU has in flight here could be identified
+  unseen         published, and QEMU has not taken it
+  in-qemu        QEMU has it in flight
+  held-in-order  done, and held back for one before it (VIRTIO_F_IN_ORDER)
+  completed      given back; the driver has not read that (an interrupt is owed)
+  with-vhost     not given back by the back-end that runs the ring
+  nowhere        taken, not given back, and QEMU does not know it: lost
+  not-known      not all that QEMU has in flight here could be identified
 
 Of block devices with blk-mq's tag, state, operation, sector and length.
 

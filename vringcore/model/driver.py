@@ -14,8 +14,9 @@ class DriverRequest(msgspec.Struct, frozen=True):
     :param head: its first descriptor; in a packed ring its buffer id
     :param token: what the driver knows it by (``vring_desc_state.data``), a guest-virtual address
     :param place: where it is by the ring and by QEMU: ``unseen`` (the device has not taken it),
-        ``in-qemu`` (QEMU has it in flight), ``completed`` (it was given back, and the driver has
-        not read that), ``with-vhost`` (not given back by the back-end that runs the ring, or not
+        ``in-qemu`` (QEMU has it in flight), ``held-in-order`` (QEMU is done with it, and holds it
+        back for one before it), ``completed`` (it was given back, and the driver has not read
+        that), ``with-vhost`` (not given back by the back-end that runs the ring, or not
         taken), ``nowhere`` (taken, not given back, and QEMU does not know it) or ``not-known``
     :param tag: of blk-mq; None for what is no request of the block layer; if it is one and cannot
         be read, Absent with the reason

@@ -103,6 +103,12 @@ def _places(side: Side, waiting: Mapping[int, int]) -> dict[int, str]:
     counts = queue.counts or None
     known = counts is not None and counts.unidentified == 0
     known = known and not isinstance(side.ring, Absent) and unseen is not None
+    ordered = (
+        {}
+        if isinstance(queue.in_order, Absent)
+        else {each.head: each.filled for each in queue.in_order or ()}
+    )
+    known = known and not isinstance(queue.in_order, Absent)
     rest = "nowhere" if known and completed is not None else "not-known"
     if queue.ring_owner != "qemu":
         rest = "not-known" if completed is None else "with-vhost"
@@ -112,7 +118,11 @@ def _places(side: Side, waiting: Mapping[int, int]) -> dict[int, str]:
             return "completed"
         if head in (unseen or ()):
             return "unseen"
-        return "in-qemu" if head in in_qemu and queue.ring_owner == "qemu" else rest
+        if queue.ring_owner != "qemu":
+            return rest
+        if ordered.get(head):
+            return "held-in-order"
+        return "in-qemu" if head in in_qemu or head in ordered else rest
 
     return {head: place(head) for head in waiting}
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LOST = "nowhere"
 OWED = "completed"
+UNSEEN = "unseen"
 ON_OFF = {None: NOTHING, True: "on", False: "off"}
 
 
@@ -24,12 +25,18 @@ def print_driver(page: Page, document: DriverDocument) -> None:
         page.close(document.limits)
         return
     page.table(_queues(queues), [STAND_OUT if _is_odd(queue) else "" for queue in queues])
-    rows = [(queue, each) for queue in queues for each in _requests(queue)]
+    waiting = [(queue, each) for queue in queues for each in _requests(queue)]
+    rows = [(queue, each) for queue, each in waiting if not _is_lent(each)]
     page.line()
     if rows:
         page.table(_columns(rows), [STAND_OUT if r.place in (LOST, OWED) else "" for _, r in rows])
     else:
         page.line("The driver waits for nothing.")
+    if len(waiting) > len(rows):
+        count = len(waiting) - len(rows)
+        page.line(
+            f"note: {count} buffers of other than disks that the device has not taken are not listed"
+        )
     for what, place in (
         ("the driver waits for, taken and not given back, and QEMU does not know of", LOST),
         ("were given back, and the driver has not read that", OWED),
@@ -38,6 +45,11 @@ def print_driver(page: Page, document: DriverDocument) -> None:
         if count:
             page.line(f"{count} request{'s' if count > 1 else ''}: {what}", STAND_OUT)
     page.close(document.limits)
+
+
+def _is_lent(request: DriverRequest) -> bool:
+    """Tell whether it is no request of the block layer, and the device has not taken it."""
+    return request.place == UNSEEN and request.tag is None and request.operation is None
 
 
 def _is_odd(queue: DriverQueue) -> bool:
