@@ -10,16 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 
 import vringcore
 from tests.cores import cores, has_devices, lab_cores
 from tests.lab.cases import CoreCase
 from tests.lab.gdb_run import FRAMES, write_truth
-from vringcore.model.threads import Thread
+from vringcore.model.threads import Frame, Thread
 from vringcore.model.values import Absent, EnumValue, Pointer
 from vringcore.qemu.block_structs import BdrvTrackedRequest
 from vringcore.qemu.threads import frames_of
+
+GENERATED = "code_gen_buffer"
+"""What gdb calls code that TCG made."""
 
 Case = tuple[CoreCase, tuple[Thread, ...], list[dict[str, Any]]]
 
@@ -55,9 +59,10 @@ def lab_case(request: pytest.FixtureRequest) -> Case:
 
 
 def pairs(case: Case) -> Iterator[tuple[Thread, list[dict[str, Any]]]]:
-    """Yield our threads with gdb's frames, without those that gdb infers for tail calls.
+    """Yield our threads with gdb's frames, both without those that are inferred from tail calls.
 
-    Left out are threads that ran while /proc was read: nothing is known of their registers.
+    Left out are threads that ran while /proc was read: nothing is known of their registers. A
+    vCPU's stack is compared up to code that TCG made: gdb knows that from the JIT interface alone.
     """
     core, threads, truth = case
     frames = {each["lwp"]: each["frames"] for each in truth}
@@ -67,7 +72,41 @@ def pairs(case: Case) -> Iterator[tuple[Thread, list[dict[str, Any]]]]:
             assert core.kind == "proc"
             assert (thread.frames, thread.frames_end) == ((), "stack-not-readable")
             continue
-        yield thread, [f for f in frames[thread.lwp] if f["kind"] != "tail-call"]
+        known = [f for f in frames[thread.lwp] if f["kind"] != "tail-call"]
+        own = tuple(frame for frame in thread.frames if frame.how != "tail-call")
+        thread = msgspec.structs.replace(thread, frames=own)
+        made = next((n for n, f in enumerate(known) if f["function"] == GENERATED), None)
+        if made is not None:
+            assert thread.role == "vcpu"
+            thread = msgspec.structs.replace(thread, frames=thread.frames[:made])
+        if made != 0:
+            yield thread, known[:made]
+
+
+def test_functions_that_left_by_a_tail_call_are_gdbs(case: Case) -> None:
+    """In their place among the others.
+
+    gdb names what was inlined at the jump; we name that, and the function around it.
+    """
+    frames = {each["lwp"]: each["frames"] for each in case[2]}
+    whole = {thread.lwp: thread.frames for thread in case[1]}
+    for thread, _ in pairs(case):
+        truth = [f for f in frames[thread.lwp] if f["kind"] != "inlined"]
+        if any(f["function"] == GENERATED for f in truth):
+            continue
+        theirs = [(f["kind"] == "tail-call", f["pc"], f["function"], f["line"]) for f in truth]
+        assert [*_collapsed(whole[thread.lwp])] == theirs, thread.lwp
+
+
+def _collapsed(frames: tuple[Frame, ...]) -> Iterator[tuple[bool, int, str | None, int | None]]:
+    innermost: Frame | None = None
+    for frame in frames:
+        innermost = innermost or frame
+        if not frame.inlined:
+            left = frame.how == "tail-call"
+            shown = innermost if left else frame
+            yield left, int(frame.pc), shown.function, shown.line
+            innermost = None
 
 
 def test_program_counters_are_gdbs(case: Case) -> None:

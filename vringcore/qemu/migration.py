@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from vringcore.errors import VringcoreError
 from vringcore.model.machine import Migration
+from vringcore.model.values import Absent
 from vringcore.qemu.absence import absence_of, attempt
 from vringcore.qemu.machine import qapi_name
 from vringcore.qemu.machine_structs import Error, IncomingMigration, OutgoingMigration
 
 if TYPE_CHECKING:
-    from vringcore.model.values import Absent
     from vringcore.qemu.loops_places import Threads
     from vringcore.qemu.process import Process
     from vringcore.view.views import Views
@@ -25,12 +25,19 @@ _NOT_YET = 0xFFFFFFFF
 
 
 def migrations(process: Process, threads: Threads) -> tuple[Migration, ...] | Absent:
-    """Return the migrations that have begun, the outgoing one first."""
+    """Return the migrations that have begun, the outgoing one first.
+
+    One whose status is lost may never have begun: it is not among them, and is the answer where
+    there is no other.
+    """
     try:
         both = (_outgoing(process.views, threads), _incoming(process.views, threads))
     except VringcoreError as error:
         return absence_of(error)
-    return tuple(each for each in both if each is not None and each.status != NEVER_BEGAN)
+    there = [each for each in both if each is not None and each.status != NEVER_BEGAN]
+    begun = tuple(each for each in there if not isinstance(each.status, Absent))
+    lost = [each.status for each in there if isinstance(each.status, Absent)]
+    return lost[0] if lost and not begun else begun
 
 
 def _outgoing(views: Views, threads: Threads) -> Migration | None:
