@@ -63,7 +63,7 @@ def test_the_verdict_is_that_of_the_case(report: Any, text: str) -> None:
     verdict = report["verdict"]
     assert (verdict["state"], verdict["code"]) == ("stuck", "migration-waits-for-drain")
     assert verdict["summary"].startswith(
-        "The migration waits in vm_stop for the drain of disk0 (virtio-blk), node nbd0, whose 8"
+        "The migration waits in vm_stop for the drain of disk0 (virtio-blk), whose 8"
         " requests were sent to the NBD server"
     )
     assert verdict["summary"].endswith("and the monitor does not answer.")
