@@ -35,7 +35,7 @@ def print_driver(page: Page, document: DriverDocument) -> None:
     if len(waiting) > len(rows):
         count = len(waiting) - len(rows)
         page.line(
-            f"note: {count} buffers of other than disks that the device has not taken are not listed"
+            f"note: {count} buffers that the device has not taken are not listed; --json has them"
         )
     for what, place in (
         ("the driver waits for, taken and not given back, and QEMU does not know of", LOST),
