@@ -24,6 +24,7 @@ from vringcore.model.driver import DriverDocument, DriverQueue, DriverRequest
 from vringcore.model.queues import Counts, Queue, SplitGuest
 from vringcore.model.requests import BlockRequest
 from vringcore.model.values import Absent
+from vringcore.qemu.guest import export_guest
 
 pytestmark = pytest.mark.lab
 
@@ -242,6 +243,32 @@ def test_types_without_virtio_are_refused(core_case: CoreCase, types: list[str])
         with pytest.raises(LayoutError) as caught:
             asked(core, types[1:2])
         assert "kernel" in caught.value.hint
+
+
+@pytest.mark.parametrize("core_case", named("stuck", "out-of-order"))
+def test_requests_are_those_that_drgn_reads(
+    core_case: CoreCase, types: list[str], tmp_path: Path
+) -> None:
+    """drgn finds the guest's memory by VMCOREINFO and its own walk of the page tables."""
+    drgn = pytest.importorskip("drgn")
+    path = tmp_path / "vmcore"
+    with core_case.open() as core:
+        queues = asked(core, types).queues
+        with path.open("wb") as out:
+            export_guest(core.process, out, str(path), limits=[], find_note=True)
+    program = drgn.Program()
+    program.set_core_dump(path)
+    program.load_debug_info([types[0]])
+    size = drgn.sizeof(program.type("struct request"))
+    found = 0
+    for each in (each for queue in queues for each in requests_of(queue)):
+        request = drgn.Object(program, "struct request", address=each.token - size)
+        assert (each.tag, each.sector, each.length, each.started_ns) == (
+            request.tag.value_(), request.member_("__sector").value_(),
+            request.member_("__data_len").value_(), request.start_time_ns.value_(),
+        )  # fmt: skip
+        found += 1
+    assert found > 1
 
 
 def only_one(names: Iterable[str]) -> list[str]:
