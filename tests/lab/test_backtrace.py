@@ -83,14 +83,14 @@ def pairs(case: Case) -> Iterator[tuple[Thread, list[dict[str, Any]]]]:
             yield thread, known[:made]
 
 
-def test_functions_that_left_by_a_tail_call_are_gdbs(case: Case) -> None:
+def test_functions_that_left_by_a_tail_call_are_gdbs(lab_case: Case) -> None:
     """In their place among the others.
 
     gdb names what was inlined at the jump; we name that, and the function around it.
     """
-    frames = {each["lwp"]: each["frames"] for each in case[2]}
-    whole = {thread.lwp: thread.frames for thread in case[1]}
-    for thread, _ in pairs(case):
+    frames = {each["lwp"]: each["frames"] for each in lab_case[2]}
+    whole = {thread.lwp: thread.frames for thread in lab_case[1]}
+    for thread, _ in pairs(lab_case):
         truth = [f for f in frames[thread.lwp] if f["kind"] != "inlined"]
         if any(f["function"] == GENERATED for f in truth):
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from _thread import RLock  # as in layout.provider
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from vringcore.debuginfo.damage import ours
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_alternate_file
@@ -176,7 +178,40 @@ class DebugInfo:
 
         with self._lock:
             chain = self._opened_sources().chain_of(address)
-            return read_scope(chain, address, all_variables=all_variables) if chain else None
+            if not chain:
+                return None
+            scope = read_scope(chain, address, all_variables=all_variables)
+            call = scope.call
+            if call is None or not call.name or call.address is not None:
+                return scope
+            call = structs.replace(call, address=self._own_address(call.name))
+            return structs.replace(scope, call=call)
+
+    @ours
+    def tail_calls_of(self, address: int) -> Scope | None:
+        """Return the tail calls of the function that begins at a link-time address."""
+        from vringcore.debuginfo.callsites import start_of, tail_calls
+        from vringcore.layout.scopes import Scope
+
+        with self._lock:
+            chain = self._opened_sources().chain_of(address)
+            if not chain or start_of(chain[0]) != address:
+                return None
+            found = [
+                each
+                if each.address is not None or not each.name
+                else structs.replace(each, address=self._own_address(each.name))
+                for each in tail_calls(chain[0])
+            ]
+            return Scope(start=address, tail_calls=tuple(found))
+
+    def _own_address(self, name: str) -> int | None:
+        """Return where the module itself has a function that a unit only declares."""
+        try:
+            symbol = self.symbol(name)
+        except VringcoreError:
+            return None
+        return None if symbol is None else symbol.address
 
     def _opened_sources(self) -> Sources:
         """Return what tells functions by address.

@@ -1,7 +1,6 @@
-"""Parameters and variables of the functions around an instruction, and what a call passes.
+"""Parameters and variables of the functions around an instruction.
 
-DWARF 5, sections 2.6, 3.3.8 (inlined functions), 3.4 (call sites), 4.1; the same with GNU's numbers
-in DWARF 4.
+DWARF 5, sections 2.6, 3.3.8 (inlined functions), 4.1.
 """
 
 from __future__ import annotations
@@ -9,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.callsites import BLOCKS, CALL_SITES, call_at, start_of
 from vringcore.debuginfo.locations import expression_at, operations
 from vringcore.debuginfo.ranges import base_of, code_of
 from vringcore.debuginfo.typereader import TypeReader, children, text
 from vringcore.errors import DwarfError
-from vringcore.layout.scopes import CallSite, Passed, Scope, ScopeFunction, ScopeVariable
+from vringcore.layout.scopes import Scope, ScopeFunction, ScopeVariable
 from vringcore.layout.types import (
     Array,
     Base,
@@ -31,20 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vringcore.debuginfo.units import Entry, Unit
-    from vringcore.layout.scopes import Expression
+    from vringcore.layout.scopes import CallSite, Expression
 
 MAX_DEPTH = 64
 MAX_VARIABLES = 10_000
 
 _AT_FRAME_BASE = 0x40
-_AT_CALL_RETURN_PC, _AT_CALL_VALUE, _AT_CALL_ORIGIN = 0x7D, 0x7E, 0x7F
-_AT_CALL_TARGET = 0x83
-_AT_GNU_CALL_VALUE, _AT_GNU_CALL_TARGET = 0x2111, 0x2113
 
-_CALL_SITES = frozenset({0x48, 0x4109})
-_CALL_PARAMETERS = frozenset({0x49, 0x410A})
-
-_BLOCKS = frozenset({dw.TAG_LEXICAL_BLOCK, dw.TAG_TRY_BLOCK, dw.TAG_CATCH_BLOCK})
 _WRAPPERS = frozenset({
     dw.TAG_TYPEDEF, dw.TAG_CONST_TYPE, dw.TAG_VOLATILE_TYPE, dw.TAG_RESTRICT_TYPE,
     dw.TAG_ATOMIC_TYPE,
@@ -64,12 +57,7 @@ def read_scope(chain: list[Entry], address: int, *, all_variables: bool) -> Scop
     reader = _Reader(outer.unit, address, all_variables=all_variables)
     functions = tuple(reader.function(entry) for entry in reversed(chain))
     frame_base = expression_at(outer, _AT_FRAME_BASE, address)
-    return Scope(functions, _start(outer), operations(outer.unit, frame_base), reader.call)
-
-
-def _start(function: Entry) -> int | None:
-    """Return where a function's code begins, None if it has none of its own."""
-    return next((low for low, size in code_of(function) if size > 0), None)
+    return Scope(functions, start_of(outer), operations(outer.unit, frame_base), reader.call)
 
 
 class _Reader:
@@ -122,11 +110,11 @@ class _Reader:
                 if self._count > MAX_VARIABLES:
                     raise DwarfError("a function with too many variables")
                 yield child
-            elif tag in _BLOCKS and (everywhere or self._covers(child)):
+            elif tag in BLOCKS and (everywhere or self._covers(child)):
                 if self._all or not everywhere:
                     yield from self._inside(child, depth + 1, everywhere=everywhere)
-            elif tag in _CALL_SITES and self.call is None and not everywhere:
-                self.call = self._call(child)
+            elif tag in CALL_SITES and self.call is None and not everywhere:
+                self.call = call_at(child, self._address)
 
     def _covers(self, entry: Entry) -> bool:
         pieces = code_of(entry, self._base)
@@ -178,46 +166,6 @@ class _Reader:
         if inner.tag == dw.TAG_BASE_TYPE:
             return self._types.type_at(inner.unit, inner.offset), size or 0
         return Void(), size or 0 if inner.tag in _SIZED else 0
-
-    # Calls
-
-    def _call(self, entry: Entry) -> CallSite | None:
-        """Return the call that returns behind the address, None if this is another."""
-        back = entry.address(_AT_CALL_RETURN_PC)
-        at = _AT_CALL_ORIGIN
-        if back is None:
-            back, at = entry.address(dw.AT_LOW_PC), dw.AT_ABSTRACT_ORIGIN
-        if back != self._address + 1:
-            return None
-        callee = entry.reference(at)
-        target = entry.get(_AT_CALL_TARGET) or entry.get(_AT_GNU_CALL_TARGET)
-        passed = []
-        for child in children(entry):
-            if child.tag in _CALL_PARAMETERS:
-                place = child.get(dw.AT_LOCATION)
-                value = child.get(_AT_CALL_VALUE) or child.get(_AT_GNU_CALL_VALUE)
-                if isinstance(place, bytes) and isinstance(value, bytes):
-                    unit = child.unit
-                    passed.append(Passed(operations(unit, place), operations(unit, value)))
-        return CallSite(
-            passed=tuple(passed),
-            name=_name(callee),
-            address=None if callee is None else _start(callee),
-            target=operations(entry.unit, target) if isinstance(target, bytes) else (),
-        )
-
-
-def _name(entry: Entry | None) -> str:
-    """Return the name that a function is linked by."""
-    for _ in range(MAX_DEPTH):
-        if entry is None:
-            break
-        linked = entry.unit.string(entry.abbrev, entry.values, dw.AT_LINKAGE_NAME)
-        name = linked or entry.name()
-        if name is not None:
-            return text(name)
-        entry = entry.reference(dw.AT_ABSTRACT_ORIGIN) or entry.reference(dw.AT_SPECIFICATION)
-    return ""
 
 
 def _constant(entry: Entry) -> int | None:

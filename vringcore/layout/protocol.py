@@ -68,3 +68,7 @@ class Provider(Protocol):
     def scope_of(self, address: int, *, all_variables: bool) -> Scope | None:
         """Return the variables around a link-time address of code; of locals only if asked."""
         ...
+
+    def tail_calls_of(self, address: int) -> Scope | None:
+        """Return the tail calls of the function that begins at a link-time address."""
+        ...

@@ -38,6 +38,11 @@ def scope_key(address: int, *, all_variables: bool) -> str:
     return format(address, "x") + ("+" if all_variables else "")
 
 
+def tail_calls_key(address: int) -> str:
+    """Return the key of the tail calls of the function at an address in a bundle."""
+    return format(address, "x") + "t"
+
+
 class NotSearched(VringcoreError):  # noqa: N818 - not a failure: somebody else may know
     """A provider cannot tell whether something is there."""
 
@@ -311,17 +316,27 @@ class Layouts:
 
         :param all_variables: local ones too, not parameters alone
         """
+        key = scope_key(link_address, all_variables=all_variables)
+        return self._scope(
+            key, "variables", lambda p: p.scope_of(link_address, all_variables=all_variables)
+        )
+
+    def tail_calls_of(self, link_address: int) -> Scope | None:
+        """Return the tail calls of the function that begins at a link-time address of code.
+
+        None where no debug information tells of such a function. No variables are in the answer.
+        """
+        key = tail_calls_key(link_address)
+        return self._scope(key, "tail calls", lambda p: p.tail_calls_of(link_address))
+
+    def _scope(self, key: str, what: str, ask: Callable[[Provider], Scope | None]) -> Scope | None:
         from vringcore.layout.scopes import get_scope, put_scope
 
-        key = scope_key(link_address, all_variables=all_variables)
         known = get_scope(self._bundle, key)
         if known is not None or not self._providers:
             return known
         with self._lock:
-            found, _ = self._ask(
-                f"variables at {key}",
-                lambda p: p.scope_of(link_address, all_variables=all_variables),
-            )
+            found, _ = self._ask(f"{what} at {key}", ask)
             if found is not None:
                 put_scope(self._bundle, key, found)
             return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.layout import types
 from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
-from vringcore.layout.provider import Layouts, scope_key
+from vringcore.layout.provider import Layouts, scope_key, tail_calls_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +68,11 @@ class RecordedLayouts(Layouts):
         self._asked[f"scope {scope_key(link_address, all_variables=all_variables)}"] = None
         return super().scope_of(link_address, all_variables=all_variables)
 
+    def tail_calls_of(self, link_address: int) -> Scope | None:
+        """Return tail calls; see :meth:`Layouts.tail_calls_of`."""
+        self._asked[f"scope {tail_calls_key(link_address)}"] = None
+        return super().tail_calls_of(link_address)
+
     def find_fact(self, name: str) -> str | None:
         """Return a fact; see :meth:`Layouts.find_fact`."""
         self._asked["fact " + name] = None
@@ -120,6 +125,7 @@ class RecordedLayouts(Layouts):
 def names_in(bundle: Bundle) -> Bundle:
     """Return the names of addresses in a bundle and nothing else, in the order of their keys."""
     names = _like(bundle)
+    names.symbols = {key: bundle.symbols[key] for key in sorted(bundle.symbols)}
     names.symbols_at = {key: bundle.symbols_at[key] for key in sorted(bundle.symbols_at)}
     names.lines = {key: bundle.lines[key] for key in sorted(bundle.lines)}
     names.scopes = {key: bundle.scopes[key] for key in sorted(bundle.scopes)}

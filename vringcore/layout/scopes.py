@@ -94,7 +94,7 @@ class CallSite(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call.
 
     :param name: of the function that it calls, "" for a call through a pointer
-    :param address: of that function's code at link time, where the same unit tells it
+    :param address: of that function's code at link time, where the module has it
     :param target: what such a pointer is worth
     """
 
@@ -104,18 +104,33 @@ class CallSite(msgspec.Struct, frozen=True, omit_defaults=True):
     target: Expression = ()
 
 
+class TailCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A jump to another function that a function ends in, where it leaves no frame of its own.
+
+    :param back: link-time address behind the jump
+    :param address: of the other function at link time, where the module has it
+    :param name: of the other function, "" for a jump through a pointer
+    """
+
+    back: int
+    address: int | None = None
+    name: str = ""
+
+
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
     """The functions around one instruction, the innermost inlined one first.
 
     :param start: link-time address of the one that has the code
     :param frame_base: what FBREG counts from
     :param call: the call that the instruction is, if it is one
+    :param tail_calls: of the function that has the code: all, or none where they are not all told
     """
 
     functions: tuple[ScopeFunction, ...] = ()
     start: int | None = None
     frame_base: Expression = ()
     call: CallSite | None = None
+    tail_calls: tuple[TailCall, ...] = ()
 
 
 MAX_SCOPES = 2048

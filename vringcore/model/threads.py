@@ -53,7 +53,8 @@ class Frame(msgspec.Struct, frozen=True):
     :param inlined: it has no stack frame of its own: the next that is not inlined has
     :param module: path of the file mapped there, ``[vdso]``, or "" for generated code
     :param how: how it was found: ``registers`` (the innermost), ``cfi``, ``signal`` (it was
-        interrupted by one) or ``heuristic``: a guess, which may be wrong
+        interrupted by one), ``tail-call`` (it had left by a jump to the frame before, as the only
+        way there) or ``heuristic``: a guess, which may be wrong
     :param cfa: the stack pointer before it was called, None where that is not known
     :param arguments: in the order of the source; empty too where no debug information tells them
     :param locals: its other variables in force, with the part ``locals``

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.qemu.libspace import LibrarySpace
+from vringcore.qemu.tailcalls import ProcessTailCalls
 from vringcore.unwind.frames import Unwinder
 from vringcore.unwind.images import vdso
 
@@ -23,6 +24,7 @@ class Backtraces:
     """Unwinds stacks of one process. Libraries are opened when a stack leads into them. Close it.
 
     :ivar space: the process's memory, the files of the libraries beneath it
+    :ivar tail_calls: the functions that may have left between two frames
     """
 
     def __init__(self, process: Process) -> None:
@@ -30,6 +32,7 @@ class Backtraces:
         core, files = process.core, process.files
         self._core = core
         self.space = LibrarySpace(core, files.mapped, files.executable, process.symbols.file_of)
+        self.tail_calls = ProcessTailCalls(process)
         self._kernel_image = vdso(core.auxv, core.memory)
         modules = [*core.modules, *([self._kernel_image] if self._kernel_image else [])]
         order = "big-endian " if core.header.big_endian else ""

@@ -108,6 +108,27 @@ class ProcessSymbols:
         scope = library.layouts.scope_of(address - bias, all_variables=all_variables)
         return None if scope is None else (scope, bias)
 
+    def tail_calls_of(self, address: int) -> tuple[Scope, int] | None:
+        """Return the tail calls of the function that begins at a run-time address, and the bias.
+
+        None if nothing is known; see :meth:`~vringcore.layout.provider.Layouts.tail_calls_of`.
+        """
+        library = self._library_at(address)
+        if library is None:
+            symbols = self._process.views.symbols
+            return symbols.tail_calls_of(address) if isinstance(symbols, ModuleSymbols) else None
+        scope = library.layouts.tail_calls_of(address - library.bias)
+        return None if scope is None else (scope, library.bias)
+
+    def address_of(self, name: str, near: int) -> int | None:
+        """Return where a symbol lies, of the module that has an address; None if it has none."""
+        library = self._library_at(near)
+        if library is None:
+            symbols = self._process.views.symbols
+            return symbols.address_of(name, near) if isinstance(symbols, ModuleSymbols) else None
+        symbol = library.layouts.find_symbol(name)
+        return None if symbol is None else symbol.address + library.bias
+
     def place(self, address: int) -> Place | None:
         """Return what gdb's ``info symbol`` tells of an address, None if it lies in no symbol."""
         found = self.lookup(address)

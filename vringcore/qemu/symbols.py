@@ -45,6 +45,27 @@ class ModuleSymbols:
         scope = layouts.scope_of(address - bias, all_variables=all_variables)
         return None if scope is None else (scope, bias)
 
+    def tail_calls_of(self, address: int) -> tuple[Scope, int] | None:
+        """Return the tail calls of the function that begins at an address, and the bias."""
+        found = self._module(address)
+        if found is None:
+            return None
+        bias, layouts = found
+        scope = layouts.tail_calls_of(address - bias)
+        return None if scope is None else (scope, bias)
+
+    def address_of(self, name: str, near: int) -> int | None:
+        """Return where a symbol lies, of the module that has an address; None if it has none."""
+        found = self._module(near)
+        symbol = None if found is None else found[1].find_symbol(name)
+        return None if found is None or symbol is None else symbol.address + found[0]
+
+    def _module(self, address: int) -> tuple[int, Layouts] | None:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._ranges[index][1]:
+            return None
+        return self._ranges[index][2:]
+
     def lookup(self, address: int) -> tuple[str, int] | None:
         """Return the symbol whose ``st_size`` covers the address, and the offset into it."""
         index = bisect_right(self._starts, address) - 1

@@ -137,10 +137,12 @@ def frames_of(
 ) -> Iterator[Frame]:
     """Yield the functions of a backtrace, those that were inlined before the one they lie in.
 
+    Those that left by a tail call are among them.
+
     :param all_variables: show local variables, not arguments alone
     """
     variables = StackVariables(process, backtrace, all_variables=all_variables)
-    for index, frame in enumerate(backtrace.frames):
+    for index, frame in enumerate(variables.frames):
         functions = list(_functions(process, frame))
         found = variables.of(index)
         told = len(found) == len(functions)

@@ -17,7 +17,7 @@ from vringcore.model import values
 from vringcore.model.threads import Variable
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import absence_of
-from vringcore.unwind.frames import CFI, HEURISTIC, OUTERMOST
+from vringcore.unwind.frames import CFI, HEURISTIC, OUTERMOST, TAIL_CALL
 from vringcore.unwind.locations import Activation, Located, Lost, NotSupported, locate, number
 from vringcore.unwind.registers import ARCHITECTURES
 from vringcore.view.decode import Decoders
@@ -25,7 +25,7 @@ from vringcore.view.decode import Decoders
 if TYPE_CHECKING:
     from vringcore.layout.scopes import Expression, Scope, ScopeVariable
     from vringcore.qemu.process import Process
-    from vringcore.unwind.frames import Backtrace
+    from vringcore.unwind.frames import Backtrace, Frame
 
 OPTIMIZED_OUT = "optimized-out"
 AGGREGATE = "aggregate"
@@ -42,19 +42,24 @@ Functions = tuple[tuple[tuple[Variable, ...], tuple[Variable, ...]], ...]
 
 
 class StackVariables:
-    """The variables of one stack."""
+    """The variables of one stack.
+
+    :ivar frames: the stack's, with those of functions that left by a tail call
+    """
 
     def __init__(self, process: Process, backtrace: Backtrace, *, all_variables: bool) -> None:
         self._process = process
         self._space = process.backtraces.space
-        self._frames = backtrace.frames
-        guesses = [n for n, frame in enumerate(self._frames) if frame.how == HEURISTIC]
-        # A guess is borne out only by what leads on from it to the beginning of the stack.
-        end = guesses[-1] + 1 if guesses else 0
-        self._certain_from = end if backtrace.end == OUTERMOST or not guesses else len(self._frames)
-        self._certain_to = guesses[0] if guesses else len(self._frames)
         self._all = all_variables
         self._scopes: dict[int, tuple[Scope, int] | None] = {}
+        tail_calls = process.backtraces.tail_calls
+        self._tail_calls = tail_calls.graph
+        self.frames = tuple(tail_calls.among(backtrace.frames, self._scope))
+        guesses = [n for n, frame in enumerate(self.frames) if frame.how == HEURISTIC]
+        # A guess is borne out only by what leads on from it to the beginning of the stack.
+        end = guesses[-1] + 1 if guesses else 0
+        self._certain_from = end if backtrace.end == OUTERMOST or not guesses else len(self.frames)
+        self._certain_to = guesses[0] if guesses else len(self.frames)
         machine = ARCHITECTURES.get(process.core.machine)
         self._machine = machine
         self._asked = 0
@@ -67,7 +72,7 @@ class StackVariables:
         between guesses.
         """
         certain = index < self._certain_to or index >= self._certain_from
-        found = self._scope(index) if certain else None
+        found = self._scope(self.frames[index]) if certain else None
         if found is None:
             return ()
         scope, bias = found
@@ -79,25 +84,27 @@ class StackVariables:
             functions.append((arguments, tuple(each for is_p, each in shown if not is_p)))
         return tuple(functions)
 
-    def _scope(self, index: int) -> tuple[Scope, int] | None:
-        if index not in self._scopes:
-            address = self._frames[index].code_address
+    def _scope(self, frame: Frame) -> tuple[Scope, int] | None:
+        address = frame.code_address
+        if address not in self._scopes:
             try:
                 found = self._process.symbols.scope_of(address, all_variables=self._all)
             except VringcoreError:
                 found = None
-            self._scopes[index] = found
-        return self._scopes[index]
+            self._scopes[address] = found
+        return self._scopes[address]
 
     def _activation(self, index: int, scope: Scope, bias: int) -> Activation:
-        frame = self._frames[index]
+        frame = self.frames[index]
 
         def entered_with(place: Expression, depth: int) -> int:
             return self._passed(index, place, depth)
 
         machine = self._machine
         registers = {} if machine is None else machine.numbered(frame.registers)
-        return Activation(registers, frame.cfa, bias, self._space, scope.frame_base, entered_with)
+        # What a function had on the stack was gone when it left.
+        cfa = None if frame.how == TAIL_CALL else frame.cfa
+        return Activation(registers, cfa, bias, self._space, scope.frame_base, entered_with)
 
     def _passed(self, index: int, place: Expression, depth: int) -> int:
         """Return what a frame's caller passed in a place.
@@ -108,9 +115,9 @@ class StackVariables:
         if self._asked > MAX_ASKED:
             raise LimitError("callers were asked too often", seen=f"{MAX_ASKED} times")
         caller = index + 1
-        callee, site = self._scope(index), None
-        if caller < len(self._frames) and self._frames[caller].how == CFI:
-            site = self._scope(caller)
+        callee, site = self._scope(self.frames[index]), None
+        if caller < len(self.frames) and self.frames[caller].how in (CFI, TAIL_CALL):
+            site = self._scope(self.frames[caller])
         if callee is None or site is None or site[0].call is None:
             raise Lost
         scope, bias = site
@@ -136,6 +143,8 @@ class StackVariables:
         if call is None or scope.start is None:
             return False
         start = scope.start + callee_bias
+        if self._tail_calls.may_come_back(start):
+            return False
         if call.address is not None:
             return call.address + bias == start
         if call.name:

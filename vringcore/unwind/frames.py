@@ -34,6 +34,7 @@ REGISTERS = "registers"
 SAVED = "saved"
 CFI = "cfi"
 SIGNAL = "signal"
+TAIL_CALL = "tail-call"
 HEURISTIC = "heuristic"
 
 OUTERMOST = "outermost"
@@ -53,7 +54,8 @@ class Frame(msgspec.Struct, frozen=True):
     :param cfa: the stack pointer before it was called; None where that is not known
     :param registers: those whose value is known, by name
     :param how: how it was found: ``registers`` (the innermost), ``saved`` (the innermost of what
-        setjmp() left), ``cfi``, ``signal`` (it was interrupted by one) or ``heuristic`` (a guess)
+        setjmp() left), ``cfi``, ``signal`` (it was interrupted by one), ``heuristic`` (a guess) or
+        ``tail-call``: it had left by a jump, which ends at ``pc``, before the frame below began
     :param trampoline: it is entered by a return, at its first instruction: where a signal handler
         returns to, or the function of a context made by makecontext()
     """
