@@ -57,7 +57,7 @@ def interrupts(
     if proxy is None:
         proxy = Absent(NOT_SET_UP, None, "the device is on no bus")
     if isinstance(proxy, Absent):
-        return Interrupts(index, proxy, None, isr, proxy)
+        return Interrupts(index, proxy, proxy, isr, proxy, config_vector)
     if proxy.transport != "pci":
         return Interrupts(index, proxy.transport, None, isr, ())
     pci = views.at(PCIInterrupts, proxy.address)

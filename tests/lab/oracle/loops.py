@@ -28,11 +28,14 @@ def event_loops() -> list[dict[str, Any]]:
 
 
 def _own() -> Iterator[tuple[int, int]]:
-    """Each thread's own loop, and the thread."""
+    """Each thread's own loop, and the thread; none where gdb finds no thread-local variables."""
     chosen = gdb.selected_thread()
     for thread in gdb.selected_inferior().threads():
         thread.switch()
-        own = int(gdb.parse_and_eval("(unsigned long)co_tls_my_aiocontext"))
+        try:
+            own = int(gdb.parse_and_eval("(unsigned long)co_tls_my_aiocontext"))
+        except gdb.error:  # libthread_db does not read a small core
+            break
         if own:
             yield own, thread.ptid[1] or thread.ptid[0]
     chosen.switch()
