@@ -184,10 +184,10 @@ def test_what_was_left_out_says_so_and_can_be_asked_for(slims: Any, tmp_path: Pa
     core = the("7.2/stuck/gcore")
     executable = str(core.case.executable)
     with vringcore.open_core(str(core.path), executable=executable) as full:
-        value = full.eval("&main_loop_tlg")
+        value = full.eval("&savevm_state")
         address = int(value)
         block = full.process.guest_memory.ranges()[0]
-        said = full.print_expression("main_loop_tlg")
+        said = full.print_expression("savevm_state")
     with alone(slims(core), tmp_path) as small:
         with pytest.raises(MemoryFault, match="slim core left out") as caught:
             small.process.views.space.read(value_address(address), 8)
@@ -199,10 +199,10 @@ def test_what_was_left_out_says_so_and_can_be_asked_for(slims: Any, tmp_path: Pa
         str(core.path),
         str(more),
         options=Options(executable=executable),
-        wanted=["main_loop_tlg", f"{address:#x}+16"],
+        wanted=["savevm_state", f"{address:#x}+16"],
     )
     with alone(more, tmp_path) as small:
-        assert small.print_expression("main_loop_tlg") == said
+        assert small.print_expression("savevm_state") == said
 
 
 def value_address(address: int) -> Any:

@@ -29,7 +29,11 @@ def machine() -> dict[str, Any]:
 def _threads() -> Iterator[tuple[int, int]]:
     """Each thread's ``pthread_t``, as the C library's debugger interface tells it, and number."""
     for thread in gdb.selected_inferior().threads():
-        yield int.from_bytes(thread.handle(), "little"), thread.ptid[1] or thread.ptid[0]
+        try:
+            handle = thread.handle()
+        except RuntimeError:  # libthread_db does not read a small core
+            continue
+        yield int.from_bytes(handle, "little"), thread.ptid[1] or thread.ptid[0]
 
 
 def _vcpus(threads: dict[int, int]) -> Iterator[dict[str, Any]]:
