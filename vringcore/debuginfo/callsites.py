@@ -58,7 +58,7 @@ def call_at(entry: Entry, address: int) -> CallSite | None:
                 passed.append(Passed(operations(unit, place), operations(unit, value)))
     return CallSite(
         passed=tuple(passed),
-        name=_name(callee),
+        name=_declared(callee),
         address=None if callee is None else start_of(callee),
         target=operations(entry.unit, target) if isinstance(target, bytes) else (),
     )
@@ -92,9 +92,7 @@ def _inside(entry: Entry, left: list[int], depth: int) -> Iterator[TailCall]:
             if pointer or callee is None:
                 yield TailCall(back)
             else:
-                # What was inlined everywhere is not the function that has its name in another unit.
-                declared = callee.get(dw.AT_DECLARATION)
-                yield TailCall(back, start_of(callee), _name(callee) if declared else "")
+                yield TailCall(back, start_of(callee), _declared(callee))
 
 
 def _flag(entry: Entry, at: int) -> bool:
@@ -116,8 +114,13 @@ def _callee(entry: Entry) -> Entry | None:
     return entry.reference(dw.AT_ABSTRACT_ORIGIN) if callee is None else callee
 
 
-def _name(entry: Entry | None) -> str:
-    """Return the name that a function is linked by."""
+def _declared(entry: Entry | None) -> str:
+    """Return the name that a function is linked by which the unit only declares, "" of others.
+
+    One that it defines without code need not be the one that has its name in another unit.
+    """
+    if entry is None or not entry.get(dw.AT_DECLARATION):
+        return ""
     for _ in range(MAX_DEPTH):
         if entry is None:
             break

@@ -78,8 +78,7 @@ class ProcessTailCalls:
     def target_of(self, call: CallSite | TailCall, bias: int, running: int) -> int | None:
         """Return where the function that a call leads to begins.
 
-        None for a call through a pointer, or if neither the module of the call nor the one of
-        ``running`` has the function.
+        None for a call through a pointer, or into another module, other than to ``running``.
         """
         if call.address is not None:
             return call.address + bias
@@ -88,7 +87,9 @@ class ProcessTailCalls:
         symbol = self._process.symbols.lookup(running)
         if symbol == (call.name, 0):
             return running
-        return self._process.symbols.address_of(call.name, running)
+        # Another module may have several versions of a name: which one is linked is not known.
+        found = self._process.symbols.address_of(call.name, running)
+        return found if found == running else None
 
     def _calls_of(self, function: int, last: int) -> list[Jump] | None:
         try:
