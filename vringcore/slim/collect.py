@@ -26,16 +26,12 @@ from vringcore.qemu.device_structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.guest_structs import MemoryRegion
 from vringcore.qemu.heapscan import MAX_SEGMENTS
+from vringcore.qemu.machine_structs import PCIInterrupts
 from vringcore.qemu.memory import flat_rows
+from vringcore.qemu.pci import proxy_of
 from vringcore.qemu.process import Process
 from vringcore.qemu.requests_devices import read_header_of
-from vringcore.qemu.structs import (
-    BusState,
-    DeviceState,
-    Object,
-    ObjectClass,
-    TypeImpl,
-)
+from vringcore.qemu.structs import Object, ObjectClass, TypeImpl
 from vringcore.qemu.survey import DEVICE_PARTS, PROCESS_PARTS, Survey
 from vringcore.qemu.threads import frames_of
 from vringcore.slim.linkmap import read_link_map
@@ -60,6 +56,9 @@ V = TypeVar("V", bound=View)
 
 MAX_WHOLE = 64 * 1024
 """Structures above this size are kept only as far as they were read."""
+
+PCI_CONFIG_SIZE = 256
+"""Bytes of the configuration space that every PCI device has."""
 
 
 class TracedViews(Views):
@@ -299,8 +298,12 @@ def _ask_memory_map(process: TracedProcess) -> None:
 def _ask_proxy(process: TracedProcess, address: int) -> None:
     """Record the device whose bus a virtio device is on: virtio-blk-pci, virtio-mmio."""
     views = process.views
-    bus = views.at(DeviceState, address).parent_bus
-    _ask_object(process, views.at(BusState, bus).parent)
+    proxy = proxy_of(views, process.objects, HostAddress(address))
+    if proxy is None:
+        return
+    _ask_object(process, proxy.address)
+    if proxy.transport == "pci":
+        process.trace.add(views.at(PCIInterrupts, proxy.address).config, PCI_CONFIG_SIZE)
 
 
 def _ask_block_layer(process: TracedProcess) -> None:
