@@ -146,6 +146,16 @@ def put_lines(bundle: Bundle, key: str, frames: tuple[SourceFrame, ...]) -> None
     bundle.lines[key] = frames
 
 
+def scope_key(address: int, *, all_variables: bool) -> str:
+    """Return the key of an address's variables in a bundle."""
+    return format(address, "x") + ("+" if all_variables else "")
+
+
+def tail_calls_key(address: int) -> str:
+    """Return the key of the tail calls of the function at an address in a bundle."""
+    return format(address, "x") + "t"
+
+
 def key_of(definition: Definition) -> str:
     """Return the key under which a definition is found."""
     kind: Any = getattr(definition, "kind", None)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.errors import LayoutMissingError, VringcoreError
 from vringcore.layout import access
-from vringcore.layout.bundle import Bundle, Typed, get_type, put_lines, put_type
+from vringcore.layout.bundle import (
+    Bundle,
+    Typed,
+    get_type,
+    put_lines,
+    put_type,
+    scope_key,
+    tail_calls_key,
+)
 from vringcore.layout.cache import LayoutCache
 from vringcore.layout.types import Enum, Named, Record, SourceFrame
 
@@ -31,16 +39,6 @@ MAX_LOG = 1000
 
 LOOK_BACK = 8
 """Symbols before an address that are tried for a size that covers it."""
-
-
-def scope_key(address: int, *, all_variables: bool) -> str:
-    """Return the key of an address's variables in a bundle."""
-    return format(address, "x") + ("+" if all_variables else "")
-
-
-def tail_calls_key(address: int) -> str:
-    """Return the key of the tail calls of the function at an address in a bundle."""
-    return format(address, "x") + "t"
 
 
 class NotSearched(VringcoreError):  # noqa: N818 - not a failure: somebody else may know

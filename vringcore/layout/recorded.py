@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.layout import types
-from vringcore.layout.bundle import Bundle, Typed, get_type, put_type
-from vringcore.layout.provider import Layouts, scope_key, tail_calls_key
+from vringcore.layout.bundle import Bundle, Typed, get_type, put_type, scope_key, tail_calls_key
+from vringcore.layout.provider import Layouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
