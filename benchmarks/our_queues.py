@@ -7,7 +7,7 @@ import sys
 import time
 
 import vringcore
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.values import encode
 
 PARTS = ("queues", "queue-fields")

@@ -20,7 +20,8 @@ from tests.virtio.spaces import GuestSpace, ring_of
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
-from vringcore.layout.provider import Layouts, LayoutStore
+from vringcore.layout.provider import Layouts
+from vringcore.layout.store import LayoutStore
 from vringcore.layout.types import Record
 from vringcore.qemu.structs import VirtQueue
 from vringcore.virtio.chain import ChainEnd, walk_chain

@@ -19,7 +19,7 @@ from vringcore.version import VERSION
 if TYPE_CHECKING:
     from vringcore.api import Core, open_core
     from vringcore.errors import VringcoreError
-    from vringcore.layout.provider import LayoutStore
+    from vringcore.layout.store import LayoutStore
     from vringcore.model.values import Absent
     from vringcore.options import Options
     from vringcore.slim.capture import capture_process
@@ -42,7 +42,7 @@ __all__ = [
 _HOMES = {
     "Absent": "vringcore.model.values",
     "Core": "vringcore.api",
-    "LayoutStore": "vringcore.layout.provider",
+    "LayoutStore": "vringcore.layout.store",
     "Options": "vringcore.options",
     "VringcoreError": "vringcore.errors",
     "capture_process": "vringcore.slim.capture",

@@ -1,7 +1,7 @@
 """The library's front door: :func:`open_core` and :class:`Core`.
 
 Nothing here is global: two cores may be open at once, in as many threads as you like, and share
-what is known about a build through a :class:`~vringcore.layout.provider.LayoutStore` passed to
+what is known about a build through a :class:`~vringcore.layout.store.LayoutStore` passed to
 both.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from vringcore.expr.pyvalue import Value
-    from vringcore.layout.provider import LayoutStore
+    from vringcore.layout.store import LayoutStore
     from vringcore.model.devices import Device
     from vringcore.model.driver import DriverDocument
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo

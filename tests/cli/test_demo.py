@@ -18,7 +18,7 @@ import vringcore as library
 from tests.cli.command import ROOT, vringcore
 from vringcore.cli.demo import NAME, SAMPLE
 from vringcore.errors import EXIT_OK, EXIT_STUCK
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 
 
 @pytest.fixture(scope="module")

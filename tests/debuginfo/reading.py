@@ -15,7 +15,8 @@ from vringcore.debuginfo.index import UnitIndex
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.debuginfo.typereader import TypeReader
 from vringcore.errors import LayoutMissingError
-from vringcore.layout.provider import Layouts, LayoutStore
+from vringcore.layout.provider import Layouts
+from vringcore.layout.store import LayoutStore
 
 KINDS = {top.STRUCT: "struct", top.UNION: "union", top.ENUM: "enum", top.TYPEDEF: "typedef"}
 

@@ -19,7 +19,7 @@ Shape = list[Any]
 
 def shape_of(layouts: Layouts, definition: Definition, *, big_endian: bool = False) -> Shape:
     """Return the shape of a definition as our reader sees it."""
-    resolved = layouts.resolve(definition)  # type: ignore[arg-type]
+    resolved = layouts.resolve(definition)
     if isinstance(resolved, Enum):
         return [resolved.size, resolved.enumerators]
     if isinstance(resolved, Record):

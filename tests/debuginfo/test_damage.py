@@ -15,7 +15,8 @@ from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.errors import VringcoreError
-from vringcore.layout.provider import Layouts, LayoutStore
+from vringcore.layout.provider import Layouts
+from vringcore.layout.store import LayoutStore
 
 PATIENCE = 20.0
 """Seconds that reading one damaged file of 40 KB may take; far more than it does."""

@@ -18,7 +18,8 @@ from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.symbols import SymbolTable
 from vringcore.layout.bundle import MAX_LINES, Bundle, from_json, to_json
 from vringcore.layout.cache import LayoutCache
-from vringcore.layout.provider import Layouts, LayoutStore
+from vringcore.layout.provider import Layouts
+from vringcore.layout.store import LayoutStore
 from vringcore.layout.types import SourceFrame, Symbol
 
 PLAIN = Variant("gcc-plain")

@@ -24,7 +24,7 @@ from tests.expr.structures import (
 from tests.lab.cases import DUMPS, PACKED, Case, CoreCase
 from tests.lab.gdb_run import FRAMES, write_truth
 from tests.lab.scenarios.stuck import CANARIES
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.options import Options
 from vringcore.slim.slim import slim_core
 

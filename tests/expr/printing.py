@@ -15,7 +15,7 @@ from vringcore.debuginfo.index import UnitIndex
 from vringcore.elfcore.core import open_elf_core
 from vringcore.errors import VringcoreError
 from vringcore.expr.answer import address_of, answer
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.options import Options
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.libraries import ProcessSymbols

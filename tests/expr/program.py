@@ -11,7 +11,7 @@ from typing import Any
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.elfcore.core import ElfCore, open_elf_core
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.memory.files import FileSource
 from vringcore.view.views import Views
 

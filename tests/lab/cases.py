@@ -17,7 +17,7 @@ import zstandard
 
 import vringcore
 from tests.lab.paths import cases_directory
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.options import Options
 from vringcore.qemu.process import Process, open_process
 

@@ -60,7 +60,7 @@ def scsi(device: int) -> Iterator[dict[str, Any]]:
             unit = pointer_to(child["child"], "struct SCSIDevice")
             for request in tail_queue(unit["requests"], "next"):
                 ours = pointer_to(request["hba_private"], "struct VirtIOSCSIReq")
-                own = {
+                own: dict[str, object] = {
                     name: int(request[name])
                     for name in (
                         *("refcount", "tag", "lun", "status", "host_status", "residual"),

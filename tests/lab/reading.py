@@ -9,7 +9,7 @@ from typing import Any
 import vringcore
 from tests.lab.cases import CoreCase, iter_cores
 from tests.lab.partial import plain
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.layout.types import Record
 from vringcore.memory.trace import TracingSpace
 

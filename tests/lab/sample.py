@@ -20,7 +20,7 @@ from tests.lab.scenario import Device, Scenario
 from tests.lab.scenarios.parts import IOTHREAD, MEMORY_SERVER, Q35, nbd_node, ready, traffic
 from tests.lab.session import Session
 from vringcore.cli.demo import SAMPLE
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.options import Options
 from vringcore.slim.slim import slim_core
 

@@ -12,7 +12,7 @@ from tests.lab.cases import CoreCase, iter_cores
 from vringcore.debuginfo import index
 from vringcore.debuginfo.index import UnitIndex
 from vringcore.errors import NotQemuError, UsageError
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 
 pytestmark = pytest.mark.lab
 

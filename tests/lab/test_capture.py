@@ -24,7 +24,7 @@ from tests.lab.guest import kernel
 from tests.lab.live import NOBODY, Live, live
 from tests.lab.partial import plain
 from tests.lab.runner import SYSTEM_EMULATOR, executable
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 
 pytestmark = [
     pytest.mark.lab,

@@ -24,7 +24,7 @@ from vringcore.errors import (
     LayoutError,
     NotQemuError,
 )
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.values import Absent
 from vringcore.qemu.block import format_of_symbol
 from vringcore.qemu.survey import DEVICE_PARTS

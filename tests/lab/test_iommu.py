@@ -16,7 +16,7 @@ from tests.lab.cases import CoreCase
 from tests.lab.test_oracle import has, host_address, translated
 from vringcore.addresses import SPACE_END, HostAddress, IoVirtualAddress
 from vringcore.errors import MemoryFault
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.memory.gaps import GapKind
 from vringcore.model.report import RingDocument
 from vringcore.model.requests import Descriptor

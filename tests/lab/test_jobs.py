@@ -21,7 +21,7 @@ from tests.lab.capture import gcore
 from tests.lab.processes import Children
 from tests.lab.qmp import Monitor
 from tests.lab.runner import SYSTEM_EMULATOR, executable
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.block import BlockState
 from vringcore.model.report import Report
 

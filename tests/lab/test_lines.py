@@ -21,7 +21,7 @@ from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.debuginfo.symbols import SymbolTable
 from vringcore.layout.cache import LayoutCache
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.layout.types import SourceFrame
 from vringcore.options import Options
 from vringcore.qemu.process import open_process

@@ -18,7 +18,7 @@ from tests.lab.qmp import Monitor
 from tests.lab.qmp_compare import SCALARS_OF_A_DEVICE, SCALARS_OF_A_QUEUE
 from tests.lab.runner import SYSTEM_EMULATOR, executable, running
 from tests.lab.scenarios.aio import STUCK_THREADS
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.devices import Device
 from vringcore.options import Options
 from vringcore.qemu.files import ProgramFiles

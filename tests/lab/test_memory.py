@@ -18,7 +18,7 @@ from tests.lab.live import live
 from tests.lab.paths import guest_directory
 from tests.lab.qmp import Monitor
 from tests.lab.runner import SYSTEM_EMULATOR, executable
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.memory import GuestRegion, MemoryExport
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent

@@ -20,7 +20,7 @@ from tests.lab.partial import plain
 from tests.lab.reading import find_core
 from vringcore.addresses import GuestAddress
 from vringcore.errors import DebugInfoMissingError, MemoryFault, NotQemuError
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.memory.gaps import GapKind
 from vringcore.options import Options
 from vringcore.slim.slim import slim_core

@@ -15,7 +15,7 @@ import vringcore
 from tests.lab import rawcore, runner, scenarios
 from tests.lab.guest import kernel
 from tests.lab.runner import SYSTEM_EMULATOR, executable
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
 from vringcore.qemu.guest import export_guest

@@ -21,7 +21,7 @@ from tests.lab.cases import CoreCase, unpacked
 from tests.lab.live import Live, live
 from vringcore.addresses import HostAddress
 from vringcore.errors import VringcoreError
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.findings import Finding, Verdict
 from vringcore.model.report import Report
 from vringcore.model.requests import Age

@@ -16,7 +16,8 @@ from vringcore.debuginfo.provider import DebugInfo
 from vringcore.errors import LayoutMissingError
 from vringcore.layout.bundle import Bundle, from_json, to_json
 from vringcore.layout.cache import LayoutCache
-from vringcore.layout.provider import Layouts, LayoutStore
+from vringcore.layout.provider import Layouts
+from vringcore.layout.store import LayoutStore
 from vringcore.layout.types import Named, Record, Symbol
 from vringcore.layout.wanted import Wanted
 
@@ -158,7 +159,7 @@ import sys
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.layout.cache import LayoutCache
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 store = LayoutStore(LayoutCache({str(tmp_path)!r}))
 layouts = store.layouts({BUILD_ID!r}, [DebugInfo(find_files({BUILD_ID!r}, {str(program)!r}))])
 layouts.definition("struct VirtQueue", ("queue.c",))

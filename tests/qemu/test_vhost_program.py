@@ -15,7 +15,7 @@ from tests.synth.vhost_program import build
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.elfcore.core import open_elf_core
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.memory.files import FileSource
 from vringcore.model.values import Absent, Flags
 from vringcore.model.vhost import Chardev, ShadowQueue, Vhost

@@ -20,7 +20,7 @@ from vringcore.elfcore.notes import SLIM_OWNER
 from vringcore.elfcore.slimnote import Lost, Mapped, SlimNote, ThreadFacts
 from vringcore.elfcore.writer import write_core
 from vringcore.errors import CoreFormatError, VringcoreError
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.memory.space import Range
 from vringcore.model.values import encode
 

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the sample; return the exit code."""
     from vringcore.api import open_core
     from vringcore.cli.output import write_json, write_page, write_text
-    from vringcore.layout.provider import LayoutStore
+    from vringcore.layout.store import LayoutStore
 
     # What the machine at hand has by the names in the core is none of its business.
     nowhere = os.path.join(SAMPLE, "nothing")  # noqa: PTH118

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vringcore.api import Core
-    from vringcore.layout.provider import LayoutStore
+    from vringcore.layout.store import LayoutStore
 
 MAX_HELP_WIDTH = 100
 
@@ -212,7 +212,7 @@ def store_of(arguments: argparse.Namespace) -> LayoutStore | None:
     """Return the store of layouts that the options ask for; None is the user's cache."""
     if not arguments.no_cache:
         return None
-    from vringcore.layout.provider import LayoutStore
+    from vringcore.layout.store import LayoutStore
 
     return LayoutStore()
 

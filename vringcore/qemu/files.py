@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.modules import Module
     from vringcore.layout.protocol import Provider
-    from vringcore.layout.provider import LayoutStore
+    from vringcore.layout.store import LayoutStore
     from vringcore.options import Options
 
 

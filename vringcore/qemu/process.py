@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.elfcore.core import open_elf_core
 from vringcore.errors import NotQemuError
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.report import CoreInfo, Limitation, QemuInfo
 from vringcore.model.report import Module as ModuleInfo
 from vringcore.model.values import Absent, Address

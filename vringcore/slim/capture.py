@@ -11,7 +11,7 @@ import msgspec
 
 from vringcore.elfcore.slimnote import Moved
 from vringcore.errors import VringcoreError
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.report import Limitation, Tool
 from vringcore.model.slim import SlimDocument
 from vringcore.options import Options

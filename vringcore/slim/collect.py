@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from vringcore.elfcore.image import ProcessImage
-    from vringcore.layout.provider import Layouts, LayoutStore
+    from vringcore.layout.provider import Layouts
+    from vringcore.layout.store import LayoutStore
     from vringcore.memory.space import HostSpace
     from vringcore.model.devices import Device
     from vringcore.model.requests import BlockRequest

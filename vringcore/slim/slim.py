@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from vringcore.elfcore.core import open_elf_core
-from vringcore.layout.provider import LayoutStore
+from vringcore.layout.store import LayoutStore
 from vringcore.model.report import Tool
 from vringcore.model.slim import SlimDocument
 from vringcore.options import Options
