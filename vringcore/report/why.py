@@ -83,7 +83,7 @@ def _evidence(page: Page, before: str, found: tuple[Evidence, ...], *, detailed:
             page.line(clean(each.c_path), FAINT, indent=8)
     rest = len(found) - SHOWN
     if rest > 0 and not detailed:
-        page.line(f"and {rest} more", FAINT, indent=4)
+        page.line(f"and {rest} more facts: -v shows them", FAINT, indent=4)
 
 
 def _value(page: Page, value: Any) -> str:
