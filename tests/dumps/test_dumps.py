@@ -23,7 +23,7 @@ FILES = sorted(path for path in DUMPS.glob("*/*/*") if path.is_file())
 
 def test_all_of_them_are_a_few_megabytes() -> None:
     assert len(FILES) > 100
-    assert sum(path.stat().st_size for path in FILES) < 6 * MEGABYTE
+    assert sum(path.stat().st_size for path in FILES) < 8 * MEGABYTE
 
 
 def test_every_version_has_the_incidents_that_matter() -> None:
@@ -51,7 +51,8 @@ def test_every_core_has_its_truth(core: CoreCase) -> None:
     assert core.case.manifest["expected"]["devices"]
     with core.open() as opened:
         assert opened.info.kind == "slim"
-        assert opened.report().limits == ()
+        # What called code that TCG made is guessed: of that nothing but QEMU's process tells.
+        assert {limit.what for limit in opened.report().limits} <= {"frames were guessed"}
 
 
 def test_they_are_read_without_executable_cache_or_home(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def test_a_small_core_says_what_it_lacks(core_case: CoreCase, tmp_path: Path) ->
     with core_case.open() as core:
         if not core.virtio_devices():
             pytest.skip("no virtio devices")
+        if "packed" in core_case.case.scenario:
+            pytest.skip("the types that are built here know of no packed rings")
         document = core.driver([written(tmp_path)])
     assert document.queues == ()
     assert document.limits

@@ -339,8 +339,8 @@ def test_more_candidates_than_requests_in_use_are_not_guessed(
 def test_a_request_of_another_device_or_queue_is_not_taken(
     core: CoreCase, opened: Process, member: str
 ) -> None:
-    at = opened.views.offset("struct VirtIOBlockReq", member)
     for disk in disks(core):
+        at = opened.views.offset("struct VirtIOBlockReq", member)
         for address in sorted(truth(core, disk))[:1]:
             wrong = bytes(8) if member == "dev" else b"\xff" * (4 if member == "elem.index" else 8)
             found, limits = ask(patched(opened.views, {address + at: wrong}), disk)

@@ -48,7 +48,7 @@ def test_the_sentence_comes_first_and_the_evidence_follows() -> None:
     assert lines[3] == "stuck, high confidence: request-not-answered-by-nbd-server"
     titles = ["who waits for whom", "what to do next", "what would prove it wrong", "not judged"]
     assert [line for line in lines if line in titles] == titles
-    assert f"    and {8 - SHOWN} more" in lines
+    assert f"    and {8 - SHOWN} more facts: -v shows them" in lines
     assert sum("were sent to the NBD server" in line for line in lines) == 1
 
 
