@@ -188,7 +188,7 @@ def test_every_page_that_is_read_can_be_missing(damaged: Damaged) -> None:
         new = {path: value for path, value in absences(part).items() if path not in known}
         for path, value in new.items():
             assert value["absent"], path
-            assert value["hint"], path
+            assert value["absent"] == "optimized-out" or value["hint"], path
         assert all(limit["what"] and limit["why"] for limit in part["limits"])
         if same_answer(part, damaged.whole):
             silent.append(start)
@@ -408,7 +408,7 @@ def test_a_ring_of_hostile_descriptors(stuck: Damaged) -> None:
 
 def same_answer(part: Any, whole: Any) -> bool:
     """Tell whether two reports say the same of QEMU; the cores themselves differ."""
-    return all(part[key] == whole[key] for key in ("qemu", "devices", "threads", "limits"))
+    return all(part[key] == whole[key] for key in whole.keys() - {"core"})
 
 
 def unharmed(mine: dict[str, Any], its: dict[str, Any]) -> bool:

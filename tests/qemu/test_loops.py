@@ -408,18 +408,15 @@ def test_a_migration_of_an_unknown_status(process: Process) -> None:
     state = int(views.pointer(views.address_of("current_migration", "migration/migration.c")))
     status = place(process, Migration, state, "state")
     found = machine_over(process, patched(process, {status: (99).to_bytes(4, "little")}))
-    (migration,) = found.migrations
-    assert isinstance(migration.status, Absent)
-    assert migration.status.reason == "corrupt"
-    assert migration.lwp is not None
+    # One whose status is lost may never have begun.
+    assert isinstance(found.migrations, Absent)
+    assert found.migrations.reason == "corrupt"
     running = place(process, Migration, state, "migration_thread_running")
     ended = machine_over(process, patched(process, {running: b"\0"}))
     assert [each.lwp for each in ended.migrations] == [None]
     variable = views.address_of("current_migration", "migration/migration.c")
     lost = machine_over(process, patched(process, {variable: word(WILD)}))
-    (migration,) = lost.migrations
-    assert isinstance(migration.status, Absent)
-    assert isinstance(migration.started_ns, Absent)
+    assert isinstance(lost.migrations, Absent)
 
 
 @pytest.mark.parametrize("seed", range(6))

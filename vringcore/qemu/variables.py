@@ -18,7 +18,15 @@ from vringcore.model.threads import Variable
 from vringcore.model.values import Absent, Address
 from vringcore.qemu.absence import absence_of
 from vringcore.unwind.frames import CFI, HEURISTIC, OUTERMOST, TAIL_CALL
-from vringcore.unwind.locations import Activation, Located, Lost, NotSupported, locate, number
+from vringcore.unwind.locations import (
+    Activation,
+    Located,
+    Lost,
+    NotReached,
+    NotSupported,
+    locate,
+    number,
+)
 from vringcore.unwind.registers import ARCHITECTURES
 from vringcore.view.decode import Decoders
 
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 
 OPTIMIZED_OUT = "optimized-out"
 AGGREGATE = "aggregate"
+NOT_REACHABLE = "not-reachable"
 NOT_SUPPORTED = "not-supported"
 
 _LOST = Absent(OPTIMIZED_OUT)
@@ -60,6 +69,9 @@ class StackVariables:
         end = guesses[-1] + 1 if guesses else 0
         self._certain_from = end if backtrace.end == OUTERMOST or not guesses else len(self.frames)
         self._certain_to = guesses[0] if guesses else len(self.frames)
+        self._whole = backtrace.end == OUTERMOST
+        hint = f"the caller is to tell, and the stack ends before it: {backtrace.end}"
+        self._not_reached = Absent(NOT_REACHABLE, None, hint)
         machine = ARCHITECTURES.get(process.core.machine)
         self._machine = machine
         self._asked = 0
@@ -102,19 +114,29 @@ class StackVariables:
 
         machine = self._machine
         registers = {} if machine is None else machine.numbered(frame.registers)
-        # What a function had on the stack was gone when it left.
-        cfa = None if frame.how == TAIL_CALL else frame.cfa
+
+        def cfa() -> int:
+            # What a function had on the stack was gone when it left.
+            if frame.how == TAIL_CALL or (frame.cfa is None and self._whole):
+                raise Lost
+            if frame.cfa is None:
+                raise NotReached
+            return frame.cfa
+
         return Activation(registers, cfa, bias, self._space, scope.frame_base, entered_with)
 
     def _passed(self, index: int, place: Expression, depth: int) -> int:
         """Return what a frame's caller passed in a place.
 
         :raises Lost: if that is not known
+        :raises NotReached: if the caller is not
         """
         self._asked += 1
         if self._asked > MAX_ASKED:
             raise LimitError("callers were asked too often", seen=f"{MAX_ASKED} times")
         caller = index + 1
+        if caller == len(self.frames) and not self._whole:
+            raise NotReached
         callee, site = self._scope(self.frames[index]), None
         if caller < len(self.frames) and self.frames[caller].how in (CFI, TAIL_CALL):
             site = self._scope(self.frames[caller])
@@ -158,6 +180,8 @@ class StackVariables:
             value = self._value(variable, activation)
         except Lost:
             value = _LOST
+        except NotReached:
+            value = self._not_reached
         except NotSupported:
             value = _UNSUPPORTED
         except VringcoreError as error:

@@ -36,6 +36,10 @@ class Lost(Exception):  # noqa: N818 - an answer, no failure
     """The value is nowhere any more: it was optimised out, or a register that had it was reused."""
 
 
+class NotReached(Exception):  # noqa: N818
+    """The value is the caller's to tell, and the stack could not be followed to it."""
+
+
 class NotSupported(Exception):  # noqa: N818
     """The value may be there, but this library cannot tell."""
 
@@ -51,10 +55,10 @@ class Activation:
     """A function's activation, as far as expressions ask.
 
     :param registers: those that are known, by DWARF number
-    :param cfa: the frame's address, None where it is not known
+    :param cfa: gives the frame's address, and may raise :class:`Lost` or :class:`NotReached`
     :param bias: run-time minus link-time address of its module
     :param frame_base: what FBREG counts from
-    :param entered_with: gives what a caller passed in a place, and may raise :class:`Lost`
+    :param entered_with: gives what a caller passed in a place, and may raise the same
     """
 
     __slots__ = ("bias", "cfa", "entered_with", "frame_base", "registers", "space")
@@ -62,7 +66,7 @@ class Activation:
     def __init__(
         self,
         registers: Mapping[int, int],
-        cfa: int | None,
+        cfa: Callable[[], int],
         bias: int,
         space: HostSpace,
         frame_base: Expression,
@@ -83,7 +87,7 @@ class Activation:
 def locate(code: Expression, size: int, activation: Activation) -> Located:
     """Return where a variable is, or its value.
 
-    :raises Lost, NotSupported: if that cannot be told
+    :raises Lost, NotReached, NotSupported: if that cannot be told
     :raises DwarfError, LimitError: if the expression makes no sense
     :raises MemoryFault: if it reads memory that is not there
     """
@@ -221,9 +225,7 @@ class _Machine:
         self._push(value + offset)
 
     def _cfa(self) -> None:
-        if self._activation.cfa is None:
-            raise Lost
-        self._push(self._activation.cfa)
+        self._push(self._activation.cfa())
 
     def _entry_value(self, place: Expression) -> None:
         if self._depth >= MAX_NESTED:
