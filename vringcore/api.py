@@ -7,6 +7,7 @@ both.
 
 from __future__ import annotations
 
+import os
 from _thread import RLock  # `threading` costs more to import than a core to open
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from vringcore.model.report import CoreInfo, Limitation, QemuInfo
     from vringcore.model.values import Absent
     from vringcore.qemu.process import Process
+
+    Path = str | os.PathLike[str]
 
 ALL_PARTS = DEVICE_PARTS | PROCESS_PARTS
 """What a report can hold."""
@@ -316,14 +319,14 @@ TOOL = Tool("vringcore", VERSION)
 
 
 def open_core(
-    path: str,
+    path: Path,
     *,
-    executable: str | None = None,
-    debug_files: Iterable[str] = (),
-    debug_dirs: Iterable[str] = (),
-    sysroot: str | None = None,
-    layout: str | None = None,
-    tmpdir: str | None = None,
+    executable: Path | None = None,
+    debug_files: Iterable[Path] = (),
+    debug_dirs: Iterable[Path] = (),
+    sysroot: Path | None = None,
+    layout: Path | None = None,
+    tmpdir: Path | None = None,
     max_unpacked: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     deep: bool = False,
@@ -340,17 +343,21 @@ def open_core(
     :raises DebugInfoMissingError: if nothing describes QEMU's types
     """
     options = Options(
-        executable=executable,
-        debug_files=tuple(debug_files),
-        debug_dirs=tuple(debug_dirs),
-        sysroot=sysroot,
-        layout=layout,
-        tmpdir=tmpdir,
+        executable=_named(executable),
+        debug_files=tuple(os.fspath(each) for each in debug_files),
+        debug_dirs=tuple(os.fspath(each) for each in debug_dirs),
+        sysroot=_named(sysroot),
+        layout=_named(layout),
+        tmpdir=_named(tmpdir),
         max_unpacked=max_unpacked,
         progress=progress,
         deep=deep,
     )
-    return Core(open_process(path, options, store))
+    return Core(open_process(os.fspath(path), options, store))
+
+
+def _named(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def choose_device(devices: tuple[Device, ...], name: str) -> Device:

@@ -119,7 +119,7 @@ def test_the_sample_is_small_and_names_no_machine() -> None:
 
 
 def test_the_sample_needs_no_other_file(tmp_path: Path) -> None:
-    alone = library.open_core(SAMPLE, sysroot=str(tmp_path / "nothing"), store=LayoutStore())
+    alone = library.open_core(Path(SAMPLE), sysroot=tmp_path / "nothing", store=LayoutStore())
     with alone as core:
         assert core.info.kind == "slim"
         assert core.report().limits == ()

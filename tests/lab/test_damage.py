@@ -192,8 +192,9 @@ def test_every_page_that_is_read_can_be_missing(damaged: Damaged) -> None:
         assert all(limit["what"] and limit["why"] for limit in part["limits"])
         if same_answer(part, damaged.whole):
             silent.append(start)
-    # Some pages are only passed over: heap that was searched and held nothing, a string's rest.
-    assert len(silent) < len(every) / 10
+    # Some pages are only passed over: heap and possible stacks that were searched and held
+    # nothing, a string's rest.
+    assert len(silent) < len(every) / 3
 
 
 def test_an_absent_device_leaves_the_others_unharmed(damaged: Damaged) -> None:
