@@ -30,6 +30,25 @@ _OPTIONS = (
     *("--enable-tools", "--enable-debug-info", "--enable-pie"),
     *("--disable-werror", "--disable-strip", "--disable-docs", "--disable-install-blobs"),
 )
+# QEMU 5.2 cannot be configured without what it finds on the machine: each is named.
+_OPTIONS_ONE_BY_ONE = (
+    *("--meson=/usr/bin/meson", "--target-list=x86_64-softmmu", "--enable-tcg"),
+    *("--enable-linux-aio", "--enable-linux-io-uring", "--enable-slirp=system"),
+    *("--enable-virtfs", "--enable-attr", "--enable-cap-ng"),
+    *("--enable-vhost-user", "--enable-vhost-net", "--enable-vhost-user-blk-server"),
+    *("--enable-tools", "--enable-debug-info", "--enable-pie"),
+    *("--disable-werror", "--disable-strip", "--disable-docs", "--disable-blobs"),
+    *("--disable-kvm", "--disable-xen", "--disable-guest-agent", "--disable-virtiofsd"),
+    *("--disable-gtk", "--disable-sdl", "--disable-curses", "--disable-vnc", "--disable-vte"),
+    *("--disable-spice", "--disable-opengl", "--disable-virglrenderer", "--disable-xkbcommon"),
+    *("--disable-curl", "--disable-libssh", "--disable-rbd", "--disable-glusterfs"),
+    *("--disable-libiscsi", "--disable-libnfs", "--disable-rdma", "--disable-mpath"),
+    *("--disable-gnutls", "--disable-nettle", "--disable-gcrypt", "--disable-auth-pam"),
+    *("--disable-smartcard", "--disable-libusb", "--disable-usb-redir", "--disable-brlapi"),
+    *("--disable-seccomp", "--disable-capstone", "--disable-numa", "--disable-libpmem"),
+    *("--disable-bzip2", "--disable-zstd", "--disable-lzo", "--disable-snappy"),
+    *("--disable-libudev", "--disable-libxml2"),
+)
 _TARGETS = (
     *("qemu-system-x86_64", "storage-daemon/qemu-storage-daemon", "qemu-nbd"),
     "contrib/vhost-user-blk/vhost-user-blk",
@@ -41,18 +60,26 @@ _NEWER_MESON = ("meson>=1.8", "tomli", "distlib", "pycotap")
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a QEMU version's sources come from, what is changed, what it needs to be built."""
+    """Where a QEMU version's sources come from, what is changed, what it needs to be built.
+
+    `release` is the beginning of the version wanted of a suite that has several, or goes on to the
+    next; otherwise it is the suite's newest.
+    """
 
     suite: str
     newer_meson: bool
     change: Callable[[Path], None] | None = None
+    options: tuple[str, ...] = _OPTIONS
+    release: str = ""
 
 
 VERSIONS = {
+    "5.2": Plan("bullseye", newer_meson=False, options=_OPTIONS_ONE_BY_ONE),
     "7.2": Plan("bookworm", newer_meson=False),
     "7.2-fork": Plan("bookworm", newer_meson=False, change=fork.apply),
     "10.0": Plan("trixie", newer_meson=True),
     "10.0-fork": Plan("trixie", newer_meson=True, change=fork.apply_locking),
+    "10.2": Plan("sid", newer_meson=True, release="10.2"),
 }
 
 
@@ -66,8 +93,9 @@ def qemu(version: str) -> Path:
     packages.install(*_BUILD_PACKAGES)
     work = work_directory() / f"qemu-{version}"
     shutil.rmtree(work, ignore_errors=True)
-    source = packages.fetch_source("qemu", VERSIONS[version].suite, work)
-    change = VERSIONS[version].change
+    plan = VERSIONS[version]
+    source = packages.fetch_source("qemu", plan.suite, work, plan.release)
+    change = plan.change
     if change is not None:
         change(source)
     objects = source / "objects"
@@ -84,7 +112,7 @@ def qemu(version: str) -> Path:
 
 def _compile(version: str, source: Path, objects: Path, targets: list[str]) -> list[str]:
     environment = dict(os.environ)
-    command = [str(source / "configure"), *_OPTIONS]
+    command = [str(source / "configure"), *VERSIONS[version].options]
     if VERSIONS[version].newer_meson:
         python = _meson_environment()
         command.append(f"--python={python}")

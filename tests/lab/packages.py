@@ -62,19 +62,39 @@ def another_suite(name: str, directory: Path) -> list[str]:
     return options
 
 
-def fetch_source(package: str, suite: str, target: Path) -> Path:
-    """Unpacks a source package of a suite below `target`; returns its directory."""
+def fetch_source(package: str, suite: str, target: Path, release: str = "") -> Path:
+    """Unpacks a source package of a suite below `target`; returns its directory.
+
+    :param release: the beginning of the upstream version, where the suite's newest is not wanted
+    :raises LookupError: no version offered begins with `release`
+    """
     _offer_sources()
     target.mkdir(parents=True, exist_ok=True)
-    _apt("source", f"{package}/{suite}", cwd=target)
+    wanted = f"={_offered_source(package, release)}" if release else f"/{suite}"
+    _apt("source", package + wanted, cwd=target)
     return next(path for path in target.iterdir() if path.is_dir())
+
+
+def _offered_source(package: str, release: str) -> str:
+    """The last version of a source package that begins with `release`, its epoch aside."""
+    shown = subprocess.run(
+        ["apt-cache", "showsrc", "--only-source", package],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pattern = rf"^Version: ((?:\d+:)?{re.escape(release)}\..*)$"
+    offered: list[str] = re.findall(pattern, shown.stdout, re.MULTILINE)
+    if not offered:
+        raise LookupError(f"no source of {package} {release} is offered any more")
+    return offered[-1]
 
 
 def _offer_sources() -> None:
     archive = _configured_archive()
     lines = [
         f"deb-src [signed-by={_KEYRING}] {archive} {suite} main\n"
-        for suite in ("bookworm", "trixie")
+        for suite in ("bullseye", "bookworm", "trixie", "sid")
     ]
     wanted = "".join(lines)
     if not _SOURCE_LIST.exists() or _SOURCE_LIST.read_text() != wanted:

@@ -39,6 +39,10 @@ class Monitor:
             if "error" in answer:
                 raise MonitorRefusedError(f"{command}: {answer['error']['desc']}")
 
+    def knows(self, command: str) -> bool:
+        """Whether this QEMU has a command of this name."""
+        return any(known["name"] == command for known in self.execute("query-commands"))
+
     def human(self, line: str) -> str:
         """What the human monitor prints for a command line."""
         arguments: dict[str, Any] = {"command-line": line}

@@ -25,17 +25,28 @@ _SIMPLE_TYPES = ("bool", "str", "string", "int", "uint", "OnOffAuto", "link<", "
 
 
 def ask(monitor: Monitor) -> dict[str, Any]:
-    """All facts at about one moment, keyed by the command that gave them."""
+    """All facts at about one moment, keyed by the command that gave them.
+
+    QEMU before 7.2 tells nothing of its virtio devices: ``virtio`` is then not there.
+    """
     facts: dict[str, Any] = {name: monitor.execute(name) for name in _PLAIN_COMMANDS}
-    facts["virtio"] = virtio_devices(monitor)
+    paths = _backends(monitor)
+    if tells_of_virtio(monitor):
+        facts["virtio"] = virtio_devices(monitor)
+        paths = [device["path"] for device in facts["virtio"]]
     facts["info mtree -f"] = monitor.human("info mtree -f")
     facts["info qtree"] = monitor.human("info qtree")
     facts["info ramblock"] = monitor.human("info ramblock")
-    facts["qom"] = _qom_properties(monitor, [device["path"] for device in facts["virtio"]])
+    facts["qom"] = _qom_properties(monitor, paths)
     facts["objects"] = {
         child["name"]: child["type"] for child in monitor.execute("qom-list", path="/objects")
     }
     return facts
+
+
+def tells_of_virtio(monitor: Monitor) -> bool:
+    """Whether QEMU has the commands that ask for virtio devices and their queues."""
+    return monitor.knows("x-query-virtio")
 
 
 def virtio_devices(monitor: Monitor) -> list[dict[str, Any]]:
@@ -43,12 +54,26 @@ def virtio_devices(monitor: Monitor) -> list[dict[str, Any]]:
     return [_virtio_device(monitor, found) for found in monitor.execute("x-query-virtio")]
 
 
-def in_use(monitor: Monitor, device_id: str) -> dict[int, int]:
-    """Requests in flight per queue of the device with this id."""
-    for device in virtio_devices(monitor):
+def in_use(devices: list[dict[str, Any]], device_id: str) -> dict[int, int]:
+    """Requests in flight per queue of the device with this id.
+
+    :raises LookupError: it is not among `devices`
+    """
+    for device in devices:
         if _is(device["path"], device_id):
             return {queue["queue-index"]: queue["inuse"] for queue in device["queues"]}
-    raise MonitorRefusedError(f"x-query-virtio lists no device {device_id}")
+    raise LookupError(f"QEMU has no virtio device {device_id}")
+
+
+def _backends(monitor: Monitor) -> list[str]:
+    """The paths of all virtio devices that have an id, by the object tree alone."""
+    place = "/machine/peripheral"
+    own = {
+        f"{place}/{child['name']}": child["type"]
+        for child in monitor.execute("qom-list", path=place)
+        if child["type"].startswith(("child<virtio-", "child<vhost-"))
+    }
+    return [f"{path}/virtio-backend" if "-pci" in kind else path for path, kind in own.items()]
 
 
 def _is(path: str, device_id: str) -> bool:

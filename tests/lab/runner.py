@@ -200,7 +200,7 @@ def _manifest(session: Session, program: Path) -> dict[str, Any]:
         "taken_by": scenario.taken_by,
         "expected": {
             "devices": [asdict(device) for device in scenario.devices],
-            "in_flight": _in_flight(session.facts) if scenario.at_rest else {},
+            "in_flight": _in_flight(session.devices) if scenario.at_rest else {},
             "notes": session.notes,
         },
     }
@@ -218,8 +218,8 @@ def _program_facts(program: Path, command: list[str], pid: int) -> dict[str, Any
     }
 
 
-def _in_flight(facts: dict[str, Any] | None) -> dict[str, dict[str, int]] | None:
-    if facts is None:
+def _in_flight(devices: list[dict[str, Any]] | None) -> dict[str, dict[str, int]] | None:
+    if devices is None:
         return None
     return {
         device["path"]: {
@@ -227,7 +227,7 @@ def _in_flight(facts: dict[str, Any] | None) -> dict[str, dict[str, int]] | None
             for queue in device["queues"]
             if "inuse" in queue
         }
-        for device in facts["virtio"]
+        for device in devices
     }
 
 

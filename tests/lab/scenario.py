@@ -68,5 +68,5 @@ class Scenario:
     guest: str = guest.STOCK
     kernel_arguments: str = ""
     check: Callable[[Any, Any], None] | None = None
-    versions: tuple[str, ...] = ("7.2", "10.0")
+    versions: tuple[str, ...] = ("5.2", "7.2", "10.0", "10.2")
     at_rest: bool = True

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.lab import qmp_facts
+from tests.lab import attached, qmp_facts
 from tests.lab.backend import Backend
 from tests.lab.machine import GuestError, Machine
 from tests.lab.nbd import HeldRequest, NbdServer
@@ -32,11 +32,23 @@ class Session:
         self.servers = {server.name: server for server in servers}
         self.backends = backends
         self.facts: dict[str, Any] | None = None
+        self.devices: list[dict[str, Any]] | None = None
         self.notes: dict[str, Any] = {}
 
     def ask(self) -> None:
         """Records what QEMU says now; the last call before the core wins."""
         self.facts = qmp_facts.ask(self.machine.monitor)
+        self.devices = self.facts.get("virtio") or self.virtio_devices()
+
+    def virtio_devices(self) -> list[dict[str, Any]]:
+        """Every device and its queues, as QEMU's monitor has them, or else gdb."""
+        if qmp_facts.tells_of_virtio(self.machine.monitor):
+            return qmp_facts.virtio_devices(self.machine.monitor)
+        return attached.virtio_devices(self.machine.pid)
+
+    def in_use(self, device_id: str) -> dict[int, int]:
+        """Requests in flight per queue of the device with this id."""
+        return qmp_facts.in_use(self.virtio_devices(), device_id)
 
     def stop_server(self, device: Device, requests: int | None = None) -> None:
         """Freezes the server of a disk so that every queue has requests that never return.
@@ -117,7 +129,7 @@ class Session:
         for _ in range(_ATTEMPTS):
             hold()
             self.settle()
-            in_use = qmp_facts.in_use(self.machine.monitor, device.id)
+            in_use = self.in_use(device.id)
             total = sum(in_use.values())
             expected = total if requests is None else requests
             if all(in_use.values()) and total >= count and expected == len(server.held()):

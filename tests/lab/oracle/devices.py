@@ -76,7 +76,7 @@ def _device(device: gdb.Value) -> dict[str, Any]:
     region = iommu.memory_region(device)
     if region is not None:
         found["iommu"] = iommu.translation(region)
-    found["queues"] = [_queue(queue, device, found["iommu"]) for queue in _queues(device)]
+    found["queues"] = [_queue(queue, device, found["iommu"]) for queue in queues_of(device)]
     if "pci-device" in found["proxy_types"]:
         pci = proxy.cast(gdb.lookup_type("PCIDevice").pointer())
         found["devfn"] = int(pci["devfn"])
@@ -87,7 +87,8 @@ def _device(device: gdb.Value) -> dict[str, Any]:
     return found
 
 
-def _queues(device: gdb.Value) -> Iterator[gdb.Value]:
+def queues_of(device: gdb.Value) -> Iterator[gdb.Value]:
+    """Each `VirtQueue` that the device has set up."""
     for number in range(_MAX_QUEUES):
         queue = device["vq"][number]
         if _size(queue) == 0:

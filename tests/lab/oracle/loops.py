@@ -15,8 +15,8 @@ _CLOCKS = 4
 
 def event_loops() -> list[dict[str, Any]]:
     """The main loop's two first, then those of threads, in gdb's order of threads."""
-    threads = dict(_own())
     first = int(variable("qemu_aio_context"))
+    threads = dict(_own(first))
     runs = {first: threads.get(first), int(variable("iohandler_ctx")): threads.get(first)}
     pointer = gdb.lookup_type("struct AioContext").pointer()
     found = []
@@ -27,18 +27,33 @@ def event_loops() -> list[dict[str, Any]]:
     return found
 
 
-def _own() -> Iterator[tuple[int, int]]:
-    """Each thread's own loop, and the thread; none where gdb finds no thread-local variables."""
+def _own(first: int) -> Iterator[tuple[int, int]]:
+    """Each thread's own loop, and the thread; none where gdb finds no thread-local variables.
+
+    QEMU 5.2 notes the I/O thread instead, and nothing for the one that began the process.
+    """
     chosen = gdb.selected_thread()
+    old = gdb.lookup_static_symbol("my_iothread") is not None
     for thread in gdb.selected_inferior().threads():
         thread.switch()
         try:
-            own = int(gdb.parse_and_eval("(unsigned long)co_tls_my_aiocontext"))
+            own = _of_iothread(thread, first) if old else _of_thread()
         except gdb.error:  # libthread_db does not read a small core
             break
         if own:
             yield own, thread.ptid[1] or thread.ptid[0]
     chosen.switch()
+
+
+def _of_thread() -> int:
+    return int(gdb.parse_and_eval("(unsigned long)co_tls_my_aiocontext"))
+
+
+def _of_iothread(thread: gdb.InferiorThread, first: int) -> int:
+    runs = gdb.parse_and_eval("my_iothread")
+    if int(runs):
+        return int(runs["ctx"])
+    return first if thread.num == 1 else 0
 
 
 def _loop(context: gdb.Value) -> dict[str, Any]:
@@ -84,7 +99,7 @@ def _bottom_halves(head: gdb.Value) -> Iterator[dict[str, Any]]:
     while int(element):
         yield {
             "address": int(element),
-            "name": string(element["name"]),
+            "name": string(element["name"]) if has(element.dereference(), "name") else None,
             "cb": symbol(element["cb"]),
             "opaque": int(element["opaque"]),
             "flags": int(element["flags"]),

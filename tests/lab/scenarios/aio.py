@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.lab import proc, qmp_facts
+from tests.lab import proc
 from tests.lab.machine import GuestError
 from tests.lab.nbd import NbdServer
 from tests.lab.processes import Children
@@ -53,7 +53,7 @@ def mount_fuse(directory: Path, servers: list[NbdServer], children: Children) ->
 def _freeze(session: Session) -> None:
     session.servers["server0"].stop()
     session.wait_until(
-        lambda: all(qmp_facts.in_use(session.machine.monitor, "disk0").values()),
+        lambda: all(session.in_use("disk0").values()),
         "every queue has a request in flight",
     )
     time.sleep(2)
@@ -63,10 +63,7 @@ def _freeze(session: Session) -> None:
 def _freeze_workers(session: Session) -> None:
     session.servers["server0"].stop()
     session.wait_until(
-        lambda: (
-            _workers_asleep(session.machine.pid)
-            and all(qmp_facts.in_use(session.machine.monitor, "disk0").values())
-        ),
+        lambda: _workers_asleep(session.machine.pid) and all(session.in_use("disk0").values()),
         f"{_WORKERS} worker threads sleep uninterruptibly and every queue has a request in flight",
     )
     time.sleep(2)

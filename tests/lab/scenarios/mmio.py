@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from tests.lab import qmp_facts
 from tests.lab.machine import GuestError
 from tests.lab.scenario import Device, Scenario
 from tests.lab.scenarios.parts import MEMORY_SERVER, nbd_node, ready, traffic
@@ -51,7 +50,7 @@ def _stop(session: Session) -> None:
     session.ask()
     unused = [
         device["path"]
-        for device in qmp_facts.virtio_devices(session.machine.monitor)
+        for device in session.virtio_devices()
         if not any(queue["used-idx"] for queue in device["queues"])
     ]
     if unused:

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from tests.lab import qmp_facts
 from tests.lab.machine import GuestError
 from tests.lab.nbd import ServerPlan
 from tests.lab.scenario import Device, Scenario
@@ -76,11 +75,7 @@ def _use_all(session: Session) -> None:
 
 def _use_all_split(session: Session) -> None:
     _use_all(session)
-    unused = [
-        device["path"]
-        for device in qmp_facts.virtio_devices(session.machine.monitor)
-        if not _queues_used(device)
-    ]
+    unused = [device["path"] for device in session.virtio_devices() if not _queues_used(device)]
     if unused:
         raise GuestError(f"devices without a used queue: {unused}")
 

@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.lab import qmp_facts
 from tests.lab.machine import GuestError
 from tests.lab.nbd import NbdServer
 from tests.lab.processes import Children
@@ -74,7 +73,7 @@ _OPEN: list[socket.socket] = []
 
 
 def _in_use(session: Session, device: Device, queue: int) -> int:
-    return qmp_facts.in_use(session.machine.monitor, device.id).get(queue, 0)
+    return session.in_use(device.id).get(queue, 0)
 
 
 def _check(truth: Any, servers: Any) -> None:

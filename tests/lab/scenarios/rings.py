@@ -129,7 +129,7 @@ STUCK_IN_ORDER = Scenario(
     incident=_stop,
     check=_negotiated(on=(_IN_ORDER,), off=(_PACKED,)),
     guest=guest.NEWER,
-    versions=("10.0",),
+    versions=("10.0", "10.2"),
 )
 
 STUCK_IN_ORDER_PACKED = Scenario(
@@ -142,7 +142,7 @@ STUCK_IN_ORDER_PACKED = Scenario(
     incident=_stop,
     check=_negotiated(on=(_IN_ORDER, _PACKED)),
     guest=guest.NEWER,
-    versions=("10.0",),
+    versions=("10.0", "10.2"),
 )
 
 _HELD_OFFSET = 48 << 20
@@ -205,5 +205,5 @@ done
     incident=_hold_first,
     check=_check_held_back,
     guest=guest.NEWER,
-    versions=("10.0",),
+    versions=("10.0", "10.2"),
 )

@@ -95,7 +95,7 @@ STUCK_IOMMU_FIRST_LEVEL = Scenario(
     incident=_stop,
     kernel_arguments=f"intel_iommu=on,sm_on {_STRICT.partition(' ')[2]}",
     check=lambda truth, _: _check_mode(truth, "first-level"),
-    versions=("10.0",),
+    versions=("10.0", "10.2"),
 )
 
 STUCK_AMD_IOMMU_OFF = Scenario(

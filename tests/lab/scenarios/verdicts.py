@@ -120,6 +120,7 @@ BROKEN = Scenario(
     devices=(_BROKEN,),
     servers=(MEMORY_SERVER,),
     incident=_break,
+    versions=("7.2", "10.0", "10.2"),
 )
 
 _UNSEEN = _blk(0, iothread=False, server=False)
@@ -159,7 +160,7 @@ _SCSI = Device(id="scsi0", kind="virtio-scsi", pci_address="00:06.0", queues=4, 
 def _stop_scsi(session: Session) -> None:
     session.servers["server0"].stop()
     session.wait_until(
-        lambda: sum(qmp_facts.in_use(session.machine.monitor, "scsi0").values()) > 1,
+        lambda: sum(session.in_use("scsi0").values()) > 1,
         "requests of the SCSI disk are in flight",
     )
     session.settle()
