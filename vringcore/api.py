@@ -167,36 +167,31 @@ class Core:
                 limits=(*report.limits, *found.limits),
             )
 
+    def report_html(self) -> str:
+        """Return :meth:`why` and every ring as one HTML page that needs no other file and no script.
+
+        It holds none of the guest's data. The same core gives the same page.
+
+        :raises UsageError: if jinja2 is not installed (the extra ``html``)
+        """
+        from vringcore.report.html.page import render_page
+
+        with self._lock:
+            report = self.why()
+            rings = [
+                self._ring(device, queue.index)
+                for device in report.devices or ()
+                for queue in device.queues or ()
+            ]
+            return render_page(report, rings)
+
     def ring(self, device: str, queue: int) -> RingDocument:
         """Return one queue's ring: tables, entries, chains published and in flight.
 
         :raises NoSuchDeviceError, AmbiguousDeviceError, NoSuchQueueError: if it is not there
         """
-        from vringcore.model.rings import PackedRing, SplitRing
-
         with self._lock:
-            limits: list[Limitation] = []
-            chosen = self.find_device(device)
-            model, ring, chains = self._asked().ring(chosen.index, queue, limits)
-            split: SplitRing | Absent | UnsetType = UNSET
-            packed: PackedRing | Absent | UnsetType = UNSET
-            if isinstance(ring, SplitRing):
-                split = ring
-            elif isinstance(ring, PackedRing):
-                packed = ring
-            else:  # if nobody can tell what kind it is, both are absent
-                split = UNSET if model.ring == "packed" else ring
-                packed = UNSET if model.ring == "split" else ring
-            return RingDocument(
-                tool=TOOL,
-                device_id=chosen.id,
-                qom_path=chosen.qom_path,
-                queue=model,
-                split=split,
-                packed=packed,
-                chains=chains,
-                limits=self._limits(limits),
-            )
+            return self._ring(self.find_device(device), queue)
 
     def driver(
         self,
@@ -303,6 +298,31 @@ class Core:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _ring(self, device: Device, queue: int) -> RingDocument:
+        from vringcore.model.rings import PackedRing, SplitRing
+
+        limits: list[Limitation] = []
+        model, ring, chains = self._asked().ring(device.index, queue, limits)
+        split: SplitRing | Absent | UnsetType = UNSET
+        packed: PackedRing | Absent | UnsetType = UNSET
+        if isinstance(ring, SplitRing):
+            split = ring
+        elif isinstance(ring, PackedRing):
+            packed = ring
+        else:  # if nobody can tell what kind it is, both are absent
+            split = UNSET if model.ring == "packed" else ring
+            packed = UNSET if model.ring == "split" else ring
+        return RingDocument(
+            tool=TOOL,
+            device_id=device.id,
+            qom_path=device.qom_path,
+            queue=model,
+            split=split,
+            packed=packed,
+            chains=chains,
+            limits=self._limits(limits),
+        )
 
     def _asked(self) -> Survey:
         process = self.process

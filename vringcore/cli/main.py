@@ -41,6 +41,7 @@ VERBS = {
     "requests": "the requests in flight, and where each one waits",
     "block": "the block layer: back-ends, nodes, limits, engines, jobs",
     "loops": "event loops, run state, vCPUs, migration, interrupts",
+    "report": "all of it as one HTML page, to be mailed, printed, read on a phone",
     "print": "any variable or C expression, as gdb's print shows it",
     "backtrace": "each thread and coroutine: what it is at, its frames with lines",
     "driver": "what the guest's own driver has seen, beside QEMU's view",

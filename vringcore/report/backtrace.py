@@ -50,7 +50,7 @@ def print_backtraces(page: Page, report: Report, *, detailed: bool) -> None:
 def _print_threads(page: Page, threads: Sequence[Thread], *, detailed: bool) -> None:
     for thread in threads:
         page.line()
-        page.line(_title(page, thread), STAND_OUT if _stands_out(thread) else "bold", hang=2)
+        page.line(thread_title(page, thread), STAND_OUT if _stands_out(thread) else "bold", hang=2)
         _print_kernel_stack(page, thread)
         print_frames(page, thread.frames, detailed=detailed)
         print_end(page, thread.frames_end, thread.frames_end_detail)
@@ -63,7 +63,8 @@ def _stands_out(thread: Thread) -> bool:
     return not isinstance(thread.state, Absent) and thread.state == UNINTERRUPTIBLE
 
 
-def _title(page: Page, thread: Thread) -> str:
+def thread_title(page: Page, thread: Thread) -> str:
+    """Return a thread's number, what it is, and the system call that it is in."""
     parts = [f"thread {thread.lwp}"]
     if thread.role is not None:
         role = ROLES.get(thread.role, clean(thread.role))
@@ -129,7 +130,7 @@ def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None
     """Print frames as gdb numbers them, the innermost first."""
     if not frames:
         return
-    names = [_name(page, frame) for frame in frames]
+    names = [frame_name(page, frame) for frame in frames]
     digits = len(str(len(frames) - 1))
     address = max(len(hexadecimal(frame.pc)) for frame in frames)
     hang = digits + address + len("  #  ") + len("  ")
@@ -139,7 +140,7 @@ def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None
     for number, (frame, name) in enumerate(zip(frames, names, strict=True)):
         pc = "" if frame.inlined else hexadecimal(frame.pc)
         mark = "?" if frame.how == HEURISTIC and not frame.inlined else " "
-        text = f"  #{number:<{digits}} {mark}{pc:<{address}}  {name:<{wide}}  {_place(frame)}"
+        text = f"  #{number:<{digits}} {mark}{pc:<{address}}  {name:<{wide}}  {frame_place(frame)}"
         if detailed and not frame.inlined:
             text += _details(frame)
         page.line(text.rstrip(), FAINT if frame.inlined else "", hang=hang)
@@ -149,7 +150,8 @@ def print_frames(page: Page, frames: Sequence[Frame], *, detailed: bool) -> None
                 page.line(value, FAINT, hang=len("        "))
 
 
-def _name(page: Page, frame: Frame) -> str:
+def frame_name(page: Page, frame: Frame) -> str:
+    """Return a frame's function with its arguments."""
     name = "??" if frame.function is None else clean(frame.function)
     if frame.arguments:
         words = (f"{clean(each.name)}={_worth(page, each.value)}" for each in frame.arguments)
@@ -165,7 +167,7 @@ def _worth(page: Page, value: Any) -> str:
     return _argument(page, value)
 
 
-def _place(frame: Frame) -> str:
+def frame_place(frame: Frame) -> str:
     """Return file and line, else the file that is mapped there."""
     if frame.file is not None:
         return clean(frame.file) + ("" if frame.line is None else f":{frame.line}")

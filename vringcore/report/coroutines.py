@@ -26,7 +26,7 @@ def print_coroutines(page: Page, report: Report, *, detailed: bool) -> None:
     shown: dict[tuple[int, ...], int] = {}
     for coroutine in coroutines:
         page.line()
-        page.line(_title(page, coroutine), "bold")
+        page.line(coroutine_title(page, coroutine), "bold")
         for waiting in coroutine.waits_in:
             page.line(f"  waits in {place_of(waiting)}", hang=4)
         _print_stack(page, coroutine, shown, detailed=detailed)
@@ -42,7 +42,8 @@ def place_of(waiting: Waiting) -> str:
     return f"{clean(waiting.place)}{node}{detail}{thread}"
 
 
-def _title(page: Page, coroutine: Coroutine) -> str:
+def coroutine_title(page: Page, coroutine: Coroutine) -> str:
+    """Return where a coroutine is, the function that it began with, and its state."""
     entry = coroutine.entry
     name = page.notes.mark(entry) if isinstance(entry, Absent) else clean(entry or "no function")
     parts = [f"coroutine {hexadecimal(coroutine.address)}", name, clean(coroutine.state)]

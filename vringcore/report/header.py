@@ -28,7 +28,7 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
         parts.append(f"migration {notes.text(qemu.migration)}")
     if not core.complete:
         parts.append("TRUNCATED CORE")
-    page.line(f"{clean(core.path)}: {', '.join(parts)}", "bold")
+    page.header(f"{clean(core.path)}: {', '.join(parts)}")
     if core.guest_ram.startswith("absent"):
         page.remark(
             f"guest RAM is {clean(core.guest_ram)} in this core, and the rings lie in it; for the"

@@ -92,6 +92,10 @@ class Page:
         """Tell whether a line of so many columns is printed as one."""
         return self.unbounded or columns <= self._console.width
 
+    def header(self, text: str) -> None:
+        """Print the line that says which core this is."""
+        self.line(text, "bold")
+
     def line(self, text: str = "", style: str = "", *, indent: int = 0, hang: int = 0) -> None:
         """Print a line; a long one is folded at words on a terminal, as far indented as it began.
 

@@ -63,10 +63,11 @@ def print_queues(page: Page, report: Report, *, detailed: bool) -> None:
 
 def _without_unused(rows: list[Row]) -> list[Row]:
     """Return the rows without the queues that were never used, unless that leaves none."""
-    return [row for row in rows if not _unused(row[1])] or rows
+    return [row for row in rows if not never_used(row[1])] or rows
 
 
-def _unused(queue: Queue) -> bool:
+def never_used(queue: Queue) -> bool:
+    """Tell whether a ring is as it was set up: nothing was ever published."""
     if queue.ring_state != "ready":
         return False
     if isinstance(queue.guest, PackedGuest):

@@ -40,6 +40,9 @@ def print_verdict(page: Page, report: Report, *, detailed: bool) -> None:
     _findings(page, verdict, findings, detailed=detailed)
     _list(page, "what would prove it wrong", verdict.refuted_by)
     _looked(page, verdict, detailed=detailed)
+    if verdict.code:
+        page.line()
+        page.line(f"`vringcore why --explain {clean(verdict.code)}` says how this is told", FAINT)
     page.close(report.limits)
 
 
@@ -77,7 +80,7 @@ def _findings(
 
 def _evidence(page: Page, before: str, found: tuple[Evidence, ...], *, detailed: bool) -> None:
     for each in found if detailed else found[:SHOWN]:
-        text = f"{before}{clean(each.what)} = {_value(page, each.value)}{_spot(each)}"
+        text = f"{before}{clean(each.what)} = {evidence_value(page, each.value)}{_spot(each)}"
         page.line(text, indent=4)
         if each.c_path and detailed:
             page.line(clean(each.c_path), FAINT, indent=8)
@@ -86,13 +89,14 @@ def _evidence(page: Page, before: str, found: tuple[Evidence, ...], *, detailed:
         page.line(f"and {rest} more facts: -v shows them", FAINT, indent=4)
 
 
-def _value(page: Page, value: Any) -> str:
+def evidence_value(page: Page, value: Any) -> str:
+    """Return the value of a piece of evidence, an absent one by its footnote."""
     if isinstance(value, Absent):
         return page.notes.text(value)
     if isinstance(value, Address):
         return hexadecimal(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value(page, each) for each in value)
+        return ", ".join(evidence_value(page, each) for each in value)
     return text_of(value)
 
 

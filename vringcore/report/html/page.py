@@ -1,0 +1,271 @@
+"""The HTML page of a core: everything that `vringcore why` knows, and the rings."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from vringcore.errors import UsageError
+from vringcore.model.values import Absent
+from vringcore.report.block import print_block
+from vringcore.report.cells import Footnotes, clean, hexadecimal, text_of
+from vringcore.report.devices import print_device, print_devices
+from vringcore.report.header import device_name
+from vringcore.report.html.graph import draw, edges_of
+from vringcore.report.html.locks import print_locks
+from vringcore.report.html.ring import RingDrawing, caption, draw_ring
+from vringcore.report.html.sheet import Sheet, sheet_of, verb_sheet
+from vringcore.report.html.stacks import coroutine_stacks, thread_stacks
+from vringcore.report.loops import print_loops
+from vringcore.report.queues import never_used, outstanding, print_queues, queue_columns
+from vringcore.report.requests import print_requests
+from vringcore.report.why import GRAVE, evidence_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jinja2 import Environment
+
+    from vringcore.model.devices import Device
+    from vringcore.model.queues import Queue
+    from vringcore.model.report import Report, RingDocument
+
+DETAILED_REQUESTS = 256
+"""Requests of which each is shown with its buffers; where there are more, the table alone."""
+
+LISTED = 8
+"""Requests in flight that are named beside a ring."""
+
+CARD_RANK = 2
+"""Columns of the queue table that matter so much are shown beside the ring, too."""
+
+BESIDE = ("", "device", "queue", "role")
+"""Columns of the queue table that the heading of a ring's card has."""
+
+SIGNS = {"stuck": "✖", "faulty": "⚠", "healthy": "✔", "unknown": "?"}
+
+
+class Card(msgspec.Struct, frozen=True):
+    """A queue with its ring, drawn if it could be read.
+
+    :param facts: names and values of its indices and counts
+    :param requests: the first of those in flight, in words
+    :param more: how many requests are not among them
+    """
+
+    anchor: str
+    device: Device
+    name: str
+    queue: Queue
+    drawing: RingDrawing | None
+    missing: str
+    caption: str
+    facts: tuple[tuple[str, str], ...]
+    requests: tuple[str, ...]
+    more: int
+    in_flight: int
+    unseen: int
+    busy: bool
+
+
+def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
+    """Return the page. The same report and rings always give the same page.
+
+    :param report: with a verdict, as ``Core.why()`` returns it
+    :param rings: those of the report's queues, device by device, in their order
+    :raises UsageError: if jinja2 is not installed
+    """
+    environment = _environment()
+    style = _style(environment)
+    notes = Sheet()
+    bare = replace(report, limits=())  # they stand in one place
+    requests = _in_flight(report)
+    cards = _cards(report, rings, notes)
+    context: dict[str, Any] = {
+        "report": report,
+        "style": style,
+        "style_hash": _hash(style),
+        "sign": SIGNS.get(report.verdict.state, "?") if report.verdict else "?",
+        "facts": _facts(report, notes.notes),
+        "findings": [each for each in report.findings or () if each.severity in GRAVE],
+        "lesser": [each for each in report.findings or () if each.severity not in GRAVE],
+        "drawing": draw(report.wait_for) if report.wait_for else None,
+        "edges": edges_of(report.wait_for) if report.wait_for else [],
+        "busy": [card for card in cards if card.busy],
+        "calm": [card for card in cards if not card.busy and not never_used(card.queue)],
+        "unused": [card for card in cards if not card.busy and never_used(card.queue)],
+        "request_count": requests,
+        "requests": verb_sheet(print_requests, bare, detailed=requests <= DETAILED_REQUESTS),
+        "devices": verb_sheet(print_devices, bare, detailed=False),
+        "device_sheets": [
+            (f"{device_name(each)} ({clean(each.kind)})", _device_sheet(each))
+            for each in report.devices or ()
+        ],
+        "queues": verb_sheet(print_queues, bare, detailed=False),
+        "threads": thread_stacks(notes, report),
+        "coroutines": coroutine_stacks(notes, report),
+        "block": verb_sheet(print_block, bare, detailed=True),
+        "loops": verb_sheet(print_loops, bare, detailed=True),
+        "locks": verb_sheet(print_locks, bare, detailed=True),
+        "limits": _limits(report, rings),
+        "process": _process(report, notes.notes),
+        "evidence_value": lambda value: evidence_value(notes, value),
+        "hexadecimal": hexadecimal,
+        "absent": notes.notes.lines,
+    }
+    return environment.get_template("page.html").render(context)
+
+
+def _environment() -> Environment:
+    """Return what renders the templates: it cleans and escapes every value that they write."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise UsageError(
+            "a page cannot be made without jinja2", hint="pip install 'vringcore[html]'"
+        ) from error
+    environment = Environment(
+        loader=PackageLoader("vringcore.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_cleaned,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment
+
+
+def _cleaned(value: Any) -> Any:
+    """Return a value as a template writes it: text of a core without what could steer a reader.
+
+    Control characters and bidirectional overrides become visible; what is markup already, because
+    a template made it, stays. Escaping comes after this.
+    """
+    if isinstance(value, Absent):
+        return f"absent: {clean(value.describe())}"
+    return clean(value) if type(value) is str else value
+
+
+def _style(environment: Environment) -> Any:
+    from markupsafe import Markup
+
+    loader = environment.loader
+    assert loader is not None
+    source, _, _ = loader.get_source(environment, "style.css")
+    return Markup(source)  # noqa: S704 - our own file
+
+
+def _hash(style: str) -> str:
+    """Return the hash by which the page's policy allows its one style sheet and nothing else."""
+    return "sha256-" + b64encode(sha256(style.encode()).digest()).decode()
+
+
+def _in_flight(report: Report) -> int:
+    queues = [queue for device in report.devices or () for queue in device.queues or ()]
+    return sum(len(queue.in_flight or ()) for queue in queues)
+
+
+def _device_sheet(device: Device) -> Sheet:
+    def write(sheet: Sheet) -> None:
+        print_device(sheet, device)
+        sheet.close(())
+
+    return sheet_of(write)
+
+
+# Rings
+
+
+def _cards(report: Report, rings: Sequence[RingDocument], notes: Sheet) -> list[Card]:
+    by_queue = {int(document.queue.address): document for document in rings}
+    return [
+        _card(device, queue, by_queue.get(int(queue.address)), notes)
+        for device in report.devices or ()
+        for queue in device.queues or ()
+    ]
+
+
+def _card(device: Device, queue: Queue, document: RingDocument | None, notes: Sheet) -> Card:
+    drawing = None if document is None else draw_ring(document)
+    in_flight = queue.in_flight or ()
+    unseen = queue.counts.unseen if queue.counts else 0
+    told = [f"head {each.head}: {each.summary}" for each in in_flight[:LISTED]]
+    return Card(
+        anchor=f"ring-{device.index}-{queue.index}",
+        device=device,
+        name=device_name(device),
+        queue=queue,
+        drawing=drawing,
+        missing="" if drawing else _missing(queue, document, notes.notes),
+        caption="" if document is None else caption(document),
+        facts=tuple(
+            (column.header, notes.notes.text(column.cells[0]))
+            for column in queue_columns([(device, queue)])
+            if column.header not in BESIDE and column.rank <= CARD_RANK
+        ),
+        requests=tuple(told),
+        more=len(in_flight) - len(told),
+        in_flight=len(in_flight),
+        unseen=unseen if isinstance(unseen, int) else 0,
+        busy=outstanding(queue) or bool(in_flight),
+    )
+
+
+def _missing(queue: Queue, document: RingDocument | None, notes: Footnotes) -> str:
+    """Return why a ring is not drawn."""
+    if queue.ring_state == "not-set-up":
+        return "The driver has not set this queue up."
+    part: Any = None
+    if document is not None:
+        part = document.split if isinstance(document.split, Absent) else document.packed
+    reason = f": {notes.text(part)}" if isinstance(part, Absent) else ""
+    return f"The ring cannot be read ({queue.ring_state}){reason}."
+
+
+# What is said in listings
+
+
+def _facts(report: Report, notes: Footnotes) -> list[tuple[str, str]]:
+    """Return what tells one VM and one core from another."""
+    core, qemu = report.core, report.qemu
+    facts = [
+        ("VM", notes.text(qemu.vm_name)),
+        ("run state", notes.text(qemu.run_state)),
+        ("migration", notes.text(qemu.migration)),
+        ("QEMU", notes.text(qemu.version)),
+        ("machine", notes.text(qemu.machine_type)),
+        ("pid", notes.text(qemu.pid)),
+        ("core", core.path.rsplit("/", 1)[-1]),
+        ("captured", notes.text(core.captured_at)),
+    ]
+    if not core.complete:
+        facts.append(("core file", "TRUNCATED"))
+    if report.signature:
+        facts.append(("signature", report.signature))
+    return facts
+
+
+def _process(report: Report, notes: Footnotes) -> list[tuple[str, str]]:
+    core, qemu = report.core, report.qemu
+    line = qemu.command_line
+    return [
+        ("core", core.path),
+        ("size", f"{core.size} bytes"),
+        ("written by", core.kind),
+        ("processor", core.machine),
+        ("complete", notes.text(core.complete)),
+        ("guest RAM", core.guest_ram),
+        ("threads", notes.text(core.threads)),
+        ("build-id of QEMU", core.build_id),
+        ("UUID of the VM", notes.text(qemu.vm_uuid)),
+        ("command line", notes.text(line) if isinstance(line, Absent) else " ".join(line)),
+    ]
+
+
+def _limits(report: Report, rings: Sequence[RingDocument]) -> list[tuple[str, str, str]]:
+    limits = [*report.limits, *(each for document in rings for each in document.limits)]
+    return [(each.what, each.why, each.hint) for each in dict.fromkeys(limits)]
