@@ -5,9 +5,9 @@
     python -m benchmarks --quick                       small cores, few rounds: does it work?
     python -m benchmarks --write docs/benchmarks.md    all sections, the page and its figure
 
-Sections: startup (one core, cold and warm), further (each further core in one process), sizes
-(0.25 to 64 GiB), queues (1 to 500). QEMU and the cores of the first two come from the lab
-(docs/lab.md); the others are made when they are missing.
+Sections: startup (one core, cold and warm), further (each further core in one process), why (the
+verdict, and backtraces), sizes (0.25 to 64 GiB), queues (1 to 500). QEMU and the cores of the first
+three come from the lab (docs/lab.md); the others are made when they are missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks import plot, sections
 from benchmarks.page import FIGURE, Results, page, tables
 from benchmarks.sections import GIB
 
-SECTIONS = ("startup", "further", "sizes", "queues")
+SECTIONS = ("startup", "further", "why", "sizes", "queues")
 SIZES = (3 * GIB // 16, 15 * GIB // 16, 4 * GIB, 16 * GIB, 64 * GIB)
 """Guest RAM in bytes; the first two leave room for the rest of a core of 0.25 and 1 GiB."""
 
@@ -41,7 +41,7 @@ def main() -> int:
         print(f"no {executable}: `python -m tests.lab build {arguments.version}`", file=sys.stderr)
         return 2
     wanted = arguments.sections or SECTIONS
-    if not cores and {"startup", "further"} & set(wanted):
+    if not cores and {"startup", "further", "why"} & set(wanted):
         print(f"no cores: `python -m tests.lab make {arguments.version} all`", file=sys.stderr)
         return 2
     quick = arguments.quick
@@ -49,12 +49,14 @@ def main() -> int:
     fewer = max(1, rounds // 2)
     results = Results(executable, rounds)
     if "startup" in wanted:
-        chosen = next((c for c in cores if c.parent.name == "stuck-migration"), None)
-        results.startup = sections.startup(executable, chosen or cores[0], rounds)
+        results.startup = sections.startup(executable, _stuck(cores), rounds)
         _tell(results, "startup")
     if "further" in wanted:
         results.further = sections.further(executable, cores[: 3 if quick else MAX_CORES], fewer)
         _tell(results, "further")
+    if "why" in wanted:
+        results.why = sections.why(executable, _stuck(cores), fewer)
+        _tell(results, "why")
     if "sizes" in wanted:
         results.sizes = sections.sizes(executable, SIZES[: 2 if quick else None], fewer)
         _tell(results, "sizes")
@@ -102,6 +104,11 @@ def _lab(version: str) -> tuple[Path, list[Path]]:
         and not core.case.scenario.startswith(NO_VIRTIO)
     ]
     return qemu_directory(version) / "qemu-system-x86_64", cores
+
+
+def _stuck(cores: list[Path]) -> Path:
+    """Return the core that stands for all: of a guest stuck on its disk, if there is one."""
+    return next((core for core in cores if core.parent.name == "stuck-migration"), cores[0])
 
 
 def _tell(results: Results, section: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchmarks import stacks
 from benchmarks.answers import Answer, answers_of, difference, times_of
 from benchmarks.environment import make_environment
 
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
     from typing import Self
 
 HERE = Path(__file__).parent
+
+GDB_STACKS = "gdb bt"
+"""`thread apply all bt`, as one types it in gdb."""
+
+DONE = (0, 5)
+"""Exit codes; 5 is of ``why`` where something is stuck."""
 
 TIME_LIMIT = 300
 """Seconds that one run of any program may take."""
@@ -48,9 +56,12 @@ class AnswersDifferError(RuntimeError):
 class Contenders:
     """vringcore cold and warm, gdb and drgn, over cores of one executable.
 
+    ``why``, ``backtrace`` (both vringcore's, warm) and ``gdb bt`` may be timed, too.
+
     Use it in a ``with`` statement. gdb and drgn are left out where they are not installed.
 
     :ivar names: those that run, in the order of the tables
+    :ivar stack_names: those of the tables of ``why``
     """
 
     def __init__(self, executable: Path) -> None:
@@ -62,6 +73,8 @@ class Contenders:
         self._base = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self._turns = 0
         self.names = ["cold", "warm"]
+        self.stack_names = ["why", "backtrace"]
+        self.stack_names += [GDB_STACKS] * (shutil.which("gdb") is not None)
         self.names += ["gdb"] * (shutil.which("gdb") is not None)
         self.names += ["drgn"] * (importlib.util.find_spec("drgn") is not None)
 
@@ -80,6 +93,11 @@ class Contenders:
         """Return the command that a user would give to ask one core."""
         if name in ("cold", "warm"):
             return [str(self._script), "queues", str(core), "-e", self._executable, "--json"]
+        if name in ("why", "backtrace"):
+            return [str(self._script), name, str(core), "-e", self._executable]
+        if name == GDB_STACKS:
+            every = ("-ex", "thread apply all bt")
+            return ["gdb", "-batch", "-nx", *every, self._executable, str(core)]
         if name == "gdb":
             return ["gdb", "-batch", "-nx", *self._gdb_script(), self._executable, str(core)]
         return self.series(name, [core])
@@ -132,7 +150,7 @@ class Contenders:
             stdin=subprocess.DEVNULL,
             timeout=TIME_LIMIT,
         )
-        if done.returncode:
+        if done.returncode not in DONE:
             raise RuntimeError(f"{command}: exit {done.returncode}\n{done.stderr[-2000:]}")
         return done.stdout
 
@@ -142,6 +160,31 @@ class Contenders:
         start = time.perf_counter()
         self.output(name, command)
         return (time.perf_counter() - start) * 1000
+
+    def cpu(self, name: str, core: Path) -> float:
+        """Return the processor's milliseconds, user and system, of one program over one core.
+
+        Other programs on the machine change this less than the time on the wall.
+        """
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.output(name, self.whole(name, core))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return used * 1000
+
+    def verify_stacks(self, core: Path) -> int:
+        """Compare the functions of all threads' frames with gdb's, and fill caches on the way.
+
+        :return: the number of threads
+        :raises AnswersDifferError: if any differs
+        """
+        output = self.output("backtrace", [*self.whole("backtrace", core), "--json"])
+        ours = stacks.ours(output)
+        if GDB_STACKS in self.stack_names:
+            found = stacks.difference(ours, stacks.gdbs(Path(self._executable), core))
+            if found:
+                raise AnswersDifferError(f"{core}: {found}")
+        return len(ours)
 
     def per_further_core(self, name: str, cores: Sequence[Path]) -> float:
         """Return (time of N cores - time of the first) / (N - 1) within one process, in ms."""
@@ -153,7 +196,7 @@ class Contenders:
         return statistics.fmean(self.wall(name, core) for core in cores[1:])
 
     def peak_kib(self, name: str, core: Path) -> int:
-        """Return the largest resident size of one run in KiB.
+        """Return the largest resident size of one run in KiB; errors as in :meth:`output`.
 
         A small process of its own starts it: on Linux the figure never falls below what the
         starting process had, so a large one, such as a test runner, would be measured instead.
@@ -163,9 +206,10 @@ class Contenders:
             env=self._environment(name),
             capture_output=True,
             text=True,
-            check=True,
             timeout=TIME_LIMIT,
         )
+        if done.returncode not in DONE:
+            raise RuntimeError(f"{name} of {core}: exit {done.returncode}")
         return int(done.stdout)
 
     def _gdb_script(self, *settings: str) -> list[str]:
@@ -185,7 +229,7 @@ files = [(os.POSIX_SPAWN_DUP2, quiet, number) for number in (0, 1, 2)]
 pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=files)
 _, status, usage = os.wait4(pid, 0)
 print(usage.ru_maxrss)
-sys.exit(status != 0)
+sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 

@@ -32,10 +32,9 @@ def make_environment(directory: Path) -> Path:
     """
     venv.create(directory, with_pip=False, symlinks=True)
     site = next((directory / "lib").glob("python*/site-packages"))
-    spec = importlib.util.find_spec("msgspec")
-    assert spec is not None
-    assert spec.origin is not None
-    for package in (ROOT / "vringcore", Path(spec.origin).parent):
+    needed = [importlib.util.find_spec(name) for name in ("msgspec", "rich")]
+    origins = [Path(spec.origin).parent for spec in needed if spec is not None and spec.origin]
+    for package in (ROOT / "vringcore", *origins):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package, site / package.name, ignore=ignored)
     compileall.compile_dir(site, quiet=2, workers=0)

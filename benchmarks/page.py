@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchmarks.contenders import GDB_STACKS
 from benchmarks.sections import GDB_ANEW
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ LABELS = {
     "gdb": "gdb",
     GDB_ANEW: GDB_ANEW,
     "drgn": "drgn",
+    "why": "why",
+    "backtrace": "backtrace",
+    GDB_STACKS: "gdb's bt",
 }
 FIGURE = "benchmarks.svg"
 
@@ -36,6 +40,7 @@ class Results(msgspec.Struct):
     rounds: int
     startup: Row | None = None
     further: list[Series] | None = None
+    why: list[Row] | None = None
     sizes: list[Row] | None = None
     queues: list[Row] | None = None
 
@@ -47,9 +52,11 @@ def tables(results: Results) -> dict[str, str]:
         found["startup"] = cost_table(results.startup.costs, LABELS)
     if results.further is not None:
         found["further"] = "\n\n".join(map(_series_table, results.further))
+    if results.why is not None:
+        found["why"] = row_table(results.why, ["threads", *_SIZE_HEADS], _thread_cells, peaks=True)
     if results.sizes is not None:
         found["sizes"] = row_table(
-            results.sizes, ["guest RAM, GiB", "core, GiB", "stored, MiB"], _size_cells, peaks=True
+            results.sizes, ["guest RAM, GiB", *_SIZE_HEADS], _size_cells, peaks=True
         )
     if results.queues is not None:
         found["queues"] = row_table(results.queues, ["queues"], _count_cells, peaks=False)
@@ -60,7 +67,8 @@ def cost_table(costs: Mapping[str, Cost], labels: Mapping[str, str]) -> str:
     """Return one row for each program, with the ratios of the medians to gdb and drgn."""
     others = [name for name in ("gdb", GDB_ANEW, "drgn") if name in costs]
     weighed = all(cost.peak_kib for cost in costs.values())
-    heads = ["median ms", "least ms", *["peak MiB"] * weighed, *(f"{n} / it" for n in others)]
+    heads = ["median ms", "least ms", *["peak MiB"] * weighed]
+    heads += [f"{labels[name]} / it" for name in others]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for name, cost in costs.items():
         cells = [f"{cost.median_ms:.1f}", f"{cost.min_ms:.1f}"]
@@ -127,12 +135,21 @@ core by gcore of {startup.apparent / 2**20:.0f} MiB, {startup.stored / 2**20:.0f
 ## Each further core of the same build in one process
 
 Cores of the lab: (time of all - time of the first) / (their number - 1). vringcore through the
-library, with a `LayoutStore` shared by all cores and the document of `queues --json` encoded; gdb
-by `core-file` again; drgn by a new `Program`. gdb then keeps what the first core made it read of
-the executable, and has only the core, its threads and its libraries to read anew. `gdb anew` is
-started for each core, as scripts over many cores do it.
+library, with a `LayoutStore` shared by all cores and the document of `queues --json` encoded; drgn
+by a new `Program`. gdb in two ways: `gdb, started anew` for each core, as scripts over many cores
+do it; `gdb, core-file again` in one process, where it keeps what the first core made it read of the
+executable, and has only the core, its threads and its libraries to read.
 
 {found["further"]}
+
+## The verdict, and backtraces
+
+`vringcore why` and `vringcore backtrace` as they print for a reader, from start to exit, layouts
+cached; gdb with `thread apply all bt`. The functions of all frames were compared with gdb's first.
+`why` unwinds all threads and coroutines, too, and walks the block layer, event loops and locks. The
+first core is the one above, the second of a QEMU with 2 GiB of guest RAM.
+
+{found["why"]}
 
 ## By size of the core, and by number of queues
 
@@ -155,7 +172,7 @@ these: the disks are set up from outside as a driver would (`benchmarks/qtest.py
     python -m tests.lab build 7.2 && python -m tests.lab make --missing 7.2 all
     python -m benchmarks --write docs/benchmarks.md
 
-`python -m benchmarks sizes queues` runs some sections alone (`startup`, `further`, `sizes`,
+`python -m benchmarks sizes queues` runs some sections alone (`startup`, `further`, `why`, `sizes`,
 `queues`), `--quick` a few small cores once or twice, to see that all of it works. gdb is the
 system's; without it, or without drgn, the tables lack its row. The cores by size and by number of
 queues are made once and kept in `$VRINGCORE_BENCH`, otherwise `~/.cache/vringcore-bench`: 0.3 GB
@@ -168,17 +185,25 @@ The pure parts (ring walk, look-up of a type in DWARF, decoding a VirtQueue) hav
 
 
 def _series_table(series: Series) -> str:
-    table = cost_table(series.costs, LABELS | {"warm": "vringcore"})
+    labels = LABELS | {"warm": "vringcore", "gdb": "gdb, core-file again"}
+    table = cost_table(series.costs, labels)
     queues = f"{series.least} to {series.most}" if series.least < series.most else series.most
     return f"{series.cores} cores of {queues} queues:\n\n{table}"
 
 
+_SIZE_HEADS = ("core, GiB", "stored, MiB")
+
+
+def _file_cells(row: Row) -> list[str]:
+    return [f"{row.apparent / 2**30:.4g}", f"{row.stored / 2**20:.0f}"]
+
+
 def _size_cells(row: Row) -> list[str]:
-    return [
-        f"{row.value / 2**30:.4g}",
-        f"{row.apparent / 2**30:.4g}",
-        f"{row.stored / 2**20:.0f}",
-    ]
+    return [f"{row.value / 2**30:.4g}", *_file_cells(row)]
+
+
+def _thread_cells(row: Row) -> list[str]:
+    return [str(row.value), *_file_cells(row)]
 
 
 def _count_cells(row: Row) -> list[str]:

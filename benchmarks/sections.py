@@ -18,8 +18,11 @@ GIB = 1 << 30
 FEW_QUEUES = 16
 """Cores with more than these are a series of their own: queues cost, and mixed hide that."""
 
-GDB_ANEW = "gdb anew"
+GDB_ANEW = "gdb, started anew"
 """gdb as scripts over many cores use it: started for each."""
+
+WHY_RAM = 2 * GIB
+"""Guest RAM in bytes of the core that ``why`` is asked about, beside one of the lab's."""
 
 MAX_SERIES = 12
 """Cores in one process."""
@@ -89,9 +92,29 @@ def queues(executable: Path, counts: Sequence[int], rounds: int) -> list[Row]:
         return [_row(contenders, count, core, rounds) for count, core in cores.items()]
 
 
+def why(executable: Path, lab_core: Path, rounds: int) -> list[Row]:
+    """Time ``why``, and ``backtrace`` beside gdb's, with layouts cached; ``value`` is of threads.
+
+    :param lab_core: of a guest that is stuck
+    """
+    found = []
+    with Contenders(executable) as contenders:
+        for core in (lab_core, core_of_size(executable, WHY_RAM)):
+            threads = contenders.verify_stacks(core)
+            contenders.output("why", contenders.whole("why", core))
+            found.append(_timed(contenders, contenders.stack_names, threads, core, rounds))
+    return found
+
+
 def _row(contenders: Contenders, value: int, core: Path, rounds: int) -> Row:
     contenders.verify([core])
+    return _timed(contenders, contenders.names, value, core, rounds)
+
+
+def _timed(
+    contenders: Contenders, names: Sequence[str], value: int, core: Path, rounds: int
+) -> Row:
     status = core.stat()
-    peaks = {name: contenders.peak_kib(name, core) for name in contenders.names}
-    runs = {name: partial(contenders.wall, name, core) for name in contenders.names}
+    peaks = {name: contenders.peak_kib(name, core) for name in names}
+    runs = {name: partial(contenders.wall, name, core) for name in names}
     return Row(value, status.st_size, status.st_blocks * 512, interleaved(runs, rounds, peaks))

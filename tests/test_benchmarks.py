@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import stacks
 from benchmarks.answers import answers_of, difference, times_of
 from benchmarks.contenders import Cost
 from benchmarks.cores import core_of_size
@@ -93,6 +94,7 @@ def results(executable: Path) -> Results:
         further=[
             Series(12, 1, 6, {name: cost for name, cost in costs(0.1).items() if name != "cold"})
         ],
+        why=[Row(9, 1 << 30, 1 << 27, {n: Cost(300.0, 290.0, 1 << 15) for n in ("why", "gdb bt")})],
         sizes=[Row(n << 28, n << 28, 20 << 20, costs(1)) for n in (1, 4, 16)],
         queues=[Row(n, 1 << 28, 20 << 20, costs(1 + n / 100)) for n in (1, 64, 500)],
     )
@@ -163,3 +165,12 @@ def test_an_unknown_section_is_refused() -> None:
     )
     assert done.returncode == 2
     assert "no section weight" in done.stderr
+
+
+def test_stacks_are_compared_up_to_generated_code() -> None:
+    theirs: stacks.Stacks = {7: [("poll", False), (stacks.GENERATED, False)], 8: [("futex", True)]}
+    ours: stacks.Stacks = {7: [("poll", False), (None, False)], 8: [("futex", True)]}
+    assert stacks.difference(ours, theirs) == ""
+    assert "thread 8" in stacks.difference(ours | {8: [("futex", False)]}, theirs)
+    assert "thread 7" in stacks.difference(ours | {7: [("read", False)]}, theirs)
+    assert "threads [7]" in stacks.difference({7: ours[7]}, theirs)

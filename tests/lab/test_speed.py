@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,31 @@ def test_one_cold_print_is_faster_than_gdbs(core: CoreCase) -> None:
 
     for row in measure(str(core.case.executable), str(core.path), 3, PRINTED):
         assert row.ratio >= PRINT_GOAL * ALLOWANCE, row
+
+
+WHY_LIMIT_MS = 1000
+
+
+@pytest.mark.parametrize("which", ["stuck", "2 GiB"])
+def test_a_verdict_takes_less_than_a_second_and_backtraces_less_than_gdbs(
+    core: CoreCase, which: str
+) -> None:
+    """With layouts cached. The processor's time: other programs change that less."""
+    from benchmarks.contenders import GDB_STACKS, Contenders, interleaved
+    from benchmarks.cores import core_of_size
+    from benchmarks.sections import WHY_RAM
+
+    try:
+        path = core.path if which == "stuck" else core_of_size(core.case.executable, WHY_RAM)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    with Contenders(core.case.executable) as contenders:
+        contenders.verify_stacks(path)
+        contenders.output("why", contenders.whole("why", path))
+        runs = {name: partial(contenders.cpu, name, path) for name in contenders.stack_names}
+        least = {name: cost.min_ms for name, cost in interleaved(runs, rounds=3).items()}
+        assert least["why"] < WHY_LIMIT_MS, least
+        assert least["backtrace"] < least[GDB_STACKS], least
 
 
 HEAVY = {
