@@ -70,7 +70,5 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(arguments: argparse.Namespace, page: bytes) -> None:
     from vringcore.slim.output import whole_file
 
-    with whole_file(
-        arguments.output, "the page", sources=options.sources(arguments)
-    ) as file:
+    with whole_file(arguments.output, "the page", sources=options.sources(arguments)) as file:
         file.write(page)

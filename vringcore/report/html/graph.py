@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # All lengths are in the drawing's own units, of which a phone shows about 330 side by side.
 CHARACTER = 7.0
-"""Width of a character, on the wide side: a page does not choose the reader's font."""
+BOLD = 8.6
+SMALL = 6.2
+"""Widths of characters, on the wide side: a page does not choose the reader's font."""
 LINE = 17
 PADDING = 10
 WIDEST = 26
@@ -74,6 +76,12 @@ class Group(msgspec.Struct, frozen=True):
             if len(self.nodes) > NAMED:
                 lines.append(f"and {len(self.nodes) - NAMED} more")
         return lines
+
+    @property
+    def width(self) -> float:
+        """What the box needs."""
+        title = self.lines[: self.title_lines]
+        return max(_width(title) * BOLD / CHARACTER, _width(self.lines)) + 2 * PADDING
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -180,7 +188,7 @@ def _without_numbers(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= WIDEST else text[: WIDEST - 1].rstrip() + "…"
+    return text if len(text) <= WIDEST else text[: WIDEST - 1].rstrip(" (") + "…"
 
 
 def _width(lines: Iterable[str]) -> float:
@@ -203,7 +211,7 @@ class _Layout:
         self._groups, self._edges, self._reasons = groups, edges, reasons
         self._turned, self._cyclic = turned, cyclic
         self._rows, self._order = rows, order_rows(rows, short)
-        self._widths = [_width(each.lines) + 2 * PADDING for each in groups]
+        self._widths = [each.width for each in groups]
         self._heights = [len(each.lines) * LINE + 2 * PADDING for each in groups]
         waypoints = len(rows) - len(groups)
         self._widths += [WAYPOINT] * waypoints
@@ -241,6 +249,8 @@ class _Layout:
         totals = [sum(widths[box] + BETWEEN for box in row) - BETWEEN for row in self._order]
         widest = max((_width(reason) for reason in self._reasons), default=0.0)
         whole = max(*totals, widest) + 2 * MARGIN
+        if self._turned:  # arrows upwards pass beside the boxes, and their reasons too
+            whole += widest
         for row, total in zip(self._order, totals, strict=True):
             wished = []
             x = (whole - total) / 2
@@ -261,8 +271,8 @@ class _Layout:
         shelf = [0] * len(self._ways)
         lines: list[list[int]] = [[] for _ in self._order]
         taken: dict[tuple[int, int], list[tuple[float, float]]] = {}
-        for number, way in enumerate(self._ways):
-            row, half = self._rows[way[0]], _width(self._reasons[number]) / 2 + CHARACTER
+        for number, (way, reason) in enumerate(zip(self._ways, self._reasons, strict=True)):
+            row, half = self._rows[way[self._step(number)]], _width(reason) / 2 + CHARACTER
             middle = self._reason_at(number, 0.5)
             while any(
                 low < middle + half and middle - half < high
@@ -272,7 +282,7 @@ class _Layout:
             at = shelf[number]
             taken.setdefault((row, at), []).append((middle - half, middle + half))
             lines[row] += [0] * (at + 1 - len(lines[row]))
-            lines[row][at] = max(lines[row][at], len(self._reasons[number]))
+            lines[row][at] = max(lines[row][at], len(reason))
         return shelf, lines
 
     def _down(self) -> tuple[list[float], list[float]]:
@@ -295,7 +305,7 @@ class _Layout:
                 x2 = self._arriving[number] if end == way[-1] else self._middle(end)
                 strokes += [(x, y, x, bottom), (x, bottom, x2, top)]
                 x, y = x2, top
-            row, at = self._rows[way[0]], self._shelf[number]
+            row, at = self._rows[way[self._step(number)]], self._shelf[number]
             lines = self._lines[row]
             before = GAP / 2 + sum(lines[:at]) * LINE
             share = (before + lines[at] * LINE / 2) / (GAP + sum(lines) * LINE)
@@ -306,14 +316,19 @@ class _Layout:
                 reason,
                 self._reason_at(number, share),
                 self._bottom[row] + before + (lines[at] - len(reason)) * LINE / 2,
-                _width(reason) + CHARACTER,
+                _width(reason) * SMALL / CHARACTER,
             )
+
+    def _step(self, number: int) -> int:
+        """Return on which step of an arrow's way its reason stands: where it begins."""
+        return len(self._ways[number]) - 2 if self._edges[number] in self._turned else 0
 
     def _reason_at(self, number: int, share: float) -> float:
         """Return the middle of a reason that stands on its arrow so far on to the next row."""
-        way = self._ways[number]
-        x1 = self._leaving[number]
-        x2 = self._arriving[number] if len(way) == 2 else self._middle(way[1])
+        way, step = self._ways[number], self._step(number)
+        x1 = self._middle(way[step]) if step else self._leaving[number]
+        last = step == len(way) - 2
+        x2 = self._arriving[number] if last else self._middle(way[step + 1])
         x = x1 + (x2 - x1) * (3 - 2 * share) * share * share
         half = _width(self._reasons[number]) / 2 + MARGIN
         return max(half, min(x, self._whole - half))
@@ -359,6 +374,8 @@ def _path(strokes: list[tuple[float, float, float, float]], *, backwards: bool) 
         strokes = [(x2, y2, x1, y1) for x1, y1, x2, y2 in reversed(strokes)]
     text = f"M{strokes[0][0]:.1f} {strokes[0][1]:.1f}"
     for x1, y1, x2, y2 in strokes:
+        if y1 == y2:
+            continue  # an arrow's head takes its direction from the last stroke
         half = (y1 + y2) / 2
         curve = f"C{x1:.1f} {half:.1f} {x2:.1f} {half:.1f}" if x1 != x2 else "L"
         text += f"{curve} {x2:.1f} {y2:.1f}"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from vringcore.errors import UsageError
 from vringcore.model.values import Absent
 from vringcore.report.block import print_block
-from vringcore.report.cells import Footnotes, clean, hexadecimal, text_of
+from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal, text_of
 from vringcore.report.devices import print_device, print_devices
 from vringcore.report.header import device_name
 from vringcore.report.html.graph import draw, edges_of
@@ -211,7 +211,7 @@ def _card(device: Device, queue: Queue, document: RingDocument | None, notes: Sh
         more=len(in_flight) - len(told),
         in_flight=len(in_flight),
         unseen=unseen if isinstance(unseen, int) else 0,
-        busy=outstanding(queue) or bool(in_flight),
+        busy=outstanding(queue),
     )
 
 
@@ -240,12 +240,11 @@ def _facts(report: Report, notes: Footnotes) -> list[tuple[str, str]]:
         ("machine", notes.text(qemu.machine_type)),
         ("pid", notes.text(qemu.pid)),
         ("core", core.path.rsplit("/", 1)[-1]),
-        ("captured", notes.text(core.captured_at)),
     ]
+    if not isinstance(core.captured_at, Absent):
+        facts.append(("captured", core.captured_at))
     if not core.complete:
         facts.append(("core file", "TRUNCATED"))
-    if report.signature:
-        facts.append(("signature", report.signature))
     return facts
 
 
@@ -256,12 +255,14 @@ def _process(report: Report, notes: Footnotes) -> list[tuple[str, str]]:
         ("core", core.path),
         ("size", f"{core.size} bytes"),
         ("written by", core.kind),
+        ("written at", notes.text(core.captured_at)),
         ("processor", core.machine),
         ("complete", notes.text(core.complete)),
         ("guest RAM", core.guest_ram),
         ("threads", notes.text(core.threads)),
         ("build-id of QEMU", core.build_id),
         ("UUID of the VM", notes.text(qemu.vm_uuid)),
+        ("signature of the verdict", report.signature or NOTHING),
         ("command line", notes.text(line) if isinstance(line, Absent) else " ".join(line)),
     ]
 

@@ -31,14 +31,13 @@ WORDS = {
 """What the states of a slot mean, in the order in which a legend has them."""
 
 # Lengths in the drawing's own units; its middle is 0, 0.
-RADIUS = 76.0
+RADIUS = 84.0
 THICK = 22.0
-MARK = RADIUS + THICK / 2
-LABELS = RADIUS + 32.0
-LINE = 14.0
-EDGE = 112.0
+LABELS = RADIUS + 30.0
+LINE = 16.0
+EDGE = 120.0
 """Half the height that labels may use."""
-LEAST = 3.0
+LEAST = 6.0
 """Degrees that a run of slots takes at least, so that one of 1024 can be seen."""
 DIVIDED = 64
 """The largest ring whose slots are drawn apart."""
@@ -47,6 +46,9 @@ AROUND = 2
 """Slots shown on either side of one that matters, in the strip of slots."""
 CELLS = 64
 """Slots in the strip, at most."""
+
+GLANCE = 16
+"""Slots in the strip that are shown without being asked for, at most."""
 
 SHAPES = {
     "avail.idx": "triangle",
@@ -77,12 +79,17 @@ class Arc(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The indices that stand at one slot, and the line that leads to their names."""
+    """The indices that stand at one slot: a notch there, and a line that leads to their names.
+
+    :param names: with the shape that stands before each
+    :param x: where the shapes stand, the first at ``y``
+    :param right: names are to the right of the shapes, else to the left
+    """
 
     slot: int
-    shapes: tuple[tuple[str, float, float], ...]
-    names: tuple[str, ...]
-    line: str
+    names: tuple[tuple[str, str], ...]
+    notch: str
+    leader: str
     x: float
     y: float
     right: bool
@@ -112,9 +119,9 @@ class RingDrawing(msgspec.Struct, frozen=True):
     left_out: int
 
     @property
-    def quiet(self) -> bool:
-        """Whether no slot holds anything."""
-        return not self.arcs
+    def short(self) -> bool:
+        """Whether the strips are short enough to be read at a glance."""
+        return sum(map(len, self.strips)) <= GLANCE
 
 
 def draw_ring(document: RingDocument) -> RingDrawing | None:
@@ -202,7 +209,7 @@ def _packed_slots(document: RingDocument, ring: PackedRing) -> list[SlotCell]:
 def caption(document: RingDocument) -> str:
     """Return what is to be said beside a ring so that it alarms nobody without need."""
     if filled_by_device(document.queue.role):
-        return "The driver keeps empty buffers here for the device: unseen is normal."
+        return "The driver keeps buffers here for the device to use when it has something: that is normal."
     if document.queue.stale:
         return f"{document.queue.ring_owner} runs this ring: QEMU's own indices are stale."
     return ""
@@ -301,21 +308,17 @@ def _marks(slots: Sequence[SlotCell]) -> Iterator[Mark]:
 
 
 def _mark(cell: SlotCell, size: int, y: float, *, right: bool) -> Mark:
-    shapes = list(dict.fromkeys(SHAPES.get(name, "bar") for name in cell.marks))
-    placed = []
-    for at, shape in enumerate(shapes):
-        x1, y1 = _place(cell.slot, size, MARK + 7 + 11 * at)
-        placed.append((shape, round(x1, 1), round(y1, 1)))
-    x2, y2 = _place(cell.slot, size, MARK + 7 + 11 * len(shapes) - 5)
+    x1, y1 = _place(cell.slot, size, RADIUS + THICK / 2 + 1)
+    x2, y2 = _place(cell.slot, size, RADIUS + THICK / 2 + 9)
     x = LABELS + 14 if right else -LABELS - 14
-    end = x - 4 if right else x + 4
+    end = x - 9 if right else x + 9
     return Mark(
         slot=cell.slot,
-        shapes=tuple(placed),
-        names=cell.marks,
-        line=f"M{x2:.1f} {y2:.1f}L{end:.1f} {y:.1f}",
-        x=round(x, 1),
-        y=round(y - (len(cell.marks) - 1) * LINE / 2 + 4, 1),
+        names=tuple((name, SHAPES.get(name, "bar")) for name in cell.marks),
+        notch=f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}",
+        leader=f"M{x2:.1f} {y2:.1f}L{end:.1f} {y:.1f}",
+        x=x,
+        y=round(y - (len(cell.marks) - 1) * LINE / 2, 1),
         right=right,
     )
 

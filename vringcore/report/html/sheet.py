@@ -89,8 +89,7 @@ class Sheet(Page):
                 header=tuple(Cell((column.header,), column.numeric) for column in kept),
                 rows=tuple(
                     tuple(
-                        Cell(lines, column.numeric)
-                        for lines, column in zip(row, kept, strict=True)
+                        Cell(lines, column.numeric) for lines, column in zip(row, kept, strict=True)
                     )
                     for row in rows
                 ),
