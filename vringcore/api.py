@@ -168,7 +168,7 @@ class Core:
             )
 
     def report_html(self) -> str:
-        """Return :meth:`why` and every ring as one HTML page that needs no other file and no script.
+        """Return :meth:`why` and every ring as one HTML page, without scripts or other files.
 
         It holds none of the guest's data. The same core gives the same page.
 

@@ -341,7 +341,7 @@ class _Layout:
             for number, way in enumerate(self._ways):
                 by_box.setdefault(way[at], []).append(number)
             for box, numbers in by_box.items():
-                numbers.sort(key=lambda each: self._middle(self._ways[each][toward]))  # noqa: B023
+                numbers.sort(key=lambda each: self._middle(self._ways[each][toward]))
                 step = self._widths[box] / (len(numbers) + 1)
                 for place, number in enumerate(numbers, 1):
                     ports[number] = self._left[box] + step * place

@@ -7,6 +7,7 @@ an order in which few arrows cross; boxes get their places. The same graph alway
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,15 +84,15 @@ def with_waypoints(
             rows.append(between)
         way.append(end)
         ways.append(way)
-        short += zip(way, way[1:], strict=False)
+        short += pairwise(way)
     return rows, short, ways
 
 
 def order_rows(rows: Sequence[int], edges: Sequence[Edge]) -> list[list[int]]:
     """Return the boxes of each row from left to right, by the middle of those they belong to."""
     order: list[list[int]] = [[] for _ in range(max(rows, default=-1) + 1)]
-    for box, row in enumerate(rows):
-        order[row].append(box)
+    for box, at_row in enumerate(rows):
+        order[at_row].append(box)
     above: list[list[int]] = [[] for _ in rows]
     below: list[list[int]] = [[] for _ in rows]
     for start, end in edges:
@@ -103,7 +104,7 @@ def order_rows(rows: Sequence[int], edges: Sequence[Edge]) -> list[list[int]]:
         for row in order if down else order[::-1]:
             place = {box: _share(at, each) for each in order for at, box in enumerate(each)}
             middle = {box: _mean([place[each] for each in neighbours[box]]) for box in row}
-            row.sort(key=lambda box: place[box] if middle[box] is None else middle[box])  # noqa: B023
+            row.sort(key=lambda box: place[box] if middle[box] is None else middle[box])
     return order
 
 

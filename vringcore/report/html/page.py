@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from vringcore.errors import UsageError
 from vringcore.model.values import Absent
 from vringcore.report.block import print_block
-from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal, text_of
+from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal
 from vringcore.report.devices import print_device, print_devices
 from vringcore.report.header import device_name
 from vringcore.report.html.graph import draw, edges_of
@@ -128,7 +128,7 @@ def _environment() -> Environment:
         raise UsageError(
             "a page cannot be made without jinja2", hint="pip install 'vringcore[html]'"
         ) from error
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("vringcore.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -136,7 +136,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment
 
 
 def _cleaned(value: Any) -> Any:

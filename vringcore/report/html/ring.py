@@ -11,7 +11,7 @@ from vringcore.model.rings import PackedRing, SplitRing
 from vringcore.report.queues import filled_by_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from vringcore.model.report import RingDocument
     from vringcore.model.rings import AvailEntry
@@ -44,7 +44,7 @@ DIVIDED = 64
 
 AROUND = 2
 """Slots shown on either side of one that matters, in the strip of slots."""
-CELLS = 64
+CELLS = 32
 """Slots in the strip, at most."""
 
 GLANCE = 16
@@ -137,7 +137,8 @@ def draw_ring(document: RingDocument) -> RingDrawing | None:
         slots = _packed_slots(document, packed)
     else:
         return None
-    return _drawing(slots, packed=isinstance(packed, PackedRing))
+    told = {IN_FLIGHT, TAKEN, CANDIDATE} if filled_by_device(document.queue.role) else WORDS
+    return _drawing(slots, told, packed=isinstance(packed, PackedRing))
 
 
 def _used_marks(split: SplitRing) -> dict[int, tuple[str, ...]]:
@@ -209,7 +210,7 @@ def _packed_slots(document: RingDocument, ring: PackedRing) -> list[SlotCell]:
 def caption(document: RingDocument) -> str:
     """Return what is to be said beside a ring so that it alarms nobody without need."""
     if filled_by_device(document.queue.role):
-        return "The driver keeps buffers here for the device to use when it has something: that is normal."
+        return "The driver keeps buffers here for the device to use later: that is normal."
     if document.queue.stale:
         return f"{document.queue.ring_owner} runs this ring: QEMU's own indices are stale."
     return ""
@@ -218,13 +219,15 @@ def caption(document: RingDocument) -> str:
 # The drawing itself
 
 
-def _drawing(slots: list[SlotCell], *, packed: bool) -> RingDrawing:
+def _drawing(slots: list[SlotCell], told: Container[str], *, packed: bool) -> RingDrawing:
+    """Return the drawing of slots; those in a state that is to be told are in the strips, too."""
     size = len(slots)
     runs = [run for run in _runs(slots) if run[0] != FREE]
     counts: dict[str, int] = {}
     for state, _, count in runs:
         counts[state] = counts.get(state, 0) + count
-    strips, left_out = _strips(slots)
+    shown = [cell for cell in slots if cell.state in told]
+    strips, left_out = _strips(slots, shown) if shown else ((), 0)
     return RingDrawing(
         size=size,
         packed=packed,
@@ -324,7 +327,7 @@ def _mark(cell: SlotCell, size: int, y: float, *, right: bool) -> Mark:
 
 
 def _spread(wished: list[float], heights: list[float]) -> list[float]:
-    """Return middles near the wished ones, in their order, none over another, within the drawing."""
+    """Return middles near the wished ones, in their order, none over another or outside."""
     middles = []
     edge = -EDGE
     for wish, height in zip(wished, heights, strict=True):
@@ -337,8 +340,10 @@ def _spread(wished: list[float], heights: list[float]) -> list[float]:
     return middles
 
 
-def _strips(slots: Sequence[SlotCell]) -> tuple[tuple[tuple[SlotCell, ...], ...], int]:
-    """Return the slots near an index or in use as runs, and how many of them are left out.
+def _strips(
+    slots: Sequence[SlotCell], told: Sequence[SlotCell]
+) -> tuple[tuple[tuple[SlotCell, ...], ...], int]:
+    """Return the slots near an index and those to be told as runs, and how many are left out.
 
     Slots at which an index stands come first where there is not room for all.
     """
@@ -349,8 +354,7 @@ def _strips(slots: Sequence[SlotCell]) -> tuple[tuple[tuple[SlotCell, ...], ...]
         return [(cell.slot + step) % size for cell in cells for step in steps]
 
     marked = near(cell for cell in slots if cell.marks)
-    used = [cell.slot for cell in slots if cell.state != FREE]
-    wanted = list(dict.fromkeys(marked + used))
+    wanted = list(dict.fromkeys(marked + [cell.slot for cell in told]))
     kept = sorted(wanted[:CELLS])
     strips: list[list[SlotCell]] = []
     for slot in kept:

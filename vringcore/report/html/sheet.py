@@ -75,7 +75,8 @@ class Sheet(Page):
 
     def table(self, columns: Iterable[Column], styles: Sequence[str] = ()) -> None:
         """Keep a table; what is the same in every row and matters little is told in a line."""
-        kept, same = [], []
+        kept: list[Column] = []
+        same: list[Column] = []
         for column in columns:
             cells = {str(cell) for cell in column.cells}
             alike = len(cells) == 1 and len(column.cells) > 1 and column.rank >= SAME_FROM

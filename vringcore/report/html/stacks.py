@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
+from vringcore.model.values import Absent
 from vringcore.report.backtrace import (
     HEURISTIC,
     OUTERMOST,
@@ -16,7 +17,6 @@ from vringcore.report.backtrace import (
 )
 from vringcore.report.cells import hexadecimal
 from vringcore.report.coroutines import RUNNING, coroutine_title, place_of
-from vringcore.model.values import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
