@@ -11,6 +11,7 @@ from vringcore.view.declare import (
     integer,
     integer_if_any,
     place,
+    place_if_any,
     pointer,
     pointer_if_any,
 )
@@ -97,7 +98,8 @@ class BDRVNBDState(View):
     free_sema = place()
     requests = place()
     send_mutex = place()
-    receive_mutex = place()
+    receive_mutex = place_if_any()  # since 6.2
+    connection_co = pointer_if_any()  # until 6.1: reads all replies
     saddr = pointer()
     export = pointer()
     reconnect_delay = integer()

@@ -70,11 +70,15 @@ def _of_node(layer: BlockLayer, node: Node) -> Iterator[Lead]:
     locks = views.at(NodeLocks, node.address)
     if _is_co_mutex(layer, "reqs_lock"):
         yield from _co_mutex(layer, locks.reqs_lock, "reqs_lock", name)
-    yield from _co_mutex(layer, locks.bsc_modify_lock, "bsc_modify_lock", name)
+    if locks.bsc_modify_lock is not None:
+        yield from _co_mutex(layer, locks.bsc_modify_lock, "bsc_modify_lock", name)
     if is_nbd(node):
         client = views.at(BDRVNBDState, node.view.opaque)
         yield from _co_mutex(layer, client.send_mutex, "send_mutex", name)
-        yield from _co_mutex(layer, client.receive_mutex, "receive_mutex", name)
+        if client.receive_mutex is not None:
+            yield from _co_mutex(layer, client.receive_mutex, "receive_mutex", name)
+        if client.connection_co:
+            yield Lead(int(client.connection_co), "nbd", rank=OUTERMOST)
     elif node.driver == "throttle" and node.view.opaque:
         yield from _throttled(layer, int(node.view.opaque), name)
     elif node.driver == "qcow2" and node.view.opaque:

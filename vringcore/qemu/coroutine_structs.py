@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from vringcore.view.declare import View, integer, place, pointer, pointer_if_any
+from vringcore.view.declare import (
+    View,
+    integer,
+    place,
+    place_if_any,
+    pointer,
+    pointer_if_any,
+)
 
 
 class QIOChannel(View):
@@ -54,4 +61,4 @@ class NodeLocks(View):
 
     opaque = pointer()
     reqs_lock = place()
-    bsc_modify_lock = place()
+    bsc_modify_lock = place_if_any()  # since 6.2

@@ -7,6 +7,7 @@ from vringcore.view.declare import (
     boolean,
     boolean_if_any,
     integer,
+    integer_if_any,
     place,
     place_if_any,
     pointer,
@@ -92,7 +93,7 @@ class SCSIRequest(View):
     tag = integer()
     lun = integer()
     status = integer()
-    host_status = integer()
+    host_status = integer_if_any()  # since 6.0
     hba_private = pointer()
     residual = integer("residual", "resid")  # resid until 5.2
     cmd_buf = place("cmd.buf")

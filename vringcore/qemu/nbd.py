@@ -31,7 +31,8 @@ def waiting(views: Views, state: int, node: str) -> Iterator[tuple[int, Waiting]
     client = views.at(BDRVNBDState, state)
     connection = enumerator(views, BDRVNBDState, "state", client.state, "NBD_CLIENT_")
     to_send = _holder_and_waiters(views, client.send_mutex)
-    to_receive = _holder_and_waiters(views, client.receive_mutex)
+    receive_mutex = client.receive_mutex
+    to_receive = set() if receive_mutex is None else _holder_and_waiters(views, receive_mutex)
     for number, slot in enumerate(slots(views, client)):
         co = slot.coroutine
         if not co:

@@ -120,12 +120,13 @@ def _held(
 
 def _members(views: Views, request: SCSIRequest) -> Fields:
     command = views.space.read(request.cmd_buf, CDB_BUFFER)
+    host_status = request.host_status
     return {
         "refcount": request.refcount,
         "tag": request.tag,
         "lun": request.lun,
         "status": request.status,
-        "host_status": request.host_status,
+        **({} if host_status is None else {"host_status": host_status}),
         "residual": request.residual,
         "cmd": {
             "buf": command.hex(),
