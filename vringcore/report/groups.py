@@ -55,7 +55,7 @@ def print_group(page: Page, number: int, group: Group) -> None:
     page.line()
     title = f"group {number}: {_cores(group.count)}, {group.state or 'no verdict'}"
     page.line(title + (f", {group.confidence} confidence" if group.confidence else ""))
-    page.pairs(
+    page.listing(
         [
             ("signature", clean(group.signature) or "-"),
             ("example", clean(group.example)),

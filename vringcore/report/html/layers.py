@@ -103,8 +103,8 @@ def order_rows(rows: Sequence[int], edges: Sequence[Edge]) -> list[list[int]]:
         neighbours = above if down else below
         for row in order if down else order[::-1]:
             place = {box: _share(at, each) for each in order for at, box in enumerate(each)}
-            middle = {box: _mean([place[each] for each in neighbours[box]]) for box in row}
-            row.sort(key=lambda box: place[box] if middle[box] is None else middle[box])
+            middle = {box: _mean([place[each] for each in neighbours[box] or [box]]) for box in row}
+            row.sort(key=middle.__getitem__)
     return order
 
 
@@ -120,5 +120,5 @@ def _share(at: int, row: list[int]) -> float:
     return (at + 0.5) / len(row)
 
 
-def _mean(places: list[float]) -> float | None:
-    return sum(places) / len(places) if places else None
+def _mean(places: list[float]) -> float:
+    return sum(places) / len(places)

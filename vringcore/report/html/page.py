@@ -7,17 +7,18 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from vringcore.errors import UsageError
 from vringcore.model.values import Absent
 from vringcore.report.block import print_block
-from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal
+from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal, text_of
 from vringcore.report.devices import print_device, print_devices
 from vringcore.report.header import device_name
 from vringcore.report.html.graph import draw, edges_of
 from vringcore.report.html.locks import print_locks
-from vringcore.report.html.ring import RingDrawing, caption, draw_ring
+from vringcore.report.html.ring import BRIEF, CANDIDATE, IN_FLIGHT, RingDrawing, caption, draw_ring
 from vringcore.report.html.sheet import Sheet, sheet_of, verb_sheet
 from vringcore.report.html.stacks import coroutine_stacks, thread_stacks
 from vringcore.report.loops import print_loops
@@ -54,6 +55,7 @@ class Card(msgspec.Struct, frozen=True):
 
     :param facts: names and values of its indices and counts
     :param requests: the first of those in flight, in words
+    :param held: the state of those in flight: a ring that vhost runs tells candidates
     :param more: how many requests are not among them
     """
 
@@ -68,6 +70,7 @@ class Card(msgspec.Struct, frozen=True):
     requests: tuple[str, ...]
     more: int
     in_flight: int
+    held: str
     unseen: int
     busy: bool
 
@@ -81,16 +84,16 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
     """
     environment = _environment()
     style = _style(environment)
-    notes = Sheet()
+    rings_sheet, stacks, evidence, process = Sheet(), Sheet(), Sheet(), Sheet()
     bare = replace(report, limits=())  # they stand in one place
     requests = _in_flight(report)
-    cards = _cards(report, rings, notes)
+    cards = _cards(report, rings, rings_sheet)
     context: dict[str, Any] = {
         "report": report,
         "style": style,
         "style_hash": _hash(style),
         "sign": SIGNS.get(report.verdict.state, "?") if report.verdict else "?",
-        "facts": _facts(report, notes.notes),
+        "facts": _facts(report),
         "findings": [each for each in report.findings or () if each.severity in GRAVE],
         "lesser": [each for each in report.findings or () if each.severity not in GRAVE],
         "drawing": draw(report.wait_for) if report.wait_for else None,
@@ -106,16 +109,22 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
             for each in report.devices or ()
         ],
         "queues": verb_sheet(print_queues, bare, detailed=False),
-        "threads": thread_stacks(notes, report),
-        "coroutines": coroutine_stacks(notes, report),
+        "threads": thread_stacks(stacks, report),
+        "coroutines": coroutine_stacks(stacks, report),
         "block": verb_sheet(print_block, bare, detailed=True),
         "loops": verb_sheet(print_loops, bare, detailed=True),
         "locks": verb_sheet(print_locks, bare, detailed=True),
         "limits": _limits(report, rings),
-        "process": _process(report, notes.notes),
-        "evidence_value": lambda value: evidence_value(notes, value),
+        "process": _process(report, process.notes),
+        "evidence_value": lambda value: evidence_value(evidence, value),
         "hexadecimal": hexadecimal,
-        "absent": notes.notes.lines,
+        "brief": BRIEF,
+        "noted": {
+            "rings": rings_sheet.notes,
+            "stacks": stacks.notes,
+            "evidence": evidence.notes,
+            "process": process.notes,
+        },
     }
     return environment.get_template("page.html").render(context)
 
@@ -209,6 +218,7 @@ def _card(device: Device, queue: Queue, document: RingDocument | None, notes: Sh
         requests=tuple(told),
         more=len(in_flight) - len(told),
         in_flight=len(in_flight),
+        held=CANDIDATE if any(each.source == "ring" for each in in_flight) else IN_FLIGHT,
         unseen=unseen if isinstance(unseen, int) else 0,
         busy=outstanding(queue),
     )
@@ -220,24 +230,37 @@ def _missing(queue: Queue, document: RingDocument | None, notes: Footnotes) -> s
         return "The driver has not set this queue up."
     part: Any = None
     if document is not None:
-        part = document.split if isinstance(document.split, Absent) else document.packed
+        part = _lost_part(document)
     reason = f": {notes.text(part)}" if isinstance(part, Absent) else ""
     return f"The ring cannot be read ({queue.ring_state}){reason}."
+
+
+def _lost_part(document: RingDocument) -> Any:
+    """Return the absence of a ring, or of that part of it which holds its slots."""
+    for ring, slots in ((document.split, "available"), (document.packed, "descriptors")):
+        if ring is not UNSET:
+            return ring if isinstance(ring, Absent) else getattr(ring, slots)
+    return None
 
 
 # What is said in listings
 
 
-def _facts(report: Report, notes: Footnotes) -> list[tuple[str, str]]:
+def _known(value: Any) -> str:
+    """Return a value where there is no room for a footnote."""
+    return f"unknown ({value.reason})" if isinstance(value, Absent) else text_of(value)
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
     """Return what tells one VM and one core from another."""
     core, qemu = report.core, report.qemu
     facts = [
-        ("VM", notes.text(qemu.vm_name)),
-        ("run state", notes.text(qemu.run_state)),
-        ("migration", notes.text(qemu.migration)),
-        ("QEMU", notes.text(qemu.version)),
-        ("machine", notes.text(qemu.machine_type)),
-        ("pid", notes.text(qemu.pid)),
+        ("VM", _known(qemu.vm_name)),
+        ("run state", _known(qemu.run_state)),
+        ("migration", _known(qemu.migration)),
+        ("QEMU", _known(qemu.version)),
+        ("machine", _known(qemu.machine_type)),
+        ("pid", _known(qemu.pid)),
         ("core", core.path.rsplit("/", 1)[-1]),
     ]
     if not isinstance(core.captured_at, Absent):

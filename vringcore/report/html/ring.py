@@ -26,7 +26,7 @@ WORDS = {
     IN_FLIGHT: "in flight: the device took it and has not given it back",
     TAKEN: "taken by the device, no request of QEMU's was found for it",
     UNSEEN: "published by the driver, not yet seen by the device",
-    CANDIDATE: "published and not given back; which of them the back-end took it alone knows",
+    CANDIDATE: "not given back; whether the back-end has taken it, it alone knows",
 }
 """What the states of a slot mean, in the order in which a legend has them."""
 
@@ -49,6 +49,15 @@ CELLS = 32
 
 GLANCE = 16
 """Slots in the strip that are shown without being asked for, at most."""
+
+BRIEF = {
+    IN_FLIGHT: "in flight",
+    TAKEN: "taken",
+    UNSEEN: "unseen",
+    CANDIDATE: "not given back",
+    FREE: "",
+}
+"""The same in a word or two."""
 
 SHAPES = {
     "avail.idx": "triangle",
@@ -159,17 +168,18 @@ def _split_slots(
     marks = {entry.slot: (*entry.marks, *used.get(entry.slot, ())) for entry in entries}
     unseen = _count(document, "unseen")
     published = _marked(entries, "avail.idx")
-    stale = bool(document.queue.stale)
     state: dict[int, str] = {}
     if published is not None:
-        wanted = {each.head for each in document.queue.in_flight or ()}
+        wanted = {
+            each.head: CANDIDATE if each.source == "ring" else IN_FLIGHT
+            for each in document.queue.in_flight or ()
+        }
         for back in range(1, size + 1):
             at = (published - back) % size
-            if back <= unseen and not stale:
+            if back <= unseen:
                 state[at] = UNSEEN
             elif entries[at].head in wanted:
-                wanted.remove(entries[at].head)
-                state[at] = CANDIDATE if stale else IN_FLIGHT
+                state[at] = wanted.pop(entries[at].head)
     return [
         SlotCell(entry.slot, f"head {entry.head}", state.get(entry.slot, FREE), marks[entry.slot])
         for entry in entries
