@@ -8,80 +8,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from vringcore.report.html.groups import CHARACTER, PADDING, WIDEST, Group, groups_of, text_width
 from vringcore.report.html.layers import order_rows, rows_of, turned_edges, with_waypoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from vringcore.model.findings import WaitEdge, WaitGraph, WaitNode
+    from vringcore.model.findings import WaitGraph
 
-# All lengths are in the drawing's own units, of which a phone shows about 330 side by side.
-CHARACTER = 7.0
-BOLD = 8.6
-SMALL = 6.2
-"""Widths of characters, on the wide side: a page does not choose the reader's font."""
 LINE = 17
-PADDING = 10
-WIDEST = 26
-"""Characters in a line of a box or of a reason."""
 BETWEEN = 26
 WAYPOINT = 12
 GAP = 34
 MARGIN = 6
+SMALL = 6.2
+"""Width of a character of a reason."""
 
-NAMED = 3
-"""Labels shown in a box of several; the rest are counted."""
-
-PLURALS = {
-    "request": "requests",
-    "coroutine": "coroutines",
-    "thread": "threads",
-    "lock": "locks",
-    "drain": "drained sections",
-    "timer": "timers",
-    "server": "servers",
-}
-
-
-class Group(msgspec.Struct, frozen=True):
-    """Nodes that wait for the same and are waited for by the same."""
-
-    kind: str
-    nodes: tuple[WaitNode, ...]
-    in_cycle: bool
-
-    @property
-    def title(self) -> str:
-        """What the box says first: a node's label, or how many there are."""
-        if len(self.nodes) == 1:
-            return self.nodes[0].label
-        return f"{len(self.nodes)} {PLURALS.get(self.kind, self.kind)}"
-
-    @property
-    def title_lines(self) -> int:
-        """How many of the box's lines its title takes."""
-        return len(wrap(self.title, WIDEST))
-
-    @property
-    def shape(self) -> str:
-        """The style of the box: a lock's, that of what stands outside QEMU, or the usual one."""
-        return {"lock": "lock", "server": "outside", "kernel": "outside"}.get(self.kind, "usual")
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines of the box, each short enough for it."""
-        lines = wrap(self.title, WIDEST)
-        if len(self.nodes) > 1 and self.kind != "coroutine":  # whose labels are addresses
-            lines += [_cut(each.label) for each in self.nodes[:NAMED]]
-            if len(self.nodes) > NAMED:
-                lines.append(f"and {len(self.nodes) - NAMED} more")
-        return lines
-
-    @property
-    def width(self) -> float:
-        """What the box needs."""
-        title = self.lines[: self.title_lines]
-        return max(_width(title) * BOLD / CHARACTER, _width(self.lines)) + 2 * PADDING
+MOST = 80
+"""Boxes in a drawing: one of more is no help."""
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -114,43 +58,10 @@ class Drawing(msgspec.Struct, frozen=True):
     arrows: tuple[Arrow, ...]
 
 
-def groups_of(graph: WaitGraph) -> list[Group]:
-    """Return the nodes in groups: those of a group have alike neighbours, as far as kinds go.
-
-    Begins with all of a kind in one group, and parts those whose neighbours are in different
-    groups until nothing changes. Nodes of a circle stay alone, and those without edges are left
-    out.
-    """
-    cyclic = {each for cycle in graph.cycles for each in cycle}
-    joined = {each for edge in graph.edges for each in (edge.waiter, edge.waits_for)}
-    nodes = [node for node in graph.nodes if node.id in joined]
-    group: dict[str, object] = {
-        node.id: node.id if node.id in cyclic else node.kind for node in nodes
-    }
-    while True:
-        around: dict[str, set[tuple[str, object]]] = {node.id: set() for node in nodes}
-        for edge in graph.edges:
-            if edge.waiter in around and edge.waits_for in around:
-                around[edge.waiter].add(("waits for", group[edge.waits_for]))
-                around[edge.waits_for].add(("is waited for by", group[edge.waiter]))
-        numbers: dict[tuple[object, frozenset[tuple[str, object]]], int] = {}
-        finer: dict[str, object] = {}
-        for node in nodes:
-            key = (group[node.id], frozenset(around[node.id]))
-            finer[node.id] = numbers.setdefault(key, len(numbers))
-        if len(numbers) == len(set(group.values())):
-            break
-        group = finer
-    members: dict[object, list[WaitNode]] = {}
-    for node in nodes:
-        members.setdefault(group[node.id], []).append(node)
-    return [Group(each[0].kind, tuple(each), each[0].id in cyclic) for each in members.values()]
-
-
 def draw(graph: WaitGraph) -> Drawing | None:
-    """Return the drawing of a graph, None where nobody waits for anybody."""
+    """Return the drawing of a graph, None where nobody waits, or it would have too many boxes."""
     groups = groups_of(graph)
-    if not groups:
+    if not 0 < len(groups) <= MOST:
         return None
     number = {node.id: at for at, group in enumerate(groups) for node in group.nodes}
     reasons: dict[tuple[int, int], list[str]] = {}
@@ -185,14 +96,6 @@ def _reason(reasons: list[str]) -> tuple[str, ...]:
 
 def _without_numbers(text: str) -> str:
     return " ".join("…" if any(map(str.isdecimal, word)) else word for word in text.split(" "))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDEST else text[: WIDEST - 1].rstrip(" (") + "…"
-
-
-def _width(lines: Iterable[str]) -> float:
-    return max((len(line) for line in lines), default=0) * CHARACTER
 
 
 class _Layout:
@@ -247,7 +150,7 @@ class _Layout:
             above.setdefault(end, []).append(start)
         widths = self._widths
         totals = [sum(widths[box] + BETWEEN for box in row) - BETWEEN for row in self._order]
-        widest = max((_width(reason) for reason in self._reasons), default=0.0)
+        widest = max((text_width(reason) for reason in self._reasons), default=0.0)
         whole = max(*totals, widest) + 2 * MARGIN
         if self._turned:  # arrows upwards pass beside the boxes, and their reasons too
             whole += widest
@@ -272,7 +175,7 @@ class _Layout:
         lines: list[list[int]] = [[] for _ in self._order]
         taken: dict[tuple[int, int], list[tuple[float, float]]] = {}
         for number, (way, reason) in enumerate(zip(self._ways, self._reasons, strict=True)):
-            row, half = self._rows[way[self._step(number)]], _width(reason) / 2 + CHARACTER
+            row, half = self._rows[way[self._step(number)]], text_width(reason) / 2 + CHARACTER
             middle = self._reason_at(number, 0.5)
             while any(
                 low < middle + half and middle - half < high
@@ -316,7 +219,7 @@ class _Layout:
                 reason,
                 self._reason_at(number, share),
                 self._bottom[row] + before + (lines[at] - len(reason)) * LINE / 2,
-                _width(reason) * SMALL / CHARACTER,
+                text_width(reason) * SMALL / CHARACTER,
             )
 
     def _step(self, number: int) -> int:
@@ -330,7 +233,7 @@ class _Layout:
         last = step == len(way) - 2
         x2 = self._arriving[number] if last else self._middle(way[step + 1])
         x = x1 + (x2 - x1) * (3 - 2 * share) * share * share
-        half = _width(self._reasons[number]) / 2 + MARGIN
+        half = text_width(self._reasons[number]) / 2 + MARGIN
         return max(half, min(x, self._whole - half))
 
     def _ports(self) -> tuple[list[float], list[float]]:
@@ -380,12 +283,3 @@ def _path(strokes: list[tuple[float, float, float, float]], *, backwards: bool) 
         curve = f"C{x1:.1f} {half:.1f} {x2:.1f} {half:.1f}" if x1 != x2 else "L"
         text += f"{curve} {x2:.1f} {y2:.1f}"
     return text
-
-
-def edges_of(graph: WaitGraph) -> list[tuple[str, WaitEdge, str]]:
-    """Return each edge between the labels of its ends, for a table."""
-    labels = {node.id: node.label for node in graph.nodes}
-    return [
-        (labels.get(edge.waiter, edge.waiter), edge, labels.get(edge.waits_for, edge.waits_for))
-        for edge in graph.edges
-    ]

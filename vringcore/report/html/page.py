@@ -16,10 +16,12 @@ from vringcore.report.block import print_block
 from vringcore.report.cells import NOTHING, Footnotes, clean, hexadecimal, text_of
 from vringcore.report.devices import print_device, print_devices
 from vringcore.report.header import device_name
-from vringcore.report.html.graph import draw, edges_of
+from vringcore.report.html.graph import draw
+from vringcore.report.html.groups import edges_of
 from vringcore.report.html.locks import print_locks
-from vringcore.report.html.ring import BRIEF, CANDIDATE, IN_FLIGHT, RingDrawing, caption, draw_ring
+from vringcore.report.html.ring import RingDrawing, draw_ring
 from vringcore.report.html.sheet import Sheet, sheet_of, verb_sheet
+from vringcore.report.html.slots import BRIEF, CANDIDATE, IN_FLIGHT, caption
 from vringcore.report.html.stacks import coroutine_stacks, thread_stacks
 from vringcore.report.loops import print_loops
 from vringcore.report.queues import never_used, outstanding, print_queues, queue_columns
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 DETAILED_REQUESTS = 256
 """Requests of which each is shown with its buffers; where there are more, the table alone."""
+
+EDGES = 400
+"""Rows of the table of who waits for whom; JSON has them all."""
 
 LISTED = 8
 """Requests in flight that are named beside a ring."""
@@ -87,6 +92,7 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
     rings_sheet, stacks, evidence, process = Sheet(), Sheet(), Sheet(), Sheet()
     bare = replace(report, limits=())  # they stand in one place
     requests = _in_flight(report)
+    edges = edges_of(report.wait_for) if report.wait_for else []
     cards = _cards(report, rings, rings_sheet)
     context: dict[str, Any] = {
         "report": report,
@@ -97,7 +103,8 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
         "findings": [each for each in report.findings or () if each.severity in GRAVE],
         "lesser": [each for each in report.findings or () if each.severity not in GRAVE],
         "drawing": draw(report.wait_for) if report.wait_for else None,
-        "edges": edges_of(report.wait_for) if report.wait_for else [],
+        "edges": edges[:EDGES],
+        "more_edges": len(edges[EDGES:]),
         "busy": [card for card in cards if card.busy],
         "calm": [card for card in cards if not card.busy and not never_used(card.queue)],
         "unused": [card for card in cards if not card.busy and never_used(card.queue)],

@@ -7,28 +7,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.model.rings import PackedRing, SplitRing
+from vringcore.report.html.slots import (
+    CANDIDATE,
+    FREE,
+    IN_FLIGHT,
+    TAKEN,
+    WORDS,
+    SlotCell,
+    slots_of,
+)
 from vringcore.report.queues import filled_by_device
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from vringcore.model.report import RingDocument
-    from vringcore.model.rings import AvailEntry
-
-IN_FLIGHT = "in-flight"
-TAKEN = "taken"
-UNSEEN = "unseen"
-FREE = "free"
-CANDIDATE = "candidate"
-
-WORDS = {
-    IN_FLIGHT: "in flight: the device took it and has not given it back",
-    TAKEN: "taken by the device, no request of QEMU's was found for it",
-    UNSEEN: "published by the driver, not yet seen by the device",
-    CANDIDATE: "not given back; whether the back-end has taken it, it alone knows",
-}
-"""What the states of a slot mean, in the order in which a legend has them."""
 
 # Lengths in the drawing's own units; its middle is 0, 0.
 RADIUS = 84.0
@@ -49,15 +42,6 @@ CELLS = 32
 
 GLANCE = 16
 """Slots in the strip that are shown without being asked for, at most."""
-
-BRIEF = {
-    IN_FLIGHT: "in flight",
-    TAKEN: "taken",
-    UNSEEN: "unseen",
-    CANDIDATE: "not given back",
-    FREE: "",
-}
-"""The same in a word or two."""
 
 SHAPES = {
     "avail.idx": "triangle",
@@ -104,20 +88,10 @@ class Mark(msgspec.Struct, frozen=True):
     right: bool
 
 
-class SlotCell(msgspec.Struct, frozen=True):
-    """A slot in the strip: what it holds, in which state, and which indices stand at it."""
-
-    slot: int
-    text: str
-    state: str
-    marks: tuple[str, ...]
-
-
 class RingDrawing(msgspec.Struct, frozen=True):
     """One ring. ``strips`` are runs of neighbouring slots; between them slots are left out."""
 
     size: int
-    packed: bool
     arcs: tuple[Arc, ...]
     span: str
     marks: tuple[Mark, ...]
@@ -135,101 +109,14 @@ class RingDrawing(msgspec.Struct, frozen=True):
 
 def draw_ring(document: RingDocument) -> RingDrawing | None:
     """Return the drawing of a queue's ring, None where there is none or it cannot be read."""
-    split, packed = document.split, document.packed
-    if isinstance(split, SplitRing):
-        if not isinstance(split.available, tuple) or not split.available:
-            return None
-        slots = _split_slots(document, split.available, _used_marks(split))
-    elif isinstance(packed, PackedRing):
-        if not isinstance(packed.descriptors, tuple) or not packed.descriptors:
-            return None
-        slots = _packed_slots(document, packed)
-    else:
+    slots = slots_of(document)
+    if not slots:
         return None
     told = {IN_FLIGHT, TAKEN, CANDIDATE} if filled_by_device(document.queue.role) else WORDS
-    return _drawing(slots, told, packed=isinstance(packed, PackedRing))
+    return _drawing(slots, told)
 
 
-def _used_marks(split: SplitRing) -> dict[int, tuple[str, ...]]:
-    """Return the indices of the used ring by slot: both rings number their slots alike."""
-    used = split.used if isinstance(split.used, tuple) else ()
-    return {entry.slot: entry.marks for entry in used if entry.marks}
-
-
-def _split_slots(
-    document: RingDocument, entries: Sequence[AvailEntry], used: Mapping[int, tuple[str, ...]]
-) -> list[SlotCell]:
-    """Return the slots of the available ring.
-
-    A head in flight is in the slot in which it was published last: the first that has it, from
-    where the driver publishes next, backwards.
-    """
-    size = len(entries)
-    marks = {entry.slot: (*entry.marks, *used.get(entry.slot, ())) for entry in entries}
-    unseen = _count(document, "unseen")
-    published = _marked(entries, "avail.idx")
-    state: dict[int, str] = {}
-    if published is not None:
-        wanted = {
-            each.head: CANDIDATE if each.source == "ring" else IN_FLIGHT
-            for each in document.queue.in_flight or ()
-        }
-        for back in range(1, size + 1):
-            at = (published - back) % size
-            if back <= unseen:
-                state[at] = UNSEEN
-            elif entries[at].head in wanted:
-                state[at] = wanted.pop(entries[at].head)
-    return [
-        SlotCell(entry.slot, f"head {entry.head}", state.get(entry.slot, FREE), marks[entry.slot])
-        for entry in entries
-    ]
-
-
-def _count(document: RingDocument, name: str) -> int:
-    counts = document.queue.counts
-    value = getattr(counts, name, None) if counts else None
-    return value if isinstance(value, int) else 0
-
-
-def _marked(entries: Iterable[AvailEntry], name: str) -> int | None:
-    return next((entry.slot for entry in entries if name in entry.marks), None)
-
-
-def _packed_slots(document: RingDocument, ring: PackedRing) -> list[SlotCell]:
-    """Return the slots of a packed ring; those of chains in flight that are still in it as such."""
-    descriptors = ring.descriptors if isinstance(ring.descriptors, tuple) else ()
-    heads = {each.head for each in document.queue.in_flight or () if each.chain_end == "complete"}
-    held = {
-        descriptor.index
-        for chain in document.chains
-        if chain.head in heads
-        for descriptor in chain.descriptors
-        if descriptor.table is None
-    }
-    found = []
-    for each in descriptors:
-        state = {"taken": TAKEN, "available": UNSEEN}.get(each.state, FREE)
-        if state == TAKEN and each.slot in held:
-            state = IN_FLIGHT
-        text = f"id {each.id}" if each.state != "left-over" else "left over"
-        found.append(SlotCell(each.slot, text, state, each.marks))
-    return found
-
-
-def caption(document: RingDocument) -> str:
-    """Return what is to be said beside a ring so that it alarms nobody without need."""
-    if filled_by_device(document.queue.role):
-        return "The driver keeps buffers here for the device to use later: that is normal."
-    if document.queue.stale:
-        return f"{document.queue.ring_owner} runs this ring: QEMU's own indices are stale."
-    return ""
-
-
-# The drawing itself
-
-
-def _drawing(slots: list[SlotCell], told: Container[str], *, packed: bool) -> RingDrawing:
+def _drawing(slots: list[SlotCell], told: Container[str]) -> RingDrawing:
     """Return the drawing of slots; those in a state that is to be told are in the strips, too."""
     size = len(slots)
     runs = [run for run in _runs(slots) if run[0] != FREE]
@@ -240,7 +127,6 @@ def _drawing(slots: list[SlotCell], told: Container[str], *, packed: bool) -> Ri
     strips, left_out = _strips(slots, shown) if shown else ((), 0)
     return RingDrawing(
         size=size,
-        packed=packed,
         arcs=tuple(Arc(*run, _arc(run[1], run[2], size, RADIUS)) for run in runs),
         span=_span(slots),
         marks=tuple(_marks(slots)),
