@@ -19,7 +19,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     :param debug_dirs: directories with ``.build-id/xx/yyyy.debug`` trees, searched before the
         system's own
     :param sysroot: directory under which the paths in the core are looked up
-    :param layout: a layout bundle to use instead of debug information
+    :param layout: a layout bundle or pack to use instead of debug information
+    :param near: also one of another build, if what it leads to passes its checks
     :param tmpdir: where a compressed core is unpacked
     :param max_unpacked: most bytes that unpacking may take
     :param progress: called with (bytes done, bytes in all or 0) while unpacking
@@ -31,6 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     debug_dirs: tuple[str, ...] = ()
     sysroot: str | None = None
     layout: str | None = None
+    near: bool = False
     tmpdir: str | None = None
     max_unpacked: int | None = None
     progress: Callable[[int, int], None] | None = None

@@ -97,7 +97,7 @@ def build_bundle(program: Program) -> Bundle:
             where=program.paths[0],
             hint="link it with --build-id",
         )
-    _look_up_variables(layouts)
+    look_up_variables(layouts)
     _look_up_types(layouts)
     bundle = layouts.bundle
     if "struct VirtIODevice" not in bundle.types:
@@ -110,7 +110,8 @@ def build_bundle(program: Program) -> Bundle:
     return bundle
 
 
-def _look_up_variables(layouts: Layouts) -> None:
+def look_up_variables(layouts: Layouts) -> None:
+    """Look up every variable that the answers to some question begin with."""
     from vringcore.qemu.structs import ENUMS
     from vringcore.qemu.structs import VARIABLES as GLOBALS
 

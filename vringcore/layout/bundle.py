@@ -80,6 +80,12 @@ def check_size(size: int, *, where: str) -> None:
         )
 
 
+def is_bundle(data: bytes) -> bool:
+    """Tell a bundle from a layout pack, by what it says that it is; a damaged file is neither."""
+    start = data[:64]
+    return start[:1] == b"{" and b"layout-pack/" not in start
+
+
 def from_json(data: bytes, *, where: str = "the layout bundle") -> Bundle:
     """Return a bundle from its JSON.
 

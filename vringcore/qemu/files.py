@@ -9,7 +9,7 @@ from vringcore.debuginfo.find import find_files
 from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
 from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
-from vringcore.layout.bundle import Bundle, check_size, from_json
+from vringcore.layout.bundle import Bundle, check_size, from_json, is_bundle
 from vringcore.layout.provider import Layouts
 from vringcore.memory.files import FileSource
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.headers import ProgramHeader
     from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.modules import Module
+    from vringcore.layout.pack import Pack
     from vringcore.layout.protocol import Provider
     from vringcore.layout.store import LayoutStore
     from vringcore.options import Options
@@ -34,6 +35,8 @@ class ProgramFiles:
     :ivar build_id: of the program: from the core, else from the file given; "" if unknown
     :ivar mapped: files to lay under the core's memory, by module path
     :ivar brought: what a slim core brings along of its libraries, by build-id
+    :ivar pack: the layout pack that the types come from; None where it is not needed
+    :ivar near: whether it is another build's
     :raises FileError, ElfFormatError: if the executable given cannot be read
     :raises ExecutableMismatchError: if it is another build than the one that ran
     """
@@ -63,6 +66,8 @@ class ProgramFiles:
         )
         self._found.build_id = self.build_id
         self._debug: DebugInfo | None = None
+        self.pack: Pack | None = None
+        self.near = False
 
     @property
     def bias(self) -> int:
@@ -123,20 +128,25 @@ class ProgramFiles:
         :raises FileError, LayoutError: if the bundle given cannot be read or is another build's
         """
         if self._options.layout is not None:
-            return store.add(self._given_bundle(self._options.layout))
+            given = self._given(self._options.layout)
+            if given is not None:
+                return store.add(given)
         if self._core.slim is not None:
             brought = self._brought_bundle()
             if brought is not None:
                 return Layouts(brought, self._providers())
         header = self._core.header
-        return store.layouts(
-            self.build_id,
-            self._providers(),
-            module=self._core.executable_path.rsplit("/", 1)[-1],
-            machine=self._core.machine,
-            big_endian=header.big_endian,
-            pointer_size=header.elf_class // 8,
-        )
+        facts = {
+            "module": self._core.executable_path.rsplit("/", 1)[-1],
+            "machine": self._core.machine,
+            "big_endian": header.big_endian,
+            "pointer_size": header.elf_class // 8,
+        }
+        if self.near:
+            # What is learned of another build's types must never be taken for this one's.
+            bundle = Bundle(build_id=self.build_id, **facts)
+            return Layouts(bundle, self._providers())
+        return store.layouts(self.build_id, self._providers(), **facts)
 
     def _providers(self) -> Iterator[Provider]:
         """Yield what is asked for layouts that are not at hand; nothing is imported before that."""
@@ -144,6 +154,14 @@ class ProgramFiles:
 
         if self._debug is None:
             self._debug = DebugInfo(self._found)
+        if self.pack is None and self.missing_debug_information() is not None:
+            from vringcore.layout.pack_store import find_pack
+
+            self.pack = find_pack(self.build_id, self._debug.log)
+        if self.pack is not None:
+            from vringcore.qemu.packed_layouts import pack_provider
+
+            yield pack_provider(self.pack, self._debug, self.executable)
         yield self._debug
 
     def missing_debug_information(self) -> DebugInfoMissingError | None:
@@ -184,16 +202,38 @@ class ProgramFiles:
                 self.brought[bundle.build_id] = bundle
         return own
 
-    def _given_bundle(self, path: str) -> Bundle:
+    def _given(self, path: str) -> Bundle | None:
+        """Return the bundle that the user gave; None if it was a pack, which is in use from now on.
+
+        :raises LayoutError: if it is another build's, and that was not asked for
+        """
         with FileSource.open(path, what="layout bundle") as source:
             check_size(source.size, where=path)
-            bundle = from_json(source.pread(0, source.size), where=path)
-        if self.build_id and bundle.build_id != self.build_id:
+            data = source.pread(0, source.size)
+        bundle = None
+        if is_bundle(data):
+            bundle = from_json(data, where=path)
+            if not self.build_id or bundle.build_id == self.build_id:
+                return bundle
+            if not self._options.near:
+                raise LayoutError(
+                    "the layout bundle is of another build",
+                    where=path,
+                    seen=f"build-id {bundle.build_id or 'none'}",
+                    expected=f"build-id {self.build_id}",
+                    hint="build one from this executable with `vringcore layout build`;"
+                    " --near tries this one and checks whether it fits",
+                )
+        from vringcore.qemu.packed_layouts import given_pack
+
+        self.pack = given_pack(data, path, bundle)
+        self.near = self.build_id not in self.pack.serves
+        if self.near and not self._options.near:
             raise LayoutError(
-                "the layout bundle is of another build",
+                "the layout pack is not known to serve this build",
                 where=path,
-                seen=f"build-id {bundle.build_id or 'none'}",
-                expected=f"build-id {self.build_id}",
-                hint="build one from this executable with `vringcore layout build`",
+                seen=f"build-id {self.build_id or 'unknown'}",
+                expected=f"one of {', '.join(self.pack.serves) or 'none'}",
+                hint="--near tries it, and checks whether what it leads to fits together",
             )
-        return bundle
+        return None

@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from vringcore.qemu.syscalls import Caller
     from vringcore.view.views import Symbols
 
-QEMU_VARIABLES = ("main_system_bus", "vm_change_state_head")
+QEMU_VARIABLES = ("main_system_bus", "vm_change_state_head", "current_machine")
 """What only a program with virtio devices has; qemu-img and qemu-storage-daemon do not."""
+
+
+PACK_FACT = "layout-pack"
 
 
 class Process:
@@ -47,6 +50,7 @@ class Process:
 
     :ivar views: QEMU's structures
     :ivar limits: what could not be had of the core as a whole
+    :ivar near: whether the types are of another build, which then has passed ``near_checks`` checks
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class Process:
         self.files = files
         self.store = store
         self._deep = options.deep
+        self.near = False
+        self.near_checks = 0
         self._debug_dirs, self._sysroot = options.debug_dirs, options.sysroot
         self.limits = [Limitation("a part of the core is damaged", str(p)) for p in core.problems]
         if core.truncated:
@@ -77,6 +83,8 @@ class Process:
         self._check_program()
         self._add_symbols()
         self.objects = ObjectModel(self.views)
+        if files.pack is not None or layouts.find_fact(PACK_FACT) is not None:
+            self._admit_pack()
 
     def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
         """Return the views through which all structures are read; a subclass may watch them."""
@@ -97,6 +105,25 @@ class Process:
             seen=f"a core of {program}, which has no {' and no '.join(QEMU_VARIABLES)}",
             expected="a core of qemu-system-*",
         )
+
+    def _admit_pack(self) -> None:
+        """Say that the types are a layout pack's; hold another build's against the core first."""
+        from vringcore.qemu import packed_layouts
+
+        layouts = self.views.layouts
+        if self.core.slim is None:
+            _ = layouts.providers  # A run that asks for less than the last one would not need it.
+        if self.files.near:
+            from vringcore.qemu.near import check_layouts
+
+            self.near_checks = check_layouts(self)
+        why = packed_layouts.described(self.files, self.views)
+        if why:
+            layouts.learn(PACK_FACT, why)
+        why = why or (self.core.slim is not None and layouts.find_fact(PACK_FACT)) or ""
+        if why:
+            self.near = packed_layouts.NEAR in why
+            self.limits.append(packed_layouts.limitation(why))
 
     def _add_symbols(self) -> None:
         symbols = self.views.symbols
