@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,7 +49,7 @@ def unpack(
     name, unpacker = found
     raw = _Sequential(packed, progress)
     try:
-        with _Target(packed.path, tmpdir, max_unpacked or MAX_UNPACKED) as target:
+        with Target(packed.path, tmpdir, max_unpacked) as target:
             problem = _copy(unpacker(raw), target, name, raw)
             source = target.source()
     except OSError as error:
@@ -59,6 +61,70 @@ def unpack(
         ) from error
     packed.close()
     return source, [problem] if problem else []
+
+
+def chunks_of(
+    packed: FileSource, progress: Callable[[int, int], None] | None = None
+) -> Iterator[bytes] | None:
+    """Return what a compressed file unpacks to, in bounded pieces; None if it is not compressed.
+
+    The file stays open. Nothing is unpacked before it is asked for.
+
+    :raises CoreFormatError: on the way, where the file is cut or damaged
+    """
+    found = _recognise(packed.read(0, 8))
+    return None if found is None else _checked(*found, packed, progress)
+
+
+def unpacked_start(packed: FileSource | bytes, size: int) -> bytes:
+    """Return the first bytes of what a compressed file holds, of one that is not its own.
+
+    Of damaged ones fewer; of all formats the beginning tells enough that little is unpacked.
+
+    :param packed: the file, or its beginning
+    """
+    source = _Bytes(packed) if isinstance(packed, bytes) else packed
+    pieces = chunks_of(source)  # type: ignore[arg-type]
+    if pieces is None:
+        return source.read(0, size)
+    start = b""
+    with suppress(CoreFormatError):
+        for piece in pieces:
+            start += piece[: size - len(start)]
+            if len(start) == size:
+                break
+    return start
+
+
+class _Bytes:
+    """Bytes that are read as a file is."""
+
+    path = "the beginning of a member"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+
+def _checked(
+    name: str,
+    unpacker: Callable[[_Sequential], Iterator[bytes]],
+    packed: FileSource,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[bytes]:
+    raw = _Sequential(packed, progress)
+    try:
+        yield from unpacker(raw)
+    except _damage_of(name) as error:
+        raise CoreFormatError(
+            f"the compressed file ({name}) is cut or damaged",
+            where=f"about offset {raw.place:#x} of {packed.path}",
+            seen=str(error) or type(error).__name__,
+            hint="copy it again",
+        ) from error
 
 
 class _Sequential:
@@ -77,32 +143,44 @@ class _Sequential:
         return data
 
 
-class _Target:
-    """The temporary file: no name that others could open, gone when closed, zeros kept as holes."""
+class Target:
+    """The temporary file: no name that others could open, gone when closed, zeros kept as holes.
 
-    def __init__(self, path: str, tmpdir: str | None, limit: int) -> None:
+    :param path: what is unpacked, for messages
+    :param limit: the most bytes, holes counted; None is :data:`MAX_UNPACKED`
+    :ivar size: bytes so far
+    :raises OSError: if there can be no such file in ``tmpdir``
+    """
+
+    def __init__(self, path: str, tmpdir: str | None, limit: int | None) -> None:
         self._path = path
-        self._limit = limit
+        self._limit = limit or MAX_UNPACKED
         self._directory = tmpdir or os.environ.get("TMPDIR") or _default_directory()
         self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
-        free = os.statvfs(self._file.fileno())
-        self._room = int(free.f_bavail * free.f_frsize * (1 - _KEEP_FREE))
+        self._room = int(shutil.disk_usage(self._directory).free * (1 - _KEEP_FREE))
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        if self.size + len(data) > self._limit:
-            raise LimitError(
-                "the core unpacks to more than is allowed",
-                where=self._path,
-                seen=f"more than {self._limit} bytes",
-                hint="allow more with --max-unpacked",
-            )
+        """Add bytes.
+
+        :raises LimitError: if they are more than is allowed
+        :raises FileError: if the file system is nearly full
+        """
+        self._check(self.size + len(data))
         view = memoryview(data)
         for start in range(0, len(data), _HOLE):
             block = view[start : start + _HOLE]
             if block != _ZEROS[: len(block)]:
                 self._put(block, self.size + start)
         self.size += len(data)
+
+    def skip_to(self, size: int) -> None:
+        """Add zeros up to a size, as a hole.
+
+        :raises LimitError: if that is more than is allowed
+        """
+        self._check(size)
+        self.size = max(self.size, size)
 
     def source(self) -> FileSource:
         """Return what was written, to be read; it outlives this object."""
@@ -115,6 +193,15 @@ class _Target:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise LimitError(
+                "the core unpacks to more than is allowed",
+                where=self._path,
+                seen=f"more than {self._limit} bytes",
+                hint="allow more with --max-unpacked",
+            )
+
     def _put(self, block: memoryview, offset: int) -> None:
         self._room -= len(block)
         if self._room < 0:
@@ -124,13 +211,13 @@ class _Target:
                 seen=f"{offset} bytes unpacked and the file system nearly full",
                 hint="choose a directory with room by --tmpdir",
             )
+        self._file.seek(offset)
         while block:
-            written = os.pwrite(self._file.fileno(), block, offset)
-            block, offset = block[written:], offset + written
+            block = block[self._file.write(block) :]
 
 
 def _copy(
-    chunks: Iterator[bytes], target: _Target, name: str, raw: _Sequential
+    chunks: Iterator[bytes], target: Target, name: str, raw: _Sequential
 ) -> CoreFormatError | None:
     """Write all chunks; return what ended them early."""
     damage = _damage_of(name)
@@ -179,7 +266,9 @@ def _reader_chunks(reader: Any) -> Iterator[bytes]:
 def _gzip(raw: _Sequential) -> Iterator[bytes]:
     import gzip
 
-    return _reader_chunks(gzip.GzipFile(fileobj=cast("IO[bytes]", raw), mode="rb"))
+    reader = gzip.GzipFile(fileobj=cast("IO[bytes]", raw), mode="rb")
+    # Where the file is cut, `read` would keep back what it has.
+    return iter(lambda: reader.read1(_CHUNK), b"")
 
 
 def _bzip2(raw: _Sequential) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -97,12 +98,15 @@ class ElfCore(ProcessImage):
 def open_elf_core(
     path: str,
     *,
+    member: str | None = None,
     tmpdir: str | None = None,
     max_unpacked: int | None = None,
     progress: Progress | None = None,
 ) -> ElfCore:
     """Open a core, unpacking it first if it is compressed (zstd, lz4, xz, gzip, bzip2).
 
+    :param path: the core, ``ARCHIVE:MEMBER`` of a tar archive, or a directory of ABRT
+    :param member: the core in a tar archive; without it, the only one in it
     :param tmpdir: where a compressed core is unpacked to; by default ``$TMPDIR``, then /var/tmp
     :param max_unpacked: the most bytes that unpacking may yield, holes counted
     :param progress: called while unpacking with the bytes read of the compressed file, and its size
@@ -110,18 +114,21 @@ def open_elf_core(
     :raises CoreFormatError: if it is not an ELF core, or too little of it is left
     :raises LimitError: if it unpacks to more than ``max_unpacked``
     """
-    source = FileSource.open(path, what="core")
+    source = FileSource.open(path, what="core") if os.path.isfile(path) else None  # noqa: PTH113
     problems: list[CoreFormatError] = []
     try:
-        if source.read(0, len(ELF_MAGIC)) != ELF_MAGIC:
-            from vringcore.elfcore.compressed import unpack
+        if source is None or member is not None or source.read(0, len(ELF_MAGIC)) != ELF_MAGIC:
+            from vringcore.elfcore.archive import open_packed
 
-            source, problems = unpack(
-                source, tmpdir=tmpdir, max_unpacked=max_unpacked, progress=progress
+            if source is not None:
+                source.close()
+            source, problems = open_packed(
+                path, member=member, tmpdir=tmpdir, max_unpacked=max_unpacked, progress=progress
             )
         return ElfCore(source, problems)
     except BaseException:
-        source.close()
+        if source is not None:
+            source.close()
         raise
 
 

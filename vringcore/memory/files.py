@@ -41,10 +41,12 @@ class FileSource:
     cut off later reads short.
     """
 
-    __slots__ = ("_blocks", "_fd", "_lock", "path", "size", "what")
+    __slots__ = ("_blocks", "_fd", "_lock", "_start", "path", "size", "what")
 
-    def __init__(self, fd: int, path: str, size: int, what: str) -> None:
+    def __init__(self, fd: int, path: str, size: int, what: str, start: int = 0) -> None:
+        """Take over an open file, or its part of ``size`` bytes from ``start`` on."""
         self._fd = fd
+        self._start = start
         self._blocks: dict[int, bytes] = {}
         self._lock = allocate_lock()
         self.path = path
@@ -98,6 +100,14 @@ class FileSource:
             return head + self.read(offset + BLOCK_SIZE - start, end - BLOCK_SIZE)
         return self.pread(offset, size)
 
+    def part(self, offset: int, size: int, path: str) -> FileSource:
+        """Return a part of the file as a file of its own, which may outlive this one.
+
+        :param path: what it is called in messages
+        """
+        size = max(0, min(size, self.size - offset))
+        return FileSource(os.dup(self._fd), path, size, self.what, self._start + offset)
+
     def close(self) -> None:
         """Close the file and forget its blocks; reading afterwards is a :class:`FileError`."""
         with self._lock:
@@ -138,10 +148,11 @@ class FileSource:
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
+        place = self._start + offset
         try:
-            data = os.pread(self._fd, size, offset)
+            data = self._pread(size, place)
             while data and len(data) < size:  # the system may give less than it could
-                part = os.pread(self._fd, size - len(data), offset + len(data))
+                part = self._pread(size - len(data), place + len(data))
                 if not part:
                     break
                 data += part
@@ -149,6 +160,18 @@ class FileSource:
             where = f"offset {offset:#x} of {self.path}"
             raise _file_error(f"the {self.what} cannot be read", where, error) from error
         return data
+
+    if hasattr(os, "pread"):
+
+        def _pread(self, size: int, offset: int) -> bytes:
+            return os.pread(self._fd, size, offset)
+
+    else:  # Windows: whoever reads must not find the place moved
+
+        def _pread(self, size: int, offset: int) -> bytes:
+            with self._lock:
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                return os.read(self._fd, size)
 
 
 def _file_error(doing: str, where: str, error: OSError | ValueError) -> FileError:
