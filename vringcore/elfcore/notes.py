@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.elfcore.headers import Note, iterate_notes
-from vringcore.elfcore.registers import NAMES
+from vringcore.elfcore.registers import NAMES, THREAD_POINTERS
 from vringcore.errors import CoreFormatError, ElfFormatError
 from vringcore.memory.cursor import Cursor
 
@@ -27,6 +27,7 @@ NT_PRPSINFO = 3
 NT_AUXV = 6
 NT_X86_XSTATE = 0x202
 NT_ARM_TLS = 0x401
+NT_ARM_PAC_MASK = 0x406
 NT_SIGINFO = 0x53494749
 NT_FILE = 0x46494C45
 
@@ -61,8 +62,8 @@ class Thread(msgspec.Struct):
     :param lwp: the thread's number as the core's writer saw it, not always that of its namespace
     :param registers: by name; empty for an architecture without names here
     :param raw_registers: ``pr_reg`` as it lies in the core
-    :param fs_base: the thread pointer: ``fs_base`` on x86-64, ``tpidr_el0`` on aarch64, None where
-        the core does not hold it
+    :param fs_base: the thread pointer: ``fs_base`` on x86-64, ``tpidr_el0`` on aarch64 …, None
+        where the core does not hold it
     :param signal: the signal being delivered (``pr_cursig``), 0 for none
     :param pending: bit mask of pending signals (``pr_sigpend``)
     :param blocked: bit mask of blocked signals (``pr_sighold``)
@@ -136,6 +137,7 @@ class _Reader:
         self._class = header.elf_class
         self._order = header.byteorder
         self._names = NAMES.get(machine, ())
+        self._pointer = THREAD_POINTERS.get(machine, "")
         self._status = Struct(self._order + _STATUS[self._class])
         self._words = Struct(f"{self._order}{len(self._names)}{_WORD[self._class]}")
         self._parsers: dict[int, tuple[str, Callable[[Cursor], None]]] = {
@@ -180,7 +182,7 @@ class _Reader:
         room = max(self._words.size, cursor.left - self._class // 8)
         raw = cursor.take_bytes(room, "pr_reg")
         registers = dict(zip(self._names, self._words.unpack_from(raw), strict=True))
-        fs_base = registers.get("fs_base")
+        fs_base = registers.get(self._pointer)
         self._thread = Thread(lwp, registers, raw, fs_base, signal, pending, blocked, [])
         self.found.threads.append(self._thread)
 

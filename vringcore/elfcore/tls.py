@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 PT_TLS = 7
 
-_AFTER = {"aarch64": 16}
+_AFTER = {"aarch64": 16, "riscv64": 0, "loongarch64": 0}
 """Where the block lies above the thread pointer: bytes in between (ELF TLS ABI, variant I)."""
+
+_AT = {"ppc64": -0x7000}
+"""Where it lies at a fixed distance, so that 16-bit offsets reach all of it (variant I)."""
 
 _BEFORE = frozenset({"x86-64", "i386", "s390x"})
 """Where it ends at the thread pointer (variant II)."""
@@ -26,7 +29,7 @@ def executable_block(
     The executable's block is the one whose place is fixed; a library's is not.
 
     :param machine: as :attr:`~vringcore.elfcore.core.ElfCore.machine` names it
-    :param thread_pointer: ``fs_base``, ``tpidr_el0``
+    :param thread_pointer: ``fs_base``, ``tpidr_el0`` …
     :param segments: the executable's program headers
     :return: None if it has no such variables, or for a machine whose rule is not known here
     """
@@ -38,6 +41,8 @@ def executable_block(
         return thread_pointer - _up(tls.memsz, alignment)
     if machine in _AFTER:
         return thread_pointer + _up(_AFTER[machine], alignment)
+    if machine in _AT:
+        return thread_pointer + _AT[machine]
     return None
 
 

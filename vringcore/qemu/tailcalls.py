@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.errors import VringcoreError
 from vringcore.unwind.frames import CFI, HEURISTIC, SIGNAL, TAIL_CALL, Frame
-from vringcore.unwind.registers import ARCHITECTURES
+from vringcore.unwind.registers import ARCHITECTURES, qualified
 from vringcore.unwind.tailcalls import TailCalls
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class ProcessTailCalls:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        machine = ARCHITECTURES.get(process.core.machine)
+        machine = ARCHITECTURES.get(
+            qualified(process.core.machine, big_endian=process.core.header.big_endian)
+        )
         self._places: set[str] = set()
         if machine is not None:
             self._places = {machine.names[machine.sp], machine.names[machine.pc]}

@@ -27,7 +27,7 @@ from vringcore.unwind.locations import (
     locate,
     number,
 )
-from vringcore.unwind.registers import ARCHITECTURES
+from vringcore.unwind.registers import ARCHITECTURES, ENDIAN, qualified
 from vringcore.view.decode import Decoders
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ class StackVariables:
         self._whole = backtrace.end == OUTERMOST
         hint = f"the caller is to tell, and the stack ends before it: {backtrace.end}"
         self._not_reached = Absent(NOT_REACHABLE, None, hint)
-        machine = ARCHITECTURES.get(process.core.machine)
+        header = process.core.header
+        machine = ARCHITECTURES.get(
+            qualified(process.core.machine, big_endian=header.big_endian)
+        )
+        self._order = header.byteorder
         self._machine = machine
         self._asked = 0
         self._decoders = Decoders(process.views.layouts)
@@ -123,7 +127,9 @@ class StackVariables:
                 raise NotReached
             return frame.cfa
 
-        return Activation(registers, cfa, bias, self._space, scope.frame_base, entered_with)
+        return Activation(
+            registers, cfa, bias, self._space, scope.frame_base, entered_with, self._order
+        )
 
     def _passed(self, index: int, place: Expression, depth: int) -> int:
         """Return what a frame's caller passed in a place.
@@ -194,7 +200,7 @@ class StackVariables:
         scalar = isinstance(shape, Base | Enum | Pointer) and 0 < size <= 16
         if variable.constant is not None and scalar:
             mask = (1 << (8 * size)) - 1
-            found = Located(None, (variable.constant & mask).to_bytes(size, "little"))
+            found = Located(None, (variable.constant & mask).to_bytes(size, ENDIAN[self._order]))
         else:
             found = locate(variable.location, size, activation)
         if not scalar:

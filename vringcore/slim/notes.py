@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.elfcore.notes import (
     AT_NULL,
+    NT_ARM_PAC_MASK,
     NT_ARM_TLS,
     NT_AUXV,
     NT_FILE,
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 RawNote = tuple[bytes, int, bytes]
 """Owner, type and description."""
-
-NT_ARM_PAC_MASK = 0x406
 
 _KEPT = frozenset(
     {NT_PRSTATUS, NT_PRPSINFO, NT_SIGINFO, NT_AUXV, NT_FILE, NT_ARM_TLS, NT_ARM_PAC_MASK}

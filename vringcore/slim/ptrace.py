@@ -258,10 +258,12 @@ def _registers(lwp: int, machine: str) -> Thread | None:
     registers = dict(zip(names, words.unpack_from(raw), strict=True))
     pointer, notes = registers.get("fs_base"), []
     if machine == "aarch64":
-        tls = _register_set(lwp, NT_ARM_TLS)
-        if tls is not None and len(tls) >= 8:
-            (pointer,) = Struct("=Q").unpack_from(tls)
-            notes.append(Note(b"LINUX", NT_ARM_TLS, 0, tls))
+        for kind in (NT_ARM_TLS, NT_ARM_PAC_MASK):
+            found = _register_set(lwp, kind)
+            if found is not None and len(found) >= 8:
+                notes.append(Note(b"LINUX", kind, 0, found))
+                if kind == NT_ARM_TLS:
+                    (pointer,) = Struct("=Q").unpack_from(found)
     return Thread(lwp, registers, raw, pointer, 0, 0, 0, notes)
 
 

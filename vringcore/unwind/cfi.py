@@ -16,7 +16,7 @@ from vringcore.debuginfo.leb import sleb, uleb
 from vringcore.errors import DwarfError
 from vringcore.unwind.expression import evaluate, register
 from vringcore.unwind.pointers import pointer
-from vringcore.unwind.registers import MASK
+from vringcore.unwind.registers import ENDIAN, MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,11 +56,13 @@ class Row:
     :ivar cfa_expression: tells the address itself where it is not empty
     :ivar rules: by DWARF register; a register that is not there has none
     :ivar signed: whether the return address is signed (aarch64)
+    :ivar order: of bytes in memory, as :mod:`struct` has it
     """
 
-    __slots__ = ("cfa_expression", "cfa_offset", "cfa_register", "rules", "signed")
+    __slots__ = ("cfa_expression", "cfa_offset", "cfa_register", "order", "rules", "signed")
 
-    def __init__(self) -> None:
+    def __init__(self, order: str = "<") -> None:
+        self.order = order
         self.cfa_register: int | None = None
         self.cfa_offset = 0
         self.cfa_expression = b""
@@ -69,7 +71,7 @@ class Row:
 
     def copy(self) -> Row:
         """Return an equal row that can be changed."""
-        other = Row()
+        other = Row(self.order)
         other.take(self)
         return other
 
@@ -88,7 +90,7 @@ class Row:
         :raises MemoryFault: if it needs memory that is not there
         """
         if self.cfa_expression:
-            return evaluate(self.cfa_expression, registers, space)
+            return evaluate(self.cfa_expression, registers, space, order=self.order)
         if self.cfa_register is None:
             raise DwarfError("no rule for the frame's address")
         return (register(registers, self.cfa_register) + self.cfa_offset) & MASK
@@ -103,7 +105,7 @@ class Row:
         """
         how, operand, expression = self.rules.get(number, _SAME)
         if how is How.OFFSET:
-            return _word(space, cfa + operand)
+            return self._word(space, cfa + operand)
         if how is How.SAME:
             return registers.get(number)
         if how is How.UNDEFINED:
@@ -112,8 +114,11 @@ class Row:
             return (cfa + operand) & MASK
         if how is How.REGISTER:
             return registers.get(operand)
-        found = evaluate(expression, registers, space, cfa)
-        return _word(space, found) if how is How.AT_EXPRESSION else found
+        found = evaluate(expression, registers, space, cfa, self.order)
+        return self._word(space, found) if how is How.AT_EXPRESSION else found
+
+    def _word(self, space: HostSpace, address: int) -> int:
+        return int.from_bytes(space.read(HostAddress(address & MASK), 8), ENDIAN[self.order])
 
 
 @ours
@@ -131,8 +136,8 @@ def row_at(entry: FunctionEntry, pc: int) -> Row:
 
 class _Runner:
     def __init__(self, entry: FunctionEntry) -> None:
-        self.row = Row()
-        self.initial = Row()
+        self.row = Row(entry.common.order)
+        self.initial = Row(entry.common.order)
         self._common = entry.common
         self._location = entry.start
         self._saved: list[Row] = []
@@ -154,12 +159,14 @@ class _Runner:
             elif kind == _RESTORE:
                 self._restore(low)
             elif instruction in _ADVANCES:
-                layout = _ADVANCES[instruction]
+                layout = _ADVANCES[instruction][self._common.order]
                 self._location += layout.unpack_from(code, self._pos)[0] * align
                 self._pos += layout.size
             elif instruction == _SET_LOC:
                 encoding = self._common.encoding
-                self._location, self._pos = pointer(code, self._pos, encoding, base)
+                self._location, self._pos = pointer(
+                    code, self._pos, encoding, base, order=self._common.order
+                )
             elif instruction in _OPERATIONS:
                 _OPERATIONS[instruction](self)
             else:
@@ -262,7 +269,10 @@ class _Runner:
 
 
 _SET_LOC = 0x01
-_ADVANCES = {0x02: Struct("<B"), 0x03: Struct("<H"), 0x04: Struct("<I")}
+_ADVANCES = {
+    code: {order: Struct(order + form) for order in "<>"}
+    for code, form in ((0x02, "B"), (0x03, "H"), (0x04, "I"))
+}
 
 _OPERATIONS: dict[int, Callable[[_Runner], object]] = {
     0x00: _Runner.nothing,
@@ -289,7 +299,3 @@ _OPERATIONS: dict[int, Callable[[_Runner], object]] = {
     0x2E: _Runner.unsigned,
     0x2F: lambda run: run.factored(How.OFFSET, _Runner.unsigned, -1),
 }
-
-
-def _word(space: HostSpace, address: int) -> int:
-    return int.from_bytes(space.read(HostAddress(address & MASK), 8), "little")

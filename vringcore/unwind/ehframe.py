@@ -28,8 +28,8 @@ MAX_ENTRY = 1 << 16
 MAX_AUGMENTATION = 16
 
 _HEADER_SIZE = 4 + 2 * 8
-_WORD = Struct("<I")
-_WIDE = Struct("<Q")
+_WORDS = {order: Struct(order + "I") for order in "<>"}
+_WIDES = {order: Struct(order + "Q") for order in "<>"}
 _POINTER_SIZE = 8
 
 
@@ -41,6 +41,7 @@ class CommonEntry(msgspec.Struct, frozen=True):
     :param signal: the functions are signal trampolines: what they return to was interrupted
     :param has_data: each function's entry has augmentation data of its own
     :param address: of the first instruction
+    :param order: of bytes, as :mod:`struct` has it
     """
 
     code_align: int
@@ -51,6 +52,7 @@ class CommonEntry(msgspec.Struct, frozen=True):
     has_data: bool
     instructions: bytes
     address: int
+    order: str = "<"
 
 
 class FunctionEntry(msgspec.Struct, frozen=True):
@@ -67,12 +69,14 @@ class UnwindTable:
     """The unwind tables of one module.
 
     :param address: where its ``.eh_frame_hdr`` lies (PT_GNU_EH_FRAME)
+    :param order: of bytes, as :mod:`struct` has it
     :raises DwarfError: if the header is damaged or has no search table
     :raises MemoryFault: if it is neither in the core nor in a file at hand
     """
 
-    def __init__(self, space: HostSpace, address: int) -> None:
+    def __init__(self, space: HostSpace, address: int, order: str = "<") -> None:
         self._space = space
+        self._order = order
         self._address = address
         self._commons: dict[int, CommonEntry] = {}
         self._rows: dict[int, tuple[int, int]] = {}
@@ -91,8 +95,8 @@ class UnwindTable:
             )
         pos = 4
         if frame != OMIT:
-            _, pos = pointer(data, pos, frame, self._address, data_base=self._address)
-        self._count, pos = plain(data, pos, count)
+            _, pos = self._pointer(data, pos, frame, self._address)
+        self._count, pos = plain(data, pos, count, self._order)
         each = size_of(table)
         if each is None or self._count < 0:
             raise DwarfError(
@@ -130,19 +134,25 @@ class UnwindTable:
         if row is None:
             address = self._table + 2 * self._each * index
             data = self._read(address, 2 * self._each)
-            start, pos = pointer(data, 0, self._encoding, address, data_base=self._address)
-            entry, _ = pointer(data, pos, self._encoding, address, data_base=self._address)
+            start, pos = self._pointer(data, 0, self._encoding, address)
+            entry, _ = self._pointer(data, pos, self._encoding, address)
             row = self._rows[index] = start, entry
         return row
 
+    def _pointer(self, data: bytes, pos: int, encoding: int, base: int) -> tuple[int, int]:
+        """Return an address of the header or its table, and where it ends."""
+        order = self._order
+        return pointer(data, pos, encoding, base, data_base=self._address, order=order)
+
     def _function(self, address: int) -> FunctionEntry:
         data, pos, wide = self._entry(address)
-        back, body = _offset(data, pos, wide=wide)
+        back, body = self._offset(data, pos, wide=wide)
         if not back:
             raise DwarfError("a function's unwind entry that is none", where=f"{address:#x}")
         common = self._common(address + pos - back)
-        start, body = pointer(data, body, common.encoding, address, space=self._space)
-        size, body = plain(data, body, common.encoding)
+        order = self._order
+        start, body = pointer(data, body, common.encoding, address, space=self._space, order=order)
+        size, body = plain(data, body, common.encoding, order)
         if common.has_data:
             skipped, body = uleb(data, body)
             body += skipped
@@ -152,20 +162,21 @@ class UnwindTable:
         found = self._commons.get(address)
         if found is None:
             data, pos, wide = self._entry(address)
-            number, pos = _offset(data, pos, wide=wide)
+            number, pos = self._offset(data, pos, wide=wide)
             if number:
                 raise DwarfError("no common unwind entry", where=f"{address:#x}")
-            found = self._commons[address] = _parse_common(data, pos, address)
+            found = self._commons[address] = parse_common(data, pos, address, self._order)
         return found
 
     def _entry(self, address: int) -> tuple[bytes, int, bool]:
         """Return an entry from its length on, where its CIE pointer lies, and if that is wide."""
-        head = self._read(address, _WORD.size)
-        (size,) = _WORD.unpack(head)
+        word, double = _WORDS[self._order], _WIDES[self._order]
+        head = self._read(address, word.size)
+        (size,) = word.unpack(head)
         wide = size == 0xFFFFFFFF
         if wide:
-            head += self._read(address + _WORD.size, _WIDE.size)
-            (size,) = _WIDE.unpack_from(head, _WORD.size)
+            head += self._read(address + word.size, double.size)
+            (size,) = double.unpack_from(head, word.size)
         if not 0 < size <= MAX_ENTRY:
             raise DwarfError(
                 "an unwind entry of a size that cannot be",
@@ -175,16 +186,15 @@ class UnwindTable:
             )
         return head + self._read(address + len(head), size), len(head), wide
 
+    def _offset(self, data: bytes, pos: int, *, wide: bool) -> tuple[int, int]:
+        layout = (_WIDES if wide else _WORDS)[self._order]
+        return layout.unpack_from(data, pos)[0], pos + layout.size
+
     def _read(self, address: int, size: int) -> bytes:
         return self._space.read(HostAddress(address), size)
 
 
-def _offset(data: bytes, pos: int, *, wide: bool) -> tuple[int, int]:
-    layout = _WIDE if wide else _WORD
-    return layout.unpack_from(data, pos)[0], pos + layout.size
-
-
-def _parse_common(data: bytes, pos: int, address: int) -> CommonEntry:
+def parse_common(data: bytes, pos: int, address: int, order: str) -> CommonEntry:
     version = data[pos]
     end = data.find(0, pos + 1, pos + 2 + MAX_AUGMENTATION)
     if version not in (1, 3, 4) or end < 0:
@@ -227,6 +237,7 @@ def _parse_common(data: bytes, pos: int, address: int) -> CommonEntry:
         has_data=has_data,
         instructions=data[instructions:],
         address=address + instructions,
+        order=order,
     )
 
 

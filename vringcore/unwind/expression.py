@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vringcore.addresses import HostAddress
 from vringcore.debuginfo.leb import sleb, uleb
 from vringcore.errors import DwarfError, LimitError
-from vringcore.unwind.registers import MASK
+from vringcore.unwind.registers import ENDIAN, MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,20 +18,11 @@ if TYPE_CHECKING:
 MAX_STEPS = 1000
 MAX_STACK = 64
 
-_OFFSET = Struct("<h")
 _LIT0, _LIT31, _BREG0, _BREG31 = 0x30, 0x4F, 0x70, 0x8F
 
-_CONSTANTS = {
-    0x03: Struct("<Q"),
-    0x08: Struct("<B"),
-    0x09: Struct("<b"),
-    0x0A: Struct("<H"),
-    0x0B: Struct("<h"),
-    0x0C: Struct("<I"),
-    0x0D: Struct("<i"),
-    0x0E: Struct("<Q"),
-    0x0F: Struct("<q"),
-}
+_CODES = zip((0x03, *range(0x08, 0x10)), "QBbHhIiQq", strict=True)
+_CONSTANTS = {code: {order: Struct(order + form) for order in "<>"} for code, form in _CODES}
+_OFFSETS = {order: Struct(order + "h") for order in "<>"}
 
 
 def _signed(value: int) -> int:
@@ -74,20 +65,25 @@ _BINARY: dict[int, Callable[[int, int], int]] = {
 
 
 def evaluate(
-    code: bytes, registers: Mapping[int, int], space: HostSpace, initial: int | None = None
+    code: bytes,
+    registers: Mapping[int, int],
+    space: HostSpace,
+    initial: int | None = None,
+    order: str = "<",
 ) -> int:
     """Return the value of an expression.
 
     :param registers: by DWARF number
     :param initial: what lies on the stack at the start: the frame's address, for a rule that tells
         where a register is
+    :param order: of bytes, as :mod:`struct` has it
     :raises DwarfError: if it is damaged, uses an operation that unwind tables may not use, or asks
         for a register that is not known
     :raises LimitError: after :data:`MAX_STEPS` steps, or with too much on its stack
     :raises MemoryFault: if it reads memory that is not there
     :raises IndexError, struct.error: if it is damaged
     """
-    machine = _Machine(code, registers, space, [] if initial is None else [initial])
+    machine = _Machine(code, registers, space, [] if initial is None else [initial], order)
     for _ in range(MAX_STEPS):
         if not machine.step():
             return machine.stack[-1]
@@ -96,9 +92,15 @@ def evaluate(
 
 class _Machine:
     def __init__(
-        self, code: bytes, registers: Mapping[int, int], space: HostSpace, stack: list[int]
+        self,
+        code: bytes,
+        registers: Mapping[int, int],
+        space: HostSpace,
+        stack: list[int],
+        order: str,
     ) -> None:
         self.stack = stack
+        self._order = order
         self._code = code
         self._pos = 0
         self._registers = registers
@@ -115,7 +117,7 @@ class _Machine:
         elif _BREG0 <= operation <= _BREG31:
             self._based(operation - _BREG0)
         elif operation in _CONSTANTS:
-            layout = _CONSTANTS[operation]
+            layout = _CONSTANTS[operation][self._order]
             self._push(layout.unpack_from(self._code, self._pos)[0])
             self._pos += layout.size
         elif operation in _BINARY:
@@ -154,12 +156,14 @@ class _Machine:
         """DW_OP_deref and DW_OP_deref_size."""
         if size not in (1, 2, 4, 8):
             raise DwarfError("an unwind expression that reads an odd size", seen=f"{size} bytes")
-        self._push(int.from_bytes(self._space.read(HostAddress(self.stack.pop()), size), "little"))
+        data = self._space.read(HostAddress(self.stack.pop()), size)
+        self._push(int.from_bytes(data, ENDIAN[self._order]))
 
     def jump(self, *, always: bool) -> None:
         """DW_OP_skip and DW_OP_bra."""
-        (offset,) = _OFFSET.unpack_from(self._code, self._pos)
-        self._pos += _OFFSET.size
+        layout = _OFFSETS[self._order]
+        (offset,) = layout.unpack_from(self._code, self._pos)
+        self._pos += layout.size
         if always or self.stack.pop():
             self._pos += offset
         if self._pos < 0:

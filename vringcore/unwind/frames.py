@@ -18,12 +18,14 @@ from vringcore.unwind.registers import ARCHITECTURES
 from vringcore.unwind.signals import interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from vringcore.elfcore.modules import Module
     from vringcore.memory.space import HostSpace
     from vringcore.unwind.cfi import Row
     from vringcore.unwind.ehframe import FunctionEntry
+    from vringcore.unwind.generated import GeneratedCode
+    from vringcore.unwind.registers import Architecture
 
 MAX_FRAMES = 512
 
@@ -111,14 +113,40 @@ class Unwinder:
 
     :param space: the process's memory, mapped files beneath it
     :param modules: the files it had mapped, the vDSO among them
-    :param machine: ``x86-64`` or ``aarch64``; of others only the innermost frame is known
+    :param machine: a name of :data:`~vringcore.unwind.registers.ARCHITECTURES`; of others no frame
+        is known
+    :param code_mask: bits of a signed return address that are address, where the core tells
+    :param generated: gives what is known of code that lies in no file; asked when a stack leads
+        to such code
     """
 
-    def __init__(self, space: HostSpace, modules: Iterable[Module], machine: str) -> None:
+    def __init__(
+        self,
+        space: HostSpace,
+        modules: Iterable[Module],
+        machine: str,
+        code_mask: int | None = None,
+        generated: Callable[[], Iterable[GeneratedCode]] = tuple,
+    ) -> None:
         self._space = space
-        self._machine = machine
-        self._images = Images(space, modules)
+        self._name = machine
+        self._machine = ARCHITECTURES.get(machine)
+        if self._machine is not None and code_mask is not None:
+            self._machine = msgspec.structs.replace(self._machine, code_mask=code_mask)
+        order = "<" if self._machine is None else self._machine.order
+        self._images = Images(space, modules, order)
+        self._images.generated = generated
+        self._told = code_mask is not None
+        self._stripped = False
         self._rows = _Rows(self._images)
+
+    @property
+    def assumed(self) -> bool:
+        """Whether signatures were taken from return addresses by rule: the core did not tell how.
+
+        The rule is that addresses of programs have 48 bits.
+        """
+        return self._stripped and not self._told
 
     def backtrace(self, registers: Mapping[str, int], *, saved: bool = False) -> Backtrace:
         """Return the frames from registers by name, as NT_PRSTATUS names them.
@@ -126,11 +154,13 @@ class Unwinder:
         :param saved: they are what setjmp() or a switch of stacks saved: the program counter is a
             return address
         """
-        architecture = ARCHITECTURES.get(self._machine)
+        architecture = self._machine
         if architecture is None:
-            return Backtrace((), UNKNOWN_MACHINE, f"stacks of {self._machine} cannot be unwound")
-        walk = _Walk(self._space, self._images, self._rows, self._machine)
-        return walk.run(architecture.numbered(registers), SAVED if saved else REGISTERS)
+            return Backtrace((), UNKNOWN_MACHINE, f"stacks of {self._name} cannot be unwound")
+        walk = _Walk(self._space, self._images, self._rows, architecture)
+        found = walk.run(architecture.numbered(registers), SAVED if saved else REGISTERS)
+        self._stripped |= walk.stripped
+        return found
 
 
 class _Rows:
@@ -148,8 +178,7 @@ class _Rows:
         :raises LimitError: after :data:`MAX_INSTRUCTIONS`
         """
         if address not in self._known:
-            image = self._images.at(address)
-            entry = None if image is None else image.entry_at(address)
+            entry = self._images.entry_at(address)
             self._known[address] = None if entry is None else (entry, self._row(entry, address))
         return self._known[address]
 
@@ -161,12 +190,15 @@ class _Rows:
 
 
 class _Walk:
-    def __init__(self, space: HostSpace, images: Images, rows: _Rows, machine: str) -> None:
+    def __init__(
+        self, space: HostSpace, images: Images, rows: _Rows, machine: Architecture
+    ) -> None:
         self._space = space
         self._images = images
         self._rows = rows
-        self._machine = ARCHITECTURES[machine]
+        self._machine = machine
         self._guesser = Guesser(space, images, self._machine, self._callers, self._is_trampoline)
+        self.stripped = False
 
     def run(self, registers: dict[int, int], how: str) -> Backtrace:
         """Walk up from a frame's registers."""
@@ -263,8 +295,14 @@ class _Walk:
         caller = {machine.sp: cfa, **self._kept(row, cfa, registers, signal=signal)}
         if not signal and machine.link is not None:
             caller.pop(machine.link, None)
-        caller[machine.pc] = address & machine.code_mask if row.signed else address
+        caller[machine.pc] = self._unsigned(address) if row.signed else address
         return _Step(cfa, caller, SIGNAL if signal else CFI, signal)
+
+    def _unsigned(self, address: int) -> int:
+        """Return an address without its signature (Armv8.3 PAuth)."""
+        plain = address & self._machine.code_mask
+        self.stripped |= plain != address
+        return plain
 
     def _kept(
         self, row: Row, cfa: int, registers: dict[int, int], *, signal: bool

@@ -61,7 +61,12 @@ class Guesser:
         self._left = MAX_TRIED
 
     def caller_of(self, registers: Registers) -> Registers | None:
-        """Return a caller's program counter, stack pointer and perhaps frame pointer."""
+        """Return a caller's program counter, stack pointer and perhaps frame pointer.
+
+        None if none is found, or stacks of this machine are not guessed at.
+        """
+        if not self._machine.guessed:
+            return None
         by_pointer = self._by_frame_pointer(registers)
         reach = MAX_SCAN
         if by_pointer is not None and self._returns(by_pointer[self._machine.pc]):
@@ -94,7 +99,9 @@ class Guesser:
             if piece.data is None:
                 return
             whole = len(piece.data) // _WORD
-            for index, word in enumerate(Struct(f"<{whole}Q").unpack_from(piece.data)):
+            for index, word in enumerate(
+                Struct(f"{self._machine.order}{whole}Q").unpack_from(piece.data)
+            ):
                 yield piece.address + _WORD * index, word
 
     def _by_frame_pointer(self, registers: Registers) -> Registers | None:
@@ -103,7 +110,8 @@ class Guesser:
         if pointer % _WORD or not sp <= pointer <= sp + MAX_FRAME:
             return None
         try:
-            saved, address = Struct("<2Q").unpack(self._space.read(HostAddress(pointer), 16))
+            pair = Struct(self._machine.order + "2Q")
+            saved, address = pair.unpack(self._space.read(HostAddress(pointer), pair.size))
         except VringcoreError:
             return None
         address &= machine.code_mask

@@ -12,11 +12,12 @@ from vringcore.errors import VringcoreError
 from vringcore.unwind.ehframe import PT_GNU_EH_FRAME, UnwindTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from vringcore.memory.segments import SegmentSpace
     from vringcore.memory.space import HostSpace
     from vringcore.unwind.ehframe import FunctionEntry
+    from vringcore.unwind.generated import GeneratedCode
 
 Extent = tuple[int, int]
 
@@ -24,11 +25,13 @@ Extent = tuple[int, int]
 class Image:
     """One module as unwinding sees it. What must be read is read when first asked for.
 
+    :param order: of bytes, as :mod:`struct` has it
     :ivar problem: why its unwind tables cannot be used, "" if they can or were not needed yet
     """
 
-    def __init__(self, module: Module, space: HostSpace) -> None:
+    def __init__(self, module: Module, space: HostSpace, order: str = "<") -> None:
         self.module = module
+        self._order = order
         self.problem = ""
         self._space = space
         self._table: UnwindTable | None = None
@@ -76,7 +79,7 @@ class Image:
                 )
                 return None
             try:
-                self._table = UnwindTable(self._space, header.vaddr + bias)
+                self._table = UnwindTable(self._space, header.vaddr + bias, self._order)
             except VringcoreError as error:
                 self.problem = str(error)
         return self._table
@@ -86,17 +89,24 @@ class Images:
     """The modules of a process by address.
 
     :param space: the process's memory, for the tables
+    :param order: of bytes, as :mod:`struct` has it
+    :ivar generated: gives what is known of code that lies in no file
     """
 
-    def __init__(self, space: HostSpace, modules: Iterable[Module]) -> None:
+    def __init__(self, space: HostSpace, modules: Iterable[Module], order: str = "<") -> None:
         self._space = space
         rows = sorted(
-            ((m.start, m.end, Image(module, space)) for module in modules for m in module.mappings),
+            (
+                (m.start, m.end, Image(module, space, order))
+                for module in modules
+                for m in module.mappings
+            ),
             key=lambda row: row[0],
         )
         images: dict[int, Image] = {}
         self._rows = [(start, end, images.setdefault(id(i.module), i)) for start, end, i in rows]
         self._starts = [start for start, _, _ in self._rows]
+        self.generated: Callable[[], Iterable[GeneratedCode]] = tuple
         self._executable: list[Extent] | None = None
         self._executable_starts: list[int] = []
 
@@ -106,6 +116,14 @@ class Images:
         if index < 0 or address >= self._rows[index][1]:
             return None
         return self._rows[index][2]
+
+    def entry_at(self, address: int) -> FunctionEntry | None:
+        """Return the unwind entry of the function around an address; errors as Image.entry_at."""
+        image = self.at(address)
+        if image is not None:
+            return image.entry_at(address)
+        found = (code.entry_at(address) for code in self.generated())
+        return next((entry for entry in found if entry is not None), None)
 
     def is_code(self, address: int) -> bool:
         """Tell whether an address may be executed, generated code included."""

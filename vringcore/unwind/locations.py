@@ -13,7 +13,7 @@ import msgspec
 from vringcore.addresses import HostAddress
 from vringcore.errors import DwarfError, LimitError
 from vringcore.layout import scopes as op
-from vringcore.unwind.registers import MASK
+from vringcore.unwind.registers import ENDIAN, MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,9 +59,10 @@ class Activation:
     :param bias: run-time minus link-time address of its module
     :param frame_base: what FBREG counts from
     :param entered_with: gives what a caller passed in a place, and may raise the same
+    :param order: of bytes, as :mod:`struct` has it
     """
 
-    __slots__ = ("bias", "cfa", "entered_with", "frame_base", "registers", "space")
+    __slots__ = ("bias", "cfa", "entered_with", "frame_base", "order", "registers", "space")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Activation:
         space: HostSpace,
         frame_base: Expression,
         entered_with: Callable[[Expression, int], int],
+        order: str = "<",
     ) -> None:
         self.registers = registers
         self.cfa = cfa
@@ -78,10 +80,18 @@ class Activation:
         self.space = space
         self.frame_base = frame_base
         self.entered_with = entered_with
+        self.order = order
 
     def without_frame_base(self) -> Activation:
         """Return the same for the frame base itself, which may not count from itself."""
-        return Activation(self.registers, self.cfa, self.bias, self.space, (), self.entered_with)
+        return Activation(
+            self.registers, self.cfa, self.bias, self.space, (), self.entered_with, self.order
+        )
+
+    def in_register(self, value: int, size: int) -> bytes:
+        """Return the bytes of an object that a register has: its lowest."""
+        whole = value.to_bytes(WORD, ENDIAN[self.order])
+        return whole[:size] if self.order == "<" else whole[max(0, WORD - size) :]
 
 
 def locate(code: Expression, size: int, activation: Activation) -> Located:
@@ -106,7 +116,7 @@ def number(code: Expression, activation: Activation, depth: int = 0) -> int:
 def _simple(code: Expression, size: int, activation: Activation) -> Located:
     last = code[-1]
     if len(code) == 1 and last.code == op.REG:
-        return Located(None, _register(activation, last.value).to_bytes(WORD, "little")[:size])
+        return Located(None, activation.in_register(_register(activation, last.value), size))
     if last.code == op.IMPLICIT_POINTER:
         raise Lost
     if len(code) == 1 and last.code == op.IMPLICIT_VALUE:
@@ -116,7 +126,7 @@ def _simple(code: Expression, size: int, activation: Activation) -> Located:
         return Located(value & MASK)
     if size > (width or WORD):
         raise NotSupported
-    return Located(None, (value & MASK).to_bytes(WORD, "little")[:size])
+    return Located(None, activation.in_register(value & MASK, size))
 
 
 def _assembled(code: Expression, size: int, activation: Activation) -> bytes:
@@ -212,7 +222,7 @@ class _Machine:
             raise NotSupported
         address = HostAddress(self._pop()[0] & MASK)
         data = self._activation.space.read(address, count)
-        self._push(int.from_bytes(data, "little"), size, signed)
+        self._push(int.from_bytes(data, ENDIAN[self._activation.order]), size, signed)
 
     def _frame_base(self, offset: int) -> None:
         base = self._activation.frame_base

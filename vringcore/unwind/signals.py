@@ -53,6 +53,6 @@ def interrupted(
     place = HostAddress(registers[architecture.pc])
     if space.read(place, len(known.code)) != known.code:
         return None
-    saved = Struct(f"<{len(known.numbers)}Q")
+    saved = Struct(f"{architecture.order}{len(known.numbers)}Q")
     frame = HostAddress(registers[architecture.sp] + known.offset)
     return dict(zip(known.numbers, saved.unpack(space.read(frame, saved.size)), strict=True))
