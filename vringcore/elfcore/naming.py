@@ -47,19 +47,6 @@ class SavedAs(msgspec.Struct, frozen=True, omit_defaults=True):
     executable: str | None = None
     package: str | None = None
 
-    def contradiction(self, pid: int | None, comm: str) -> str:
-        """Return what the core itself says otherwise, "" if nothing.
-
-        :param pid: the process's number in the core, None if the core does not tell
-        :param comm: its name in the core (NT_PRPSINFO, cut at 15 bytes), "" if it does not tell
-        """
-        if pid is not None and self.pid is not None and self.pid != pid:
-            return f"the name says process {self.pid}, the core {pid}"
-        # A thread may have given its own name to the core, so only another *program* is refused.
-        if self.pid is None and comm and self.comm and not _alike(self.comm, comm):
-            return f"the name says {self.comm}, the core {comm}"
-        return ""
-
 
 def parse_name(name: str) -> SavedAs | None:
     """Return what a file name tells, None if it follows no convention that is known here.
@@ -133,9 +120,3 @@ def _unescaped(text: str) -> str:
         except ValueError:
             parts[index] = "\\x" + part
     return "".join(parts)
-
-
-def _alike(one: str, other: str) -> bool:
-    """Tell whether two names may be of one program: names are cut at 15 bytes."""
-    short = min(len(one), len(other), 15)
-    return one[:short] == other[:short]

@@ -43,7 +43,9 @@ class CoreInfo(msgspec.Struct, frozen=True):
     """The core file itself.
 
     ``kind`` is ``gcore``, ``kernel``, ``slim`` or ``unknown``. ``complete`` is False for a
-    truncated file. ``captured_at`` is an ISO 8601 time in UTC, when something in the core tells.
+    truncated file. ``captured_at`` is an ISO 8601 time in UTC, where something tells:
+    ``captured_at_source`` says what, such as the file's name or the core's own note; "" where the
+    time is absent.
     """
 
     path: str
@@ -56,6 +58,7 @@ class CoreInfo(msgspec.Struct, frozen=True):
     guest_ram: str
     threads: int | Absent
     modules: tuple[Module, ...]
+    captured_at_source: str = ""
 
 
 class QemuInfo(msgspec.Struct, frozen=True):

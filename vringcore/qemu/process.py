@@ -199,7 +199,7 @@ class Process:
             kind=core.kind,
             machine=core.machine,
             build_id=self.files.build_id,
-            captured_at=self._captured_at,
+            captured_at=self._captured[0],
             complete=not core.truncated if core.slim is None else core.slim.complete,
             guest_ram=(core.slim and core.slim.guest_ram) or machine.guest_ram_state(self.views),
             threads=self._threads,
@@ -213,17 +213,17 @@ class Process:
                 for module in core.modules
                 if module.build_id
             ),
+            captured_at_source=self._captured[1],
         )
 
-    @property
-    def _captured_at(self) -> str | Absent:
-        slim = self.core.slim
-        if slim is None or slim.captured_at is None:
-            return Absent("not-recorded", None, "neither gdb nor the kernel writes the time")
-        from datetime import UTC, datetime
+    @cached_property
+    def _captured(self) -> tuple[str | Absent, str]:
+        core = self.core
+        if core.slim is None and not named_by_convention(core.path):
+            return NOT_RECORDED, ""
+        from vringcore.qemu.captured import captured_at
 
-        taken = datetime.fromtimestamp(slim.captured_at, UTC)
-        return taken.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return captured_at(core)
 
     @property
     def _threads(self) -> int | Absent:
@@ -257,6 +257,15 @@ class Process:
             self.backtraces.close()
         self.files.close()
         self.core.close()
+
+
+NOT_RECORDED = Absent("not-recorded", None, "neither gdb nor the kernel writes the time")
+
+
+def named_by_convention(path: str) -> bool:
+    """Tell whether a core's name may say when it was taken: most do not, and are not looked at."""
+    name = path[path.rfind("/") + 1 :]
+    return name.count(".") + name.count("-") > 1 or name.startswith("coredump")
 
 
 MAX_NAMED = 4

@@ -1,0 +1,68 @@
+"""When a core was taken: by its name or by ABRT, where the core itself does not contradict them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import vringcore
+from tests.lab.cases import NOWHERE, iter_dumps, unpacked
+from vringcore.layout.store import LayoutStore
+from vringcore.model.report import CoreInfo
+from vringcore.model.values import Absent
+
+DUMP = next(core for core in iter_dumps() if core.name == "dumps/7.2/stuck-migration/gcore")
+PID = DUMP.case.manifest["pid"]
+BOOT = "4dcbbf7ad8ee4e1b9ba64bd65b5c9c6d"
+
+
+def info(path: Path) -> CoreInfo:
+    with vringcore.open_core(path, sysroot=NOWHERE, store=LayoutStore()) as core:
+        return core.info
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        (f"core.qemu-system-x86.0.{BOOT}.{PID}.1700000000000000.zst", "systemd-coredump"),
+        (f"core.qemu-system-x86.{PID}.1700000000.zst", "core_pattern"),
+        # In a container the process has another number than on the host that names the file.
+        (f"core.qemu-system-x86.0.{BOOT}.4000000.1700000000000000.zst", "container"),
+    ],
+)
+def test_a_name_that_the_core_confirms(tmp_path: Path, name: str, by: str) -> None:
+    shutil.copy(DUMP.path, tmp_path / name)
+    found = info(tmp_path / name)
+    assert found.captured_at == "2023-11-14T22:13:20.000Z"
+    assert by in found.captured_at_source
+
+
+def test_a_name_that_the_core_contradicts(tmp_path: Path) -> None:
+    path = tmp_path / f"core.sleep.0.{BOOT}.4000000.1700000000000000.zst"
+    shutil.copy(DUMP.path, path)
+    found = info(path)
+    assert isinstance(found.captured_at, Absent)
+    assert found.captured_at.reason == "contradicted"
+    assert str(PID) in found.captured_at.hint
+    assert found.captured_at_source == ""
+
+
+def test_a_directory_of_abrt(tmp_path: Path) -> None:
+    (tmp_path / "coredump").write_bytes(unpacked(DUMP.path))
+    (tmp_path / "time").write_text("1700000000\n")
+    (tmp_path / "pid").write_text(str(PID))
+    (tmp_path / "environ").write_text("never read")
+    found = info(tmp_path)
+    assert found.captured_at == "2023-11-14T22:13:20.000Z"
+    assert "ABRT" in found.captured_at_source
+    assert found.path == f"{tmp_path}/coredump"
+
+
+def test_the_time_of_the_file_is_no_time_of_capture(tmp_path: Path) -> None:
+    path = tmp_path / "core.zst"
+    shutil.copy(DUMP.path, path)
+    found = info(path)
+    assert isinstance(found.captured_at, Absent)
+    assert found.captured_at.reason == "not-recorded"
