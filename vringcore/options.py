@@ -21,6 +21,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     :param sysroot: directory under which the paths in the core are looked up
     :param layout: a layout bundle or pack to use instead of debug information
     :param near: also one of another build, if what it leads to passes its checks
+    :param member: the core in a tar archive that holds several
     :param tmpdir: where a compressed core is unpacked
     :param max_unpacked: most bytes that unpacking may take
     :param progress: called with (bytes done, bytes in all or 0) while unpacking
@@ -33,6 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     sysroot: str | None = None
     layout: str | None = None
     near: bool = False
+    member: str | None = None
     tmpdir: str | None = None
     max_unpacked: int | None = None
     progress: Callable[[int, int], None] | None = None

@@ -88,13 +88,18 @@ def add_core_options(parser: argparse.ArgumentParser, *, optional: bool = False)
         "core",
         nargs="?" if optional else None,
         metavar="CORE",
-        help="core dump of the QEMU process, by gcore or by the kernel; .zst .lz4 .xz .gz .bz2 too",
+        help="core dump of the QEMU process; also compressed, in a tar archive, or ABRT's directory",
     )
     add_file_options(parser)
     add_output_options(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--deep", action="store_true", help="allow bounded scans of QEMU's heap for lost requests"
+    )
+    limits.add_argument(
+        "--member",
+        metavar="NAME",
+        help="the core in a tar archive that holds several; CORE may be ARCHIVE:NAME, too",
     )
     limits.add_argument(
         "--tmpdir",
@@ -125,7 +130,14 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--layout",
         metavar="FILE",
-        help="a layout bundle made by `vringcore layout build`: no binary or debug info needed",
+        help="a layout bundle made by `vringcore layout build`, no binary or debug info needed;"
+        " or a layout pack",
+    )
+    files.add_argument(
+        "--near",
+        action="store_true",
+        help="take the types of another build (--layout, or a pack that comes along) if all that"
+        " they lead to fits together",
     )
     files.add_argument(
         "--no-cache", action="store_true", help="neither use nor write cached layouts"
@@ -221,6 +233,7 @@ def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of :class:`vringcore.options.Options` that the options give."""
     return {
         **file_options(arguments),
+        "member": arguments.member,
         "tmpdir": arguments.tmpdir,
         "max_unpacked": arguments.max_unpacked,
         "progress": progress_line(),
@@ -252,4 +265,5 @@ def file_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "debug_dirs": tuple(arguments.debug_dir),
         "sysroot": arguments.sysroot,
         "layout": arguments.layout,
+        "near": arguments.near,
     }

@@ -95,7 +95,9 @@ class Process:
         if layouts.find_definition(VirtIODevice.c_type, VirtIODevice.unit) is None:
             missing = self.files.missing_debug_information()
             if missing is not None:
-                raise missing
+                from vringcore.qemu.program import not_qemu
+
+                raise not_qemu(self.core, self.files.executable) or missing
         if any(layouts.find_variable(name) for name in QEMU_VARIABLES):
             return
         program = self.core.executable_path or "the program"
@@ -294,6 +296,7 @@ def open_process(path: str, options: Options, store: LayoutStore | None) -> Proc
         tmpdir=options.tmpdir,
         max_unpacked=options.max_unpacked,
         progress=options.progress,
+        member=options.member,
     )
     files = None
     try:

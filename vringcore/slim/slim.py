@@ -45,7 +45,11 @@ def slim_core(
     check_output(out, "the small core", sources)
     began = perf_counter()
     core = open_elf_core(
-        path, tmpdir=options.tmpdir, max_unpacked=options.max_unpacked, progress=options.progress
+        path,
+        member=options.member,
+        tmpdir=options.tmpdir,
+        max_unpacked=options.max_unpacked,
+        progress=options.progress,
     )
     store = store or LayoutStore.default()
     with core, asked(core, options, store, wanted) as process:

@@ -1,0 +1,88 @@
+"""Is it a QEMU at all? Answered from names and symbols, before any debug information is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vringcore.errors import NotQemuError, VringcoreError
+
+if TYPE_CHECKING:
+    from vringcore.elfcore.executable import Executable
+    from vringcore.elfcore.image import ProcessImage
+
+EMULATORS = ("qemu-system-", "qemu-kvm", "kvm", "qemu-dm")
+"""What system emulators are called: upstream, by Red Hat, by old Debian, by Xen."""
+
+NAME_BYTES = 15
+"""What the kernel keeps of a program's name (TASK_COMM_LEN without its NUL)."""
+
+PROGRAM_SYMBOLS = ("current_machine", "qemu_init", "main_system_bus")
+"""Of which every emulator exports one, stripped or not: modules and plugins need them."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whether a core is of a system emulator.
+
+    :param is_qemu: None where nothing tells
+    :param name: the program's, "" if the core does not tell
+    :param why: what the answer rests on
+    """
+
+    is_qemu: bool | None
+    name: str
+    why: str
+
+
+def identify(core: ProcessImage, executable: Executable | None) -> Identity:
+    """Tell whether a core is of a QEMU that runs a machine.
+
+    :param executable: the program's file, where it was found: its symbols decide
+    """
+    path, info = core.executable_path, core.prpsinfo
+    name = path.rpartition("/")[2] or (info.fname if info is not None else "")
+    if executable is not None:
+        has_symbols = _has_symbols(executable)
+        if has_symbols is not None:
+            found = "has" if has_symbols else "has none of"
+            listed = ", ".join(PROGRAM_SYMBOLS[:2])
+            return Identity(has_symbols, name, f"its file {found} the symbols {listed}")
+    if not name:
+        return Identity(None, "", "the core does not tell which program it is of")
+    if name.startswith(EMULATORS) or _wrapped(name):
+        return Identity(True, name, f"the program is called {name}")
+    return Identity(False, name, f"the program is called {name}")
+
+
+def _wrapped(name: str) -> bool:
+    """Tell whether a distribution's wrapper has renamed the emulator: ``.qemu-system-x86_64-wrap…``"""
+    return name.lstrip(".").startswith(EMULATORS)
+
+
+def not_qemu(core: ProcessImage, executable: Executable | None) -> NotQemuError | None:
+    """Return the error for a core of another program, None for one that may be a QEMU's."""
+    found = identify(core, executable)
+    if found.is_qemu is not False:
+        return None
+    sure = executable is not None
+    return NotQemuError(
+        "this is not a core of a QEMU",
+        where=core.path,
+        seen=f"a core of {found.name or 'an unnamed program'}: {found.why}",
+        expected="a core of qemu-system-*",
+        hint="" if sure else "if it is a QEMU under another name, give its executable with -e PATH",
+    )
+
+
+def _has_symbols(executable: Executable) -> bool | None:
+    """Tell whether a file defines what every emulator does; None if its symbols cannot be read."""
+    from vringcore.debuginfo.elf import ElfFile
+    from vringcore.debuginfo.symbols import SymbolTable
+
+    try:
+        with ElfFile.open(executable.source.path) as elf:
+            table = SymbolTable.of(elf)
+            return None if table is None else any(map(table.find, PROGRAM_SYMBOLS))
+    except VringcoreError:
+        return None
