@@ -49,7 +49,8 @@ class ProcessImage:
         running process
     :ivar machine: ``x86-64``, ``aarch64`` …
     :ivar auxv: the auxiliary vector by ``AT_`` number
-    :ivar modules: mapped files, by NT_FILE; empty where the core has no such note
+    :ivar modules: mapped files, by NT_FILE; where the core has no such note, what
+        :meth:`adopt` was given
     :ivar executable: the module that AT_PHDR or AT_ENTRY lies in, None if none does
     :ivar raw_notes: notes that belong to no thread and are not decoded here
     :ivar slim: what a slim core says of itself, or /proc of a running process; None for any other
@@ -82,9 +83,13 @@ class ProcessImage:
         self.siginfo = notes.siginfo
         self.raw_notes = notes.raw
         self.problems = list(notes.problems)
-        self.modules = group_by_file(notes.files, memory)
+        self.adopt(group_by_file(notes.files, memory))
+
+    def adopt(self, modules: list[Module]) -> None:
+        """Take modules for those of the process."""
+        self.modules = modules
         self._mapped = sorted(
-            ((mapping, module) for module in self.modules for mapping in module.mappings),
+            ((mapping, module) for module in modules for mapping in module.mappings),
             key=lambda row: row[0].start,
         )
         self._mapped_starts = [mapping.start for mapping, _ in self._mapped]

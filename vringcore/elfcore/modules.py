@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vringcore.elfcore.notes import FileMapping
     from vringcore.memory.segments import SegmentSpace
 
+    Identity = tuple[ElfHeader | None, list[ProgramHeader], str, int | None]
+
 _DELETED = " (deleted)"
 _NO_FILE = ("/memfd:", "/dev/", "/SYSV", "/anon_hugepage")
 
@@ -39,6 +41,8 @@ class Module:
     :ivar start: the lowest address that maps it
     :ivar end: behind the highest
     :ivar mappings: by address
+    :param identity: header, program headers, build-id and load bias, where the file and not the
+        core tells them
     """
 
     __slots__ = (
@@ -52,7 +56,13 @@ class Module:
         "start",
     )
 
-    def __init__(self, path: str, mappings: list[FileMapping], memory: SegmentSpace) -> None:
+    def __init__(
+        self,
+        path: str,
+        mappings: list[FileMapping],
+        memory: SegmentSpace,
+        identity: Identity | None = None,
+    ) -> None:
         self.deleted = path.endswith(_DELETED)
         self.path = path.removesuffix(_DELETED)
         self.mappings = mappings
@@ -60,7 +70,7 @@ class Module:
         self.end = max(mapping.end for mapping in mappings)
         self.is_executable = False
         self._memory = memory
-        self._identity: tuple[ElfHeader | None, list[ProgramHeader], str, int | None] | None = None
+        self._identity = identity
 
     @property
     def header(self) -> ElfHeader | None:
@@ -128,12 +138,12 @@ class Module:
         segment = self._memory.segment_at(address)
         return segment is not None and segment.writable and self.header is None
 
-    def _identify(self) -> tuple[ElfHeader | None, list[ProgramHeader], str, int | None]:
+    def _identify(self) -> Identity:
         if self._identity is None:
             self._identity = self._read_identity()
         return self._identity
 
-    def _read_identity(self) -> tuple[ElfHeader | None, list[ProgramHeader], str, int | None]:
+    def _read_identity(self) -> Identity:
         image = _Image(self, self._memory)
         # Most mapped files of a desktop-like process are no ELF files: a cheap look first.
         if image.read(0, len(ELF_MAGIC)) != ELF_MAGIC:

@@ -8,7 +8,14 @@ from vringcore.addresses import HostAddress
 from vringcore.debuginfo.find import find_files
 from vringcore.elfcore.executable import Executable, read_executable
 from vringcore.elfcore.headers import PT_LOAD
-from vringcore.errors import CoreFormatError, DebugInfoMissingError, LayoutError
+from vringcore.elfcore.notes import AT_ENTRY
+from vringcore.errors import (
+    CoreFormatError,
+    DebugInfoMissingError,
+    ExecutableMismatchError,
+    LayoutError,
+    VringcoreError,
+)
 from vringcore.layout.bundle import Bundle, check_size, from_json, is_bundle
 from vringcore.layout.provider import Layouts
 from vringcore.memory.files import FileSource
@@ -59,6 +66,9 @@ class ProgramFiles:
         if self._found.executable:
             source = FileSource.open(self._found.executable, what="executable")
             self.executable = read_executable(source)
+            if module is None:
+                self._place_by_file(options)
+                module = core.executable
             if module is not None:
                 self.mapped[module.path] = source
         self.build_id = self._found.build_id or (
@@ -68,6 +78,40 @@ class ProgramFiles:
         self._debug: DebugInfo | None = None
         self.pack: Pack | None = None
         self.near = False
+
+    def _place_by_file(self, options: Options) -> None:
+        """Find the modules of a core that names no files, by the executable's own file.
+
+        :raises ExecutableMismatchError: if the file given is not the one that ran
+        """
+        from vringcore.elfcore.linkmap import add_modules, is_same_build
+
+        core, executable = self._core, self.executable
+        if executable is None or core.modules or AT_ENTRY not in core.auxv:
+            return
+        same = is_same_build(core, executable, core.auxv[AT_ENTRY] - executable.header.entry)
+        if same is False and options.executable is None:
+            self.executable, self._found.executable = None, ""
+            executable.source.close()
+            return
+        if same is False:
+            raise ExecutableMismatchError(
+                "the executable is another build than the one that ran",
+                where=executable.source.path,
+                seen="a dynamic section or a number of program headers that is not the process's",
+                hint="give the file of the very package that was running",
+            )
+
+        def find(path: str) -> Executable | None:
+            found = find_files("", path, sysroot=options.sysroot).executable
+            if not found:
+                return None
+            try:
+                return read_executable(FileSource.open(found, what="library"))
+            except VringcoreError:
+                return None
+
+        add_modules(core, executable, find)
 
     @property
     def bias(self) -> int:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
-from vringcore.addresses import HostAddress
-from vringcore.view.lists import walk
+from vringcore.elfcore.linkmap import PT_DYNAMIC, linked_objects
 
 if TYPE_CHECKING:
     from vringcore.qemu.process import Process
 
-PT_DYNAMIC = 2
-DT_NULL = 0
-DT_DEBUG = 21
-
-MAX_ENTRIES = 4096
-
 
 def read_link_map(process: Process) -> list[str]:
-    """Return the names in the list, in its order: ``_DYNAMIC``, ``r_debug``, ``link_map``.
-
-    Empty where the program is linked statically. (glibc: elf/link.h; System V ABI, "Dynamic
-    Section".)
+    """Return the names in the list, in its order; empty where the program is linked statically.
 
     :raises VringcoreError: if a part of it is damaged or not there
     """
@@ -31,24 +20,6 @@ def read_link_map(process: Process) -> list[str]:
     dynamic = next((s for s in segments if s.type == PT_DYNAMIC), None)
     if dynamic is None:
         return []
-    word = views.pointer_size
-    pair = Struct(views.layouts.byteorder + ("QQ" if word == 8 else "II"))
-    debug = 0
-    for index in range(min(dynamic.memsz // pair.size, MAX_ENTRIES)):
-        place = dynamic.vaddr + process.files.bias + index * pair.size
-        tag, value = pair.unpack(views.space.read(HostAddress(place), pair.size))
-        if tag == DT_DEBUG:
-            debug = value
-        if tag == DT_NULL:
-            break
-    if not debug:
-        return []
-    # struct r_debug: version, map, breakpoint, state, base of the linker.
-    views.space.read(HostAddress(debug), 5 * word)
-    first = views.pointer(debug + word)
-    names = []
-    for entry in walk(first, lambda a: views.pointer(a + 3 * word), what="of loaded libraries"):
-        # struct link_map: load bias, name, dynamic section, next, previous.
-        views.space.read(HostAddress(entry), 5 * word)
-        names.append(views.string(views.pointer(entry + word)))
-    return names
+    place, order = dynamic.vaddr + process.files.bias, views.layouts.byteorder
+    found = linked_objects(views.space, place, dynamic.memsz, order, views.pointer_size)
+    return [each.path for each in found]

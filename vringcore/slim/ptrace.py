@@ -21,7 +21,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from vringcore.elfcore.headers import Note
-from vringcore.elfcore.notes import NT_ARM_TLS, NT_PRSTATUS, Thread
+from vringcore.elfcore.notes import NT_ARM_PAC_MASK, NT_ARM_TLS, NT_PRSTATUS, Thread
 from vringcore.elfcore.registers import NAMES
 from vringcore.errors import ProcessEndedError, ProcessError, UsageError, VringcoreError
 from vringcore.slim import procfs
