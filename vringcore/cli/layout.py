@@ -1,4 +1,4 @@
-"""``vringcore layout build|show|check``."""
+"""``vringcore layout build|show|check|pack``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from vringcore.cli import options
 from vringcore.errors import EXIT_OK, EXIT_UNREADABLE, FileError, LayoutError
+from vringcore.layout.bundle import check_size, from_json, is_bundle
+from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
     import argparse
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from vringcore.model.layout_check import LayoutCheck
     from vringcore.report.page import Page
 
-USAGE = "vringcore layout {build,show,check} FILE [options]"
+USAGE = "vringcore layout {build,show,check,pack} FILE [options]"
 DESCRIPTION = """\
 How can a core be read where QEMU's debug information is not at hand?
 
@@ -28,7 +30,11 @@ also cached for the next core of the same build, with no bundle.)
   build  make a bundle from a QEMU binary or its separate debug file
   show   what a bundle is of, and what it holds; with --type a C definition
   check  hold a bundle against a binary: every type and variable is read again,
-         every symbol looked up by LIEF
+         every symbol looked up by LIEF; a pack against a binary that it serves,
+         or against a core: whether all that its types lead to fits together
+  pack   make a layout pack: the types of a program that was rebuilt with debug
+         information, for stripped binaries with the same machine code. Packs
+         for some distributions come along and are found by build-id.
 """
 EPILOG = """\
 examples:
@@ -36,13 +42,15 @@ examples:
   vringcore queues core.20873 --layout qemu.json
   vringcore layout show qemu.json --type 'struct VirtQueue'
   vringcore layout check qemu.json /usr/bin/qemu-system-x86_64
+  vringcore layout pack rebuilt/qemu-system-x86_64 -o qemu.json.zst \\
+      --serves /usr/bin/qemu-system-x86_64
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own verbs and their options."""
     verbs = parser.add_subparsers(
-        dest="action", metavar="{build,show,check}", required=True, prog="vringcore layout"
+        dest="action", metavar="{build,show,check,pack}", required=True, prog="vringcore layout"
     )
     build = verbs.add_parser("build", formatter_class=options.HelpFormatter)
     build.add_argument("executable", metavar="FILE", help="the QEMU binary or its debug file")
@@ -64,9 +72,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     check = verbs.add_parser("check", formatter_class=options.HelpFormatter)
     check.add_argument("bundle", metavar="BUNDLE")
-    check.add_argument("executable", metavar="FILE", help="the QEMU binary or its debug file")
+    check.add_argument(
+        "executable", metavar="FILE", help="the QEMU binary or its debug file; of a pack also a core"
+    )
+    check.add_argument("-e", "--executable", metavar="PATH", dest="program", help="the core's binary")
     options.add_debug_files(check.add_argument_group("where QEMU's types come from"))
-    for each in (build, show, check):
+    pack = verbs.add_parser("pack", formatter_class=options.HelpFormatter)
+    pack.add_argument("executable", metavar="FILE", help="the rebuilt program, not stripped")
+    pack.add_argument(
+        "--serves",
+        metavar="BINARY",
+        action="append",
+        default=[],
+        help="a stripped binary with the same machine code, which is checked (repeatable)",
+    )
+    pack.add_argument("--name", metavar="NAME", help="what the pack is called")
+    pack.add_argument("--package", metavar="TEXT", default="", help="what the binaries are part of")
+    pack.add_argument("-o", "--output", metavar="PACK", required=True, help="where to write: .json.zst")
+    options.add_debug_files(pack.add_argument_group("where QEMU's types come from"))
+    for each in (build, show, check, pack):
         options.add_output_options(each)
 
 
@@ -74,7 +98,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Build, show or check a bundle; return the exit code."""
     if arguments.action == "build":
         return _build(arguments)
-    bundle = _read(arguments.bundle)
+    if arguments.action == "pack":
+        from vringcore.cli.layout_pack import make
+
+        return make(arguments)
+    data = _read_file(arguments.bundle)
+    if not is_bundle(data):
+        from vringcore.cli.layout_pack import check, show
+
+        return (show if arguments.action == "show" else check)(arguments, data)
+    bundle = from_json(data, where=arguments.bundle)
     return _show(arguments, bundle) if arguments.action == "show" else _check(arguments, bundle)
 
 
@@ -96,7 +129,7 @@ def _build(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     path = arguments.output or f"layout-{bundle.build_id}.json"
     check_output(path, "the layout bundle", (arguments.executable, *arguments.debug_file))
-    _write(path, data)
+    write_file(path, data)
     if arguments.json:
         write_json(bundle)
     else:
@@ -105,7 +138,11 @@ def _build(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _write(path: str, data: bytes) -> None:
+def write_file(path: str, data: bytes) -> None:
+    """Write a bundle or pack.
+
+    :raises FileError: if it cannot be written
+    """
     from pathlib import Path
 
     try:
@@ -116,13 +153,10 @@ def _write(path: str, data: bytes) -> None:
         ) from error
 
 
-def _read(path: str) -> Bundle:
-    from vringcore.layout.bundle import check_size, from_json
-    from vringcore.memory.files import FileSource
-
+def _read_file(path: str) -> bytes:
     with FileSource.open(path, what="layout bundle") as source:
         check_size(source.size, where=path)
-        return from_json(source.pread(0, source.size), where=path)
+        return source.pread(0, source.size)
 
 
 def _contents(bundle: Bundle) -> str:

@@ -12,7 +12,7 @@ from vringcore.cli.bundles import Program, look_up_variables
 from vringcore.errors import LayoutError
 from vringcore.layout.pack import Pack, PackVariable, Proof, pack_type
 from vringcore.layout.types import Array, Function, Named, Pointer, Qualified, Record, Typedef
-from vringcore.qemu.accessors import ACCESSORS
+from vringcore.qemu.accessors import ACCESSORS, THREAD_ACCESSORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vringcore.layout.types import Definition, Type
 
 KINDS = ("struct", "union", "enum", "typedef")
+
+PLACED = {**ACCESSORS, **THREAD_ACCESSORS}
 
 GENERATED = ("_TRACE_", "_trace_events", "qapi_dummy_", "_EVENT", "_DSTATE", "_len", "_feature_map")
 """Parts of exported variables' names that nobody asks for: tables of the build itself."""
@@ -155,15 +157,15 @@ def _variables(layouts: Layouts) -> dict[str, PackVariable]:
     found = {}
     for variable in layouts.bundle.variables.values():
         key = "::".join(part for part in (variable.function, variable.name) if part)
-        if variable.type is not None and (variable.external or key in ACCESSORS):
+        if variable.type is not None and (variable.external or key in PLACED):
             found[key] = PackVariable(variable.type, variable.unit, variable.external)
     return {key: found[key] for key in sorted(found)}
 
 
-def check_pack(pack: Pack, path: str) -> tuple[Proof | None, list[str]]:
+def check_pack(pack: Pack, path: str) -> tuple[str, Proof | None, list[str]]:
     """Hold a pack against a binary that it serves.
 
-    :return: the proof that holds, and a line for each thing that does not
+    :return: the binary's build-id, its proof if it is served, and a line for each thing that differs
     """
     from vringcore.debuginfo.elf import ElfFile
 
@@ -177,7 +179,7 @@ def check_pack(pack: Pack, path: str) -> tuple[Proof | None, list[str]]:
     expected = pack.digest if proof is None else proof.digest
     if expected and digest != expected:
         differences.append(f".text has the SHA-256 {digest}, not {expected}")
-    return proof, differences
+    return build_id, proof, differences
 
 
 def check_types(pack: Pack, program: Program) -> list[str]:

@@ -27,6 +27,7 @@ class PackProvider:
     :param symbol: returns the exported symbol of a name
     :param static_place: returns the link-time address of a static variable, by name or
         ``function::name``; None if nothing tells
+    :param thread_place: likewise the offset of a thread-local one in the module's block
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class PackProvider:
         pack: Pack,
         symbol: Callable[[str], Symbol | None],
         static_place: Callable[[str], int | None],
+        thread_place: Callable[[str], int | None],
     ) -> None:
         self.pack = pack
         self.name = f"layout pack {pack.name}"
         self.log: list[str] = []
         self._symbol = symbol
         self._static_place = static_place
+        self._thread_place = thread_place
         self._enumerators: dict[str, str] | None = None
 
     def definition(self, key: str, units: tuple[str, ...]) -> Typed | None:  # noqa: ARG002
@@ -68,10 +71,17 @@ class PackProvider:
                 external=True,
                 thread_local=symbol.thread_local,
             )
-        address = self._static_place(key)
-        if address is None:
+        address, offset = self._static_place(key), self._thread_place(key)
+        if address is None and offset is None:
             raise NotSearched(f"variable {name} is static, and the binary has no symbol of it")
-        return Variable(name=name, address=address, type=type_, unit=unit, function=function)
+        return Variable(
+            name=name,
+            address=(offset or 0) if address is None else address,
+            type=type_,
+            unit=unit,
+            function=function,
+            thread_local=address is None,
+        )
 
     def enumerator(self, name: str) -> Type:
         """Return the enumeration that has an enumerator."""

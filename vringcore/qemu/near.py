@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vringcore.errors import LayoutError, MemoryFault, VringcoreError
+from vringcore.layout.pack import pack_from_json
+from vringcore.layout.pack_store import find_pack, read_file, shipped
 from vringcore.layout.types import Record
 from vringcore.qemu import near_heap, near_structs
 from vringcore.qemu.block_structs import BdrvChild, BlockBackend, BlockDriverState
@@ -21,9 +23,11 @@ from vringcore.qemu.thread_structs import CPUS, CPUState
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from vringcore.layout.pack import Pack
     from vringcore.qemu.devices import RawDevice
+    from vringcore.qemu.files import ProgramFiles
     from vringcore.qemu.process import Process
     from vringcore.view.declare import View
 
@@ -66,6 +70,32 @@ def check_layouts(process: Process) -> int:
             expected=f"at least {MIN_CHECKS}",
         )
     return checks.passed
+
+
+def nearest(files: ProgramFiles, opened: Callable[[], object]) -> Pack | None:
+    """Return the shipped pack whose types fit a core, None if the core needs none.
+
+    :param opened: opens the process with the pack that ``files`` has, and checks it
+    :raises LayoutError: if none fits; the message has each one's first fault
+    """
+    if files.missing_debug_information() is None or find_pack(files.build_id, []) is not None:
+        return None
+    refusals = []
+    files.near = True
+    for path in shipped():
+        try:
+            files.pack = pack_from_json(read_file(path), where=path)
+            opened()
+        except VringcoreError as error:
+            refusals.append(f"{path.rsplit('/', 1)[-1]}: {error}")
+        else:
+            return files.pack
+    raise LayoutError(
+        "no layout pack fits this build",
+        where=f"build-id {files.build_id or 'unknown'}",
+        seen="; ".join(refusals) or "no packs",
+        hint="the debug information of this very build is needed (--debug-file, --debug-dir)",
+    )
 
 
 class _Checks:

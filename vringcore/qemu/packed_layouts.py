@@ -72,12 +72,21 @@ def pack_provider(pack: Pack, debug: DebugInfo, executable: Executable | None) -
         except VringcoreError:
             return None
 
-    places = None if executable is None else Accessors(executable, symbol, covering)
-    return PackProvider(pack, symbol, lambda key: places.place(key) if places else None)
+    if executable is None:
+        return PackProvider(pack, symbol, _nowhere, _nowhere)
+    places = Accessors(executable, symbol, covering)
+    return PackProvider(pack, symbol, places.place, places.thread_place)
 
 
-def described(files: ProgramFiles, views: Views) -> str:
-    """Return whose types a report is told by, and what it cannot tell; "" if by their own."""
+def _nowhere(_key: str) -> None:
+    """Stand for code that is not at hand: it tells no place."""
+
+
+def described(files: ProgramFiles, views: Views, checks: int) -> str:
+    """Return whose types a report is told by, and what it cannot tell; "" if by their own.
+
+    :param checks: how many another build's types have passed
+    """
     pack = files.pack
     if pack is None:
         return ""
@@ -88,7 +97,7 @@ def described(files: ProgramFiles, views: Views) -> str:
     ]
     proof = pack.serves.get(files.build_id)
     if proof is None:
-        whose = f"{NEAR} build-id {pack.build_id or 'unknown'}"
+        whose = f"{NEAR} build-id {pack.build_id or 'unknown'}; {checks:,} checks of the core passed"
     elif proof.by == "text":
         whose = "read from a program with the same machine code"
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from vringcore.elfcore.core import open_elf_core
 from vringcore.errors import NotQemuError
 from vringcore.layout.store import LayoutStore
@@ -50,7 +52,7 @@ class Process:
 
     :ivar views: QEMU's structures
     :ivar limits: what could not be had of the core as a whole
-    :ivar near: whether the types are of another build, which then has passed ``near_checks`` checks
+    :ivar near: whose types are used, if another build's; they have passed ``near_checks`` checks
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Process:
         self.files = files
         self.store = store
         self._deep = options.deep
-        self.near = False
+        self.near = ""
         self.near_checks = 0
         self._debug_dirs, self._sysroot = options.debug_dirs, options.sysroot
         self.limits = [Limitation("a part of the core is damaged", str(p)) for p in core.problems]
@@ -119,12 +121,12 @@ class Process:
             from vringcore.qemu.near import check_layouts
 
             self.near_checks = check_layouts(self)
-        why = packed_layouts.described(self.files, self.views)
+        why = packed_layouts.described(self.files, self.views, self.near_checks)
         if why:
             layouts.learn(PACK_FACT, why)
         why = why or (self.core.slim is not None and layouts.find_fact(PACK_FACT)) or ""
         if why:
-            self.near = packed_layouts.NEAR in why
+            self.near = why.partition(";")[0] if packed_layouts.NEAR in why else ""
             self.limits.append(packed_layouts.limitation(why))
 
     def _add_symbols(self) -> None:
@@ -215,6 +217,7 @@ class Process:
                 for module in core.modules
                 if module.build_id
             ),
+            near_match=self.near or UNSET,
             captured_at_source=self._captured[1],
         )
 
@@ -293,15 +296,20 @@ def open_process(path: str, options: Options, store: LayoutStore | None) -> Proc
     """Open a core and everything it needs; the errors are those of :func:`vringcore.open_core`."""
     core = open_elf_core(
         path,
+        member=options.member,
         tmpdir=options.tmpdir,
         max_unpacked=options.max_unpacked,
         progress=options.progress,
-        member=options.member,
     )
+    store = LayoutStore.default() if store is None else store
     files = None
     try:
         files = ProgramFiles(core, options)
-        return Process(core, files, LayoutStore.default() if store is None else store, options)
+        if options.near and options.layout is None and core.slim is None:
+            from vringcore.qemu.near import nearest
+
+            files.pack = nearest(files, lambda: Process(core, files, store, options))
+        return Process(core, files, store, options)
     except BaseException:
         if files is not None:
             files.close()

@@ -28,6 +28,8 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
         parts.append(f"migration {notes.text(qemu.migration)}")
     if not core.complete:
         parts.append("TRUNCATED CORE")
+    if core.near_match:
+        parts.append("TYPES OF ANOTHER BUILD")
     page.header(f"{clean(core.path)}: {', '.join(parts)}")
     if core.guest_ram.startswith("absent"):
         page.remark(
