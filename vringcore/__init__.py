@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vringcore.layout.store import LayoutStore
     from vringcore.model.values import Absent
     from vringcore.options import Options
+    from vringcore.scan.scanner import scan
     from vringcore.slim.capture import capture_process
     from vringcore.slim.slim import slim_core
 
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "capture_process",
     "open_core",
+    "scan",
     "slim_core",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "VringcoreError": "vringcore.errors",
     "capture_process": "vringcore.slim.capture",
     "open_core": "vringcore.api",
+    "scan": "vringcore.scan.scanner",
     "slim_core": "vringcore.slim.slim",
 }
 

@@ -48,6 +48,9 @@ VERBS = {
     "memory": "guest RAM: its map, reading, searching, a core of the guest",
     "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
+    "scan": "many cores, archives, stores: one row for each, grouped by cause",
+    "groups": "the rows of a scan by what is wrong: how many, since when, an example",
+    "compare": "two cores of one VM: what moved, and what is really stuck",
     "layout": "QEMU's types in a small file, for use without debug information",
 }
 

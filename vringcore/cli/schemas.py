@@ -9,23 +9,28 @@ from pathlib import Path
 import msgspec
 
 from vringcore.layout.bundle import Bundle, Typed
+from vringcore.model.compare import CompareDocument
 from vringcore.model.driver import DriverDocument
 from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.memory import MemoryDocument
 from vringcore.model.report import Report, RingDocument
+from vringcore.model.scan import GroupsDocument, ScanRow
 from vringcore.model.schema import document_name, document_schema
 from vringcore.model.slim import SlimDocument
 from vringcore.model.value import ValueDocument
 
 DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     Bundle,
+    CompareDocument,
     DriverDocument,
     ErrorDocument,
+    GroupsDocument,
     LayoutCheck,
     MemoryDocument,
     Report,
     RingDocument,
+    ScanRow,
     SlimDocument,
     ValueDocument,
 )

@@ -118,6 +118,16 @@ class Layouts:
                 self._taken = list(providers)
                 self._types = {k: t for k, t in self._types.items() if t is not None}
 
+    def share_types(self, known: Layouts) -> None:
+        """Use what was made from the very same types: decoded, resolved, compiled.
+
+        Whoever calls this answers for it that both bundles have the same types. Names and lines of
+        addresses are not shared.
+        """
+        self._types = known._types
+        self.resolved = known.resolved
+        self.derived = known.derived
+
     # Types
 
     def find_definition(self, key: str, units: tuple[str, ...] = ()) -> Definition | None:

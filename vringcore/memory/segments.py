@@ -215,13 +215,17 @@ def _disjoint(segments: list[Segment], file_size: int) -> list[Segment]:
         reach = segment.end
     else:
         return segments
-    with_data = [_cut(s, s.address, _data_end(s, file_size)) for s in segments]
-    without = [_cut(s, _data_end(s, file_size), s.end) for s in segments]
+    ends = [_data_end(segment, file_size) for segment in segments]
+    pairs = list(zip(segments, ends, strict=True))
+    with_data = [_cut(s, s.address, end) for s, end in pairs if s.address < end]
+    without = [_cut(s, end, s.end) for s, end in pairs if end < s.end]
     return _merged(_clipped(with_data), _clipped(without))
 
 
 def _cut(segment: Segment, start: int, end: int) -> Segment:
     """Return the part ``[start, end)`` of a segment."""
+    if start == segment.address and end == segment.end <= SPACE_END and segment.file_end <= end:
+        return segment  # nearly always: small cores have thousands, around which all was mapped
     return msgspec.structs.replace(
         segment,
         address=start,

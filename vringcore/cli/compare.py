@@ -1,0 +1,78 @@
+"""``vringcore compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vringcore.cli import options
+from vringcore.errors import EXIT_OK, EXIT_PARTIAL, EXIT_STUCK
+
+if TYPE_CHECKING:
+    import argparse
+
+USAGE = "vringcore compare FIRST SECOND [options]"
+DESCRIPTION = """\
+Is it stuck, or was it only slow when the core was taken?
+
+Two cores of one VM, taken some seconds apart, the earlier first: by how much
+each ring's indices moved, which requests are in flight in both, which threads
+stand where they stood. A queue whose requests last while no completion comes is
+stuck; one where others come back is slow.
+
+moved     steps of an index from the first core to the second, modulo 2^16
+lasting   requests in flight in both: the same head and the same structure
+gone, new in flight in the first alone, in the second alone
+"""
+EPILOG = """\
+exit codes: 0 nothing is stuck, 5 at least one queue is, 4 it cannot be told
+
+examples:
+  vringcore capture PID -o one; sleep 40; vringcore capture PID -o two
+  vringcore compare one two
+  vringcore compare one two --json | jq '.queues[] | {device_id, queue, state}'
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    cores = parser.add_argument_group("the cores")
+    cores.add_argument("first", metavar="FIRST", help="the earlier core")
+    cores.add_argument("second", metavar="SECOND", help="the later core of the same process")
+    options.add_file_options(parser)
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--tmpdir", metavar="DIR", help="where compressed cores are unpacked")
+    limits.add_argument(
+        "--max-unpacked",
+        metavar="BYTES",
+        type=options.byte_count,
+        help="refuse to unpack more than this, such as 20G",
+    )
+    options.add_output_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison; return the exit code."""
+    from vringcore.api import open_core
+    from vringcore.cli.output import write_json, write_page
+    from vringcore.layout.store import LayoutStore
+    from vringcore.scan.compare import compare
+
+    store = options.store_of(arguments) or LayoutStore.default()
+    how = {
+        **options.file_options(arguments),
+        "tmpdir": arguments.tmpdir,
+        "max_unpacked": arguments.max_unpacked,
+        "progress": options.progress_line(),
+        "store": store,
+    }
+    with open_core(arguments.first, **how) as first, open_core(arguments.second, **how) as second:
+        document = compare(first, second)
+    if arguments.json:
+        write_json(document)
+    else:
+        from vringcore.report.compare import print_compare
+
+        write_page(
+            arguments, lambda page: print_compare(page, document, detailed=arguments.verbose)
+        )
+    return {"stuck": EXIT_STUCK, "unknown": EXIT_PARTIAL}.get(document.state, EXIT_OK)

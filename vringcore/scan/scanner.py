@@ -1,0 +1,212 @@
+"""A scan: from paths to rows, on this machine or on a cluster, goings-on told on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vringcore.errors import UsageError
+from vringcore.scan.find import Finder, Problem
+from vringcore.scan.journal import Journal
+from vringcore.scan.place import PARTS, Settings
+from vringcore.scan.pool import Pool, forget
+from vringcore.scan.rows import failed, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from vringcore.model.scan import ScanRow
+    from vringcore.scan.place import Place
+
+
+class Scan:
+    """Rows of many cores as they are finished: iterate over it, once.
+
+    :ivar skipped: files and members that are no cores, by the reason
+    :ivar found: cores found so far
+    :ivar done: rows so far, of this run
+    :ivar failed: those of them with an error
+    :ivar resumed: cores that had their row already
+    :ivar searching: whether more cores may be found
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str],
+        settings: Settings,
+        *,
+        workers: int = 0,
+        client: Any = None,
+        journal: Journal | None = None,
+        progress: Callable[[Scan], None] | None = None,
+    ) -> None:
+        self._finder = Finder(paths, settings, may_share=client is None)
+        self._finder.check()
+        self._pool: Any
+        if client is None:
+            self._pool = Pool(settings, workers)
+        else:
+            from vringcore.scan.cluster import Cluster
+
+            self._pool = Cluster(settings, client)
+        self.journal = journal
+        self._progress = progress
+        self._problems: list[ScanRow] = []
+        self._rows: Iterator[ScanRow] | None = None
+        self.skipped = self._finder.skipped
+        self.found = self.done = self.failed = self.resumed = 0
+        self.searching = True
+
+    def __iter__(self) -> Iterator[ScanRow]:
+        if self._rows is None:
+            self._rows = self._run()
+        return self._rows
+
+    def close(self) -> None:
+        """End the workers and the file of rows; what is finished stays."""
+        close = getattr(self._rows, "close", None)
+        if close is not None:
+            close()
+        if self.journal is not None:
+            self.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def to_arrow(self) -> Any:
+        """Return all rows as a ``pyarrow.Table``, nested values flat (``verdict_code``).
+
+        :raises UsageError: if pyarrow is not installed
+        """
+        from vringcore.scan.tables import arrow_table
+
+        return arrow_table(sorted(self, key=_key))
+
+    def to_pandas(self) -> Any:
+        """Return all rows as a ``pandas.DataFrame``; see :meth:`to_arrow`.
+
+        :raises UsageError: if pandas is not installed
+        """
+        from vringcore.scan.tables import data_frame
+
+        return data_frame(sorted(self, key=_key))
+
+    def _run(self) -> Iterator[ScanRow]:
+        rows = self._pool.rows(self._places())
+        try:
+            for row in rows:
+                yield from self._drained()
+                yield self._kept(row)
+            yield from self._drained()
+            if self.journal is not None:
+                self.journal.finish()
+        finally:
+            rows.close()
+
+    def _drained(self) -> Iterator[ScanRow]:
+        while self._problems:
+            yield self._kept(self._problems.pop(0))
+
+    def _kept(self, row: ScanRow) -> ScanRow:
+        if self.journal is not None:
+            self.journal.add(row)
+        self.done += 1
+        self.failed += row.error is not None
+        if self._progress is not None:
+            self._progress(self)
+        return row
+
+    def _places(self) -> Iterator[Place]:
+        """Yield the cores that have no row yet."""
+        for found in self._finder.places():
+            place = found.place if isinstance(found, Problem) else found
+            if self.journal is not None and self.journal.has(place, time_of(place.modified)):
+                self.resumed += 1
+                forget(place)
+                continue
+            self.found += 1
+            if isinstance(found, Problem):
+                self._problems.append(failed(place, found.code, found.message))
+            else:
+                yield place
+            if self._progress is not None:
+                self._progress(self)
+        self.searching = False
+
+
+def scan(
+    *paths: str,
+    out: str | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    workers: int = 0,
+    client: Any = None,
+    progress: Callable[[Scan], None] | None = None,
+    **settings: Any,
+) -> Scan:
+    """Return the rows of many cores, as they are finished.
+
+        for row in vringcore.scan("/srv/cores"):
+            print(row.path, row.verdict.summary if row.verdict else row.error)
+
+    :param paths: files, directories, patterns, tar and zip archives, URLs of stores
+    :param out: a file for the rows, a JSON line each, written as each is finished
+    :param resume: go on with that file
+    :param retry_failed: read cores again that have an error there
+    :param workers: processes; 0 for as many as there are processors
+    :param client: a ``distributed.Client``, or a scheduler's address: its workers read the cores
+    :param progress: called with the scan whenever it has come further
+    :param settings: fields of :class:`vringcore.scan.place.Settings`: ``executables``, ``why``,
+        ``tables``, ``timeout``, ``memory`` …
+    :raises UsageError: if a path names nothing, or what is needed is not installed
+    :raises FileError: if ``out`` cannot be written
+    """
+    try:
+        chosen = msgspec.convert(settings, Settings, strict=False)
+        unknown = settings.keys() - set(Settings.__struct_fields__)
+    except msgspec.ValidationError as error:
+        raise UsageError("a setting of the scan is wrong", seen=str(error)) from error
+    unknown |= set(chosen.tables) - set(PARTS)
+    if unknown:
+        raise UsageError(
+            "a scan has no such setting",
+            seen=", ".join(sorted(unknown)),
+            expected="any of " + ", ".join((*Settings.__struct_fields__, *PARTS)),
+        )
+    _check(chosen)
+    journal = None if out is None else Journal(out, resume=resume, retry=retry_failed)
+    try:
+        return Scan(
+            paths, chosen, workers=workers, client=client, journal=journal, progress=progress
+        )
+    except BaseException:
+        if journal is not None:
+            journal.close()
+        raise
+
+
+def _check(settings: Settings) -> None:
+    """Refuse files that are named and cannot be used, before any work is done."""
+    from vringcore.elfcore.executable import read_executable
+    from vringcore.memory.files import FileSource
+
+    for path in settings.executables:
+        with FileSource.open(path, what="executable") as source:
+            read_executable(source)
+    for path in (*settings.debug_files, *([settings.layout] if settings.layout else [])):
+        FileSource.open(path).close()
+
+
+def _key(row: ScanRow) -> tuple[str, str]:
+    return row.key
