@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vringcore.elfcore.notes import NT_ARM_PAC_MASK
+from vringcore.errors import VringcoreError
 from vringcore.qemu.libspace import LibrarySpace
 from vringcore.qemu.tailcalls import ProcessTailCalls
 from vringcore.unwind.frames import Unwinder
 from vringcore.unwind.images import vdso
+from vringcore.unwind.registers import code_mask, qualified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.modules import Module
     from vringcore.qemu.process import Process
     from vringcore.unwind.frames import Backtrace
+    from vringcore.unwind.generated import GeneratedCode
 
 
 _PLACES = {"x86-64": ("rsp", "rbp", "rip"), "aarch64": ("sp", "x29", "pc")}
@@ -35,8 +40,11 @@ class Backtraces:
         self.tail_calls = ProcessTailCalls(process)
         self._kernel_image = vdso(core.auxv, core.memory)
         modules = [*core.modules, *([self._kernel_image] if self._kernel_image else [])]
-        order = "big-endian " if core.header.big_endian else ""
-        self._unwinder = Unwinder(self.space, modules, order + core.machine)
+        machine = qualified(core.machine, big_endian=core.header.big_endian)
+        self._generated: tuple[GeneratedCode, ...] | None = None
+        self._unwinder = Unwinder(
+            self.space, modules, machine, _code_mask(core), self._generated_code
+        )
 
     def of(self, registers: Mapping[str, int]) -> Backtrace:
         """Return the frames of a stack from registers by name: at least ``sp`` and ``pc``."""
@@ -56,6 +64,11 @@ class Backtraces:
         place = dict(zip(names, (context.sp, context.fp, context.pc), strict=True))
         return self._unwinder.backtrace({**context.others, **place}, saved=True)
 
+    @property
+    def assumed(self) -> bool:
+        """Whether signatures were taken from return addresses by rule: nothing told how."""
+        return self._unwinder.assumed
+
     def module_at(self, address: int) -> Module | None:
         """Return the module that an address lies in, the vDSO too."""
         kernel = self._kernel_image
@@ -63,6 +76,42 @@ class Backtraces:
             return kernel
         return self._core.module_at(address)
 
+    def generated_at(self, address: int) -> str | None:
+        """Return the name of the function that an address lies in, of code made at run time."""
+        found = (code.function_at(address) for code in self._generated_code())
+        return next((function.name for function in found if function is not None), None)
+
+    def _generated_code(self) -> tuple[GeneratedCode, ...]:
+        """Return what QEMU tells debuggers of the code that TCG makes; none under KVM."""
+        if self._generated is None:
+            try:
+                self._generated = self._registered()
+            except VringcoreError:
+                self._generated = ()
+        return self._generated
+
+    def _registered(self) -> tuple[GeneratedCode, ...]:
+        from vringcore.unwind.generated import DESCRIPTOR, generated_code
+
+        views = self._process.views
+        symbol = views.layouts.find_symbol(DESCRIPTOR)
+        if symbol is None:
+            return ()
+        order = self._core.header.byteorder
+        return generated_code(self.space, symbol.address + views.bias, order)
+
     def close(self) -> None:
         """Close the libraries' files."""
         self.space.close()
+
+
+def _code_mask(core: ProcessImage) -> int | None:
+    """Return the bits of signed return addresses that are address, None if no thread's note tells.
+
+    The kernel tells it of each thread, and it is the same for all.
+    """
+    for thread in core.threads:
+        for note in thread.notes:
+            if note.type == NT_ARM_PAC_MASK and note.owner == b"LINUX":
+                return code_mask(note.desc, core.header.byteorder)
+    return None

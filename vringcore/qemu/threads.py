@@ -78,6 +78,13 @@ def thread_models(
                 "files of the very libraries below --sysroot make them certain",
             )
         )
+    if process.backtraces.assumed:
+        limits.append(
+            Limitation(
+                "signed return addresses were stripped by rule",
+                "the core has no NT_ARM_PAC_MASK: addresses of programs are taken to have 48 bits",
+            )
+        )
     return models
 
 
@@ -160,7 +167,7 @@ def _functions(process: Process, frame: StackFrame) -> Iterator[Frame]:
     sources = process.symbols.source_of(place)
     if not sources:
         symbol = process.symbols.lookup(place)
-        name = None if symbol is None else symbol[0]
+        name = process.backtraces.generated_at(place) if symbol is None else symbol[0]
         yield Frame(pc, name, None, None, False, path, frame.how, cfa)
         return
     *inlined, last = sources
