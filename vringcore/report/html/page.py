@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,7 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
     return environment.get_template("page.html").render(context)
 
 
+@cache
 def _environment() -> Environment:
     """Return what renders the templates: it cleans and escapes every value that they write."""
     try:
@@ -151,6 +153,7 @@ def _environment() -> Environment:
         finalize=_cleaned,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
