@@ -26,19 +26,8 @@ TEXT_TAGS = {"h1", "h2", "h3", "h4", "p", "span", "b", "em", "small", "code", "a
 LIST_TAGS = {"ul", "ol", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td"}
 PAGE_TAGS = {"html", "head", "meta", "link", "title", "style", "body", "div", "header", "nav"}
 PART_TAGS = {"main", "section", "article", "details", "summary"}
-SVG_TAGS = {
-    "svg",
-    "defs",
-    "desc",
-    "marker",
-    "pattern",
-    "path",
-    "circle",
-    "rect",
-    "text",
-    "use",
-    "g",
-}
+SHAPE_TAGS = {"path", "circle", "rect", "text", "use", "g"}
+SVG_TAGS = {"svg", "defs", "desc", "marker", "pattern"} | SHAPE_TAGS
 TAGS = TEXT_TAGS | LIST_TAGS | PAGE_TAGS | PART_TAGS | SVG_TAGS
 """Every kind of element that a page may have; none of them can run or load anything."""
 
