@@ -140,6 +140,7 @@ class Archives:
 
             with inflated(view, inner, self._limit) as whole:
                 # What lies in it is no range of any file.
+                inner = msgspec.structs.replace(inner, offset=0, length=None, packing="")
                 yield from self._kept(self.members(inner, whole, kind, depth + 1), whole)
         else:
             yield _answer(inner, kind)

@@ -27,6 +27,8 @@ _TAR = b"ustar"
 _ZIPS = (b"PK\x03\x04", b"PK\x05\x06")
 _TYPE_AT = 16
 _DATA_AT = 5
+_NOTHING_PACKED = 32
+"""Bytes that an empty file takes at most in any of the packings."""
 
 
 def kind_of(source: FileSource) -> str:
@@ -52,6 +54,8 @@ def kind_of(source: FileSource) -> str:
                 break
     except VringcoreError:
         return CORE if not start or start.startswith(ELF_MAGIC) else OTHER
+    if not start:  # cut before its first block, or made of nothing
+        return CORE if source.size > _NOTHING_PACKED else OTHER
     found = _kind_of(start)
     return PACKED_TAR if found == TAR else found if found == CORE else OTHER
 

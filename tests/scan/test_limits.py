@@ -1,0 +1,116 @@
+"""A worker that hangs, dies or takes too much costs its core a row, and nobody else anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import vringcore
+from tests.cli.command import ROOT
+from tests.scan import cores
+from vringcore.scan.journal import read_rows
+
+pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
+
+if TYPE_CHECKING:
+    from vringcore.scan.scanner import Scan
+
+KILLS = int(os.environ.get("VRINGCORE_KILLS", "3"))
+"""How often the scan is killed and resumed; 50 for the record."""
+
+
+def test_a_core_that_takes_too_long(tmp_path: Path) -> None:
+    directory = cores.copies(tmp_path / "cores", ["10.0/idle", "10.0/stuck"])
+    with vringcore.scan(str(directory), workers=1, cache=False, timeout=0.01) as found:
+        rows = list(found)
+    assert [row.error.code for row in rows if row.error] == ["timed-out", "timed-out"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all memory on Linux alone")
+def test_a_core_that_takes_too_much_memory(tmp_path: Path) -> None:
+    import zstandard
+
+    # Notes of 200 MiB: a core may have them, and they are read as a whole.
+    whole = bytearray(cores.unpacked("10.0/stuck"))
+    phoff, size, count = (
+        int.from_bytes(whole[at : at + n], "little") for at, n in ((32, 8), (54, 2), (56, 2))
+    )
+    for at in range(phoff, phoff + size * count, size):
+        if int.from_bytes(whole[at : at + 4], "little") == 4:
+            whole[at + 8 : at + 16] = len(whole).to_bytes(8, "little")
+            whole[at + 32 : at + 40] = (200 << 20).to_bytes(8, "little")
+    whole += bytes(200 << 20)
+    (tmp_path / "huge").write_bytes(zstandard.ZstdCompressor(level=1).compress(bytes(whole)))
+    (tmp_path / "small").write_bytes(cores.dump("10.0/stuck").read_bytes())
+    with vringcore.scan(str(tmp_path), workers=1, cache=False, memory=160 << 20) as found:
+        rows = {Path(row.path).name: row for row in found}
+    assert rows["small"].error is None
+    error = rows["huge"].error
+    assert error is not None
+    assert error.code == "out-of-memory"
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in found.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers by pgrep")
+def test_a_worker_that_is_killed_loses_no_core(tmp_path: Path) -> None:
+    directory = tmp_path / "cores"
+    directory.mkdir()
+    data = cores.dump("10.0/stuck-migration").read_bytes()
+    for number in range(24):
+        (directory / f"{number:02}").write_bytes(data)
+    killed = []
+
+    def kill(scan: Scan) -> None:
+        if scan.done >= 4 and not killed:
+            workers = [
+                pid
+                for pid in children_of(os.getpid())
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            killed.append(workers[0])
+            os.kill(workers[0], signal.SIGKILL)
+
+    with vringcore.scan(str(directory), workers=2, cache=False, why=False, progress=kill) as found:
+        rows = list(found)
+    assert killed
+    assert sorted(Path(row.path).name for row in rows) == [f"{n:02}" for n in range(24)]
+    assert all(row.error is None for row in rows)
+
+
+def test_a_scan_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Every core has one row at last, however often the whole scan was killed before."""
+    directory, out = tmp_path / "cores", tmp_path / "rows"
+    directory.mkdir()
+    data = cores.dump("10.0/idle").read_bytes()
+    names = [f"{number:03}" for number in range(20 * KILLS)]
+    for name in names:
+        (directory / name).write_bytes(data)
+    command = [sys.executable, "-m", "vringcore", "scan", str(directory), "-o", str(out)]
+    command += ["--resume", "--workers", "2", "--no-why", "--no-cache"]
+    for _ in range(KILLS):
+        run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        before = out.stat().st_size if out.exists() else 0
+        end = time.monotonic() + 60
+        # At a moment of chance: as soon as some rows are there, wherever their writer is then.
+        while run.poll() is None and time.monotonic() < end:
+            if out.exists() and out.stat().st_size > before + 3000:
+                break
+            time.sleep(0.005)
+        run.kill()
+        run.communicate()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [Path(row.path).name for row in read_rows(str(out))]
+    assert rows == names
+    assert len(out.read_bytes().splitlines()) == len(names)
