@@ -44,3 +44,8 @@ def has_devices(core: CoreCase) -> bool:
 def was_asked(core: CoreCase) -> bool:
     """Tell whether QEMU's monitor said what it knew before a core was taken."""
     return core.case.qmp_before is not None
+
+
+def told_of_virtio(core: CoreCase) -> bool:
+    """Tell whether it also said what it knew of its virtio devices: QEMU does since 7.2."""
+    return "virtio" in (core.case.qmp_before or {})

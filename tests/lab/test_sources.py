@@ -20,7 +20,7 @@ _HELD_EXACTLY = (
     *("stuck-iommu", "stuck-iommu-packed", "stuck-iommu-scalable", "stuck-iommu-first-level"),
     *("stuck-virtio-iommu", "stuck-amd-iommu-off"),
 )
-_CASES = [case for case in iter_cases() if case.qmp_before is not None]
+_CASES = [case for case in iter_cases() if "virtio" in (case.qmp_before or {})]
 _CORES = [core for core in iter_cores() if core.gdb is not None]
 
 if not _CASES:
@@ -39,7 +39,8 @@ def test_qemu_lists_the_devices_that_were_asked_for(case: Case) -> None:
 @pytest.mark.parametrize("core", _CORES, ids=lambda core: core.name)
 def test_gdb_finds_what_qemu_lists(core: CoreCase) -> None:
     found = {device["canonical_path"]: device for device in core.gdb["devices"]}
-    assert found.keys() == {device["path"] for device in core.case.qmp_before["virtio"]}
+    if core.case in _CASES:
+        assert found.keys() == {device["path"] for device in core.case.qmp_before["virtio"]}
     for expected in core.case.manifest["expected"]["devices"]:
         device = found[_path(expected)]
         assert device["id"] == expected["id"]
@@ -97,7 +98,7 @@ def test_the_server_holds_what_gdb_finds(core: CoreCase) -> None:
 
 
 def _pairs(case: Case) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    if case.qmp_after is None:
+    if case.qmp_after is None or case not in _CASES:
         return []
     return list(zip(_queues(case.qmp_before), _queues(case.qmp_after), strict=True))
 
