@@ -64,7 +64,7 @@ def test_a_directory(tmp_path: Path) -> None:
     assert len(stuck.requests or ()) == 8
     assert [queue.in_flight for queue in stuck.queues or ()] == [2, 2, 2, 2]
     assert stuck.vm_name == "lab-vm"
-    assert 0 < stuck.cost.bytes_read
+    assert stuck.cost.bytes_read > 0
 
 
 def test_rows_say_what_the_verbs_say(tmp_path: Path) -> None:
@@ -82,8 +82,12 @@ def test_rows_say_what_the_verbs_say(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "mode", "raw"),
-    [("a.tar", "w", False), ("a.tar", "w", True), ("a.tar.gz", "w:gz", False)]
-    + [("a.tar.xz", "w:xz", True)],
+    [
+        ("a.tar", "w", False),
+        ("a.tar", "w", True),
+        ("a.tar.gz", "w:gz", False),
+        ("a.tar.xz", "w:xz", True),
+    ],
 )
 def test_tar_archives(tmp_path: Path, name: str, mode: str, raw: bool) -> None:
     path = cores.tar(tmp_path / name, BOTH, mode, raw=raw)

@@ -114,8 +114,8 @@ def scan_in_time(place: Place, settings: bytes, timeout: float) -> ScanRow:
 
     timer = threading.Timer(timeout, stop)
     timer.daemon = True
-    timer.start()
     try:
+        timer.start()
         row = scan_place(place, settings)
         with lock:
             over = True
