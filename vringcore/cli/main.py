@@ -46,6 +46,7 @@ VERBS = {
     "backtrace": "each thread and coroutine: what it is at, its frames with lines",
     "driver": "what the guest's own driver has seen, beside QEMU's view",
     "memory": "guest RAM: its map, reading, searching, a core of the guest",
+    "precheck": "what a core can answer, and what to set before the next one",
     "capture": "a small core of a running QEMU, hung or not, without stopping it",
     "slim": "a small core of a core: every answer, none of the guest's data",
     "scan": "many cores, archives, stores: one row for each, grouped by cause",

@@ -14,6 +14,7 @@ from vringcore.model.driver import DriverDocument
 from vringcore.model.error import ErrorDocument
 from vringcore.model.layout_check import LayoutCheck
 from vringcore.model.memory import MemoryDocument
+from vringcore.model.precheck import PrecheckDocument
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.scan import GroupsDocument, ScanRow
 from vringcore.model.schema import document_name, document_schema
@@ -28,6 +29,7 @@ DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     GroupsDocument,
     LayoutCheck,
     MemoryDocument,
+    PrecheckDocument,
     Report,
     RingDocument,
     ScanRow,

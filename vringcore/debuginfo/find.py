@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
     from vringcore.debuginfo.elf import ElfFile
 
+NETWORK = ("//", "\\\\")
+"""How a path of another machine begins, on Windows: looking whether it exists asks that machine."""
+
 SYSTEM_DEBUG_DIR = "/usr/lib/debug"
+
+_MISSING = (
+    "install its debug package, or name the file or its directory (--debug-file, --debug-dir)"
+)
+_OTHER_BUILD = (
+    "the program was upgraded after it was started: give the file that ran with -e, from"
+    " /proc/PID/exe while such a process lives or from the package of the old version, and its"
+    " debug package of that version (--debug-file, --debug-dir)"
+)
 
 _MAX_NAME = 4096
 _MAX_LINKS = 40
@@ -71,12 +83,12 @@ class FoundFiles:
                 sysroot=self._sysroot,
             )
         if not self._debug.path:
+            log = [*self.log, *self._debug.log]
             raise DebugInfoMissingError(
                 f"no debug information for {self._name or 'the program'}",
                 where=f"build-id {self.build_id or 'unknown'}",
-                seen="; ".join([*self.log, *self._debug.log]) or "no place to look in",
-                hint="install its debug package, or name the file or its directory"
-                " (--debug-file, --debug-dir)",
+                seen="; ".join(log) or "no place to look in",
+                hint=_OTHER_BUILD if any(", not " in line for line in self.log) else _MISSING,
             )
         return self._debug.path
 
@@ -89,14 +101,21 @@ def find_files(
     debug_files: Sequence[str] = (),
     debug_dirs: Sequence[str] = (),
     sysroot: str | None = None,
+    beside: str = "",
 ) -> FoundFiles:
     """Find the file of a module that a core names; see :func:`find_executable`.
 
+    :param beside: the core's own path: the file may lie with it
     :raises ExecutableMismatchError: if ``executable`` is another build
     :raises FileError, ElfFormatError: if ``executable`` cannot be read
     """
     found = find_executable(
-        build_id, path, given=executable, debug_dirs=debug_dirs, sysroot=sysroot
+        build_id,
+        path,
+        given=executable,
+        debug_dirs=debug_dirs,
+        sysroot=sysroot,
+        beside=os.path.dirname(beside) if beside else None,  # noqa: PTH120
     )
     return FoundFiles(
         build_id,
@@ -123,6 +142,7 @@ def find_executable(
     given: str | None = None,
     debug_dirs: Sequence[str] = (),
     sysroot: str | None = None,
+    beside: str | None = None,
 ) -> Found:
     """Find the file of a module: the user's, the one that the core names, one by build-id.
 
@@ -131,6 +151,7 @@ def find_executable(
     :param given: the file that the user gave for it
     :param debug_dirs: directories with ``.build-id`` trees, before the system's
     :param sysroot: where the core's paths are looked up instead of at the root
+    :param beside: a directory that may hold the file, by its name; "" is the current one
     :raises ExecutableMismatchError: if ``given`` is another build
     :raises FileError, ElfFormatError: if ``given`` cannot be read
     """
@@ -147,9 +168,13 @@ def find_executable(
             )
         return Found(given, ())
     places = []
-    if len(path) < _MAX_NAME and os.path.isabs(path):  # noqa: PTH117
+    # A core's paths are those of Linux, wherever it is looked at.
+    if len(path) < _MAX_NAME and path.startswith("/"):
         places.append(in_sysroot(path, sysroot))
     places += _by_build_id(build_id, _directories(debug_dirs, sysroot), "")
+    name = path.rpartition("/")[2]
+    if beside is not None and build_id and name not in ("", ".", "..") and len(path) < _MAX_NAME:
+        places.append(os.path.join(beside, name))  # noqa: PTH118
     log = [] if build_id else ["the core does not tell the build-id: the file is taken by name"]
     found = next((p for p in places if p and _is_it(p, build_id, log)), "")
     return Found(found, tuple(log))
@@ -243,6 +268,9 @@ def _is_it(
     path: str, build_id: str, log: list[str], *, dwarf: bool = False, checksum: int | None = None
 ) -> bool:
     """Tell whether a file is of the build, and log why not."""
+    if path.startswith(NETWORK) or "\0" in path:
+        log.append(f"{path}: no path of this machine")
+        return False
     if not os.path.exists(path):  # noqa: PTH110
         log.append(f"{path}: not there")
         return False

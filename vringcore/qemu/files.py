@@ -59,6 +59,7 @@ class ProgramFiles:
             debug_files=options.debug_files,
             debug_dirs=options.debug_dirs,
             sysroot=options.sysroot,
+            beside=core.path,
         )
         self.executable: Executable | None = None
         self.brought: dict[str, Bundle] = {}
@@ -125,7 +126,9 @@ class ProgramFiles:
             )
         module = self._core.executable
         if module is None or module.load_bias is None:
-            raise CoreFormatError(
+            from vringcore.qemu.program import not_qemu
+
+            raise not_qemu(self._core, None) or CoreFormatError(
                 "the core does not tell where its executable was loaded",
                 where=self._core.path,
                 seen="a truncated core: gdb writes last what would tell"
@@ -207,6 +210,14 @@ class ProgramFiles:
 
             yield pack_provider(self.pack, self._debug, self.executable)
         yield self._debug
+
+    @property
+    def debug_path(self) -> str:
+        """The file with the debug information.
+
+        :raises DebugInfoMissingError: if there is none
+        """
+        return self._found.debug_file()
 
     def missing_debug_information(self) -> DebugInfoMissingError | None:
         """Return the error that lists the places tried; None if there is debug information."""

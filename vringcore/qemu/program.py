@@ -1,4 +1,4 @@
-"""Is it a QEMU at all? Answered from names and symbols, before any debug information is asked for."""
+"""Is it a QEMU at all? Answered from names and symbols, without debug information."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def identify(core: ProcessImage, executable: Executable | None) -> Identity:
 
 
 def _wrapped(name: str) -> bool:
-    """Tell whether a distribution's wrapper has renamed the emulator: ``.qemu-system-x86_64-wrap…``"""
+    """Tell whether a wrapper hides the emulator under such a name: ``.qemu-kvm-wrapped``."""
     return name.lstrip(".").startswith(EMULATORS)
 
 
