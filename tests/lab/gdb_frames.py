@@ -22,7 +22,7 @@ def stack_address(frame: Any) -> int | None:
     frame.select()
     try:
         text: str = gdb.execute("info frame", to_string=True)
-    except gdb.MemoryError:  # of a thread whose registers nobody took
+    except gdb.error:  # registers that nobody took, or (arm64) where a stack begins
         return None
     found = re.search(r"(?:frame at|inlined into frame \d+ *at) (0x[0-9a-f]+)", text)
     return int(found[1], 16) if found else None

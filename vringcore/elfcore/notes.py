@@ -179,12 +179,31 @@ class _Reader:
         _, _, _, signal, pending, blocked, lwp, _, _, _ = cursor.take(self._status, "elf_prstatus")
         cursor.take_bytes(_STATUS_TIMES[self._class], "the times of elf_prstatus")
         # The last word of elf_prstatus is pr_fpvalid, an int, padded to the alignment of a long.
-        room = max(self._words.size, cursor.left - self._class // 8)
-        raw = cursor.take_bytes(room, "pr_reg")
-        registers = dict(zip(self._names, self._words.unpack_from(raw), strict=True))
+        raw = cursor.take_bytes(max(0, cursor.left - self._class // 8), "pr_reg")
+        registers = self._registers(raw, cursor)
         fs_base = registers.get(self._pointer)
         self._thread = Thread(lwp, registers, raw, fs_base, signal, pending, blocked, [])
         self.found.threads.append(self._thread)
+
+    def _registers(self, raw: bytes, cursor: Cursor) -> dict[str, int]:
+        """Return the registers that are there.
+
+        gdb-multiarch writes those of some machines with room for x86-64's alone: the last are lost.
+        """
+        if len(raw) >= self._words.size:
+            return dict(zip(self._names, self._words.unpack_from(raw), strict=True))
+        word = Struct(self._order + _WORD[self._class])
+        count = len(raw) // word.size
+        self.found.problems.append(
+            CoreFormatError(
+                f"{cursor.what} lacks registers",
+                where=f"file offset {cursor.base:#x}",
+                seen=f"{count} of {len(self._names)} registers",
+                hint="take the core with another gdb; stacks may be known in part alone",
+            )
+        )
+        values = (value for (value,) in word.iter_unpack(raw[: count * word.size]))
+        return dict(zip(self._names, values, strict=False))
 
     def _process_info(self, cursor: Cursor) -> None:
         size = cursor.left if cursor.left in _PSINFO else {32: 124, 64: 136}[self._class]
