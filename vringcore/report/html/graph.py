@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.report.html.groups import CHARACTER, PADDING, WIDEST, Group, groups_of, text_width
+from vringcore.report.html.groups import CHARACTER, PADDING, Group, groups_of, text_width
 from vringcore.report.html.layers import order_rows, rows_of, turned_edges, with_waypoints
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ GAP = 34
 MARGIN = 6
 SMALL = 6.2
 """Width of a character of a reason."""
+
+REASON = 30
+"""Characters in a line of a reason."""
 
 MOST = 80
 """Boxes in a drawing: one of more is no help."""
@@ -91,7 +94,7 @@ def _reason(reasons: list[str]) -> tuple[str, ...]:
         told = dict.fromkeys(_without_numbers(each) for each in reasons)
     if len(told) > 1:
         return (f"{len(reasons)} for {len(told)} reasons",)
-    return tuple(wrap(next(iter(told)), WIDEST))
+    return tuple(wrap(next(iter(told)), REASON))
 
 
 def _without_numbers(text: str) -> str:

@@ -18,7 +18,7 @@ BOLD = 8.6
 """Widths of characters, on the wide side: a page does not choose the reader's font."""
 PADDING = 10
 WIDEST = 26
-"""Characters in a line of a box or of a reason."""
+"""Characters in a line of a box."""
 
 NAMED = 3
 """Labels shown in a box of several; the rest are counted."""
@@ -109,7 +109,11 @@ def groups_of(graph: WaitGraph) -> list[Group]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= WIDEST else text[: WIDEST - 1].rstrip(" (") + "…"
+    """Return as much as a line holds; what stands in parentheses goes as a whole."""
+    if len(text) <= WIDEST:
+        return text
+    short = text[: WIDEST - 1]
+    return (short.rpartition(" (")[0] or short.rstrip()) + "…"
 
 
 def text_width(lines: Iterable[str]) -> float:

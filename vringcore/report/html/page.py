@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from vringcore.errors import UsageError
 from vringcore.model.values import Absent
@@ -91,7 +90,6 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
     environment = _environment()
     style = _style(environment)
     rings_sheet, stacks, evidence, process = Sheet(), Sheet(), Sheet(), Sheet()
-    bare = replace(report, limits=())  # they stand in one place
     requests = _in_flight(report)
     edges = edges_of(report.wait_for) if report.wait_for else []
     cards = _cards(report, rings, rings_sheet)
@@ -110,18 +108,18 @@ def render_page(report: Report, rings: Sequence[RingDocument]) -> str:
         "calm": [card for card in cards if not card.busy and not never_used(card.queue)],
         "unused": [card for card in cards if not card.busy and never_used(card.queue)],
         "request_count": requests,
-        "requests": verb_sheet(print_requests, bare, detailed=requests <= DETAILED_REQUESTS),
-        "devices": verb_sheet(print_devices, bare, detailed=False),
+        "requests": verb_sheet(print_requests, report, detailed=requests <= DETAILED_REQUESTS),
+        "devices": verb_sheet(print_devices, report, detailed=False),
         "device_sheets": [
             (f"{device_name(each)} ({clean(each.kind)})", _device_sheet(each))
             for each in report.devices or ()
         ],
-        "queues": verb_sheet(print_queues, bare, detailed=False),
+        "queues": verb_sheet(print_queues, report, detailed=False),
         "threads": thread_stacks(stacks, report),
         "coroutines": coroutine_stacks(stacks, report),
-        "block": verb_sheet(print_block, bare, detailed=True),
-        "loops": verb_sheet(print_loops, bare, detailed=True),
-        "locks": verb_sheet(print_locks, bare, detailed=True),
+        "block": verb_sheet(print_block, report, detailed=True),
+        "loops": verb_sheet(print_loops, report, detailed=True),
+        "locks": verb_sheet(print_locks, report, detailed=True),
         "limits": _limits(report, rings),
         "process": _process(report, process.notes),
         "evidence_value": lambda value: evidence_value(evidence, value),
@@ -264,8 +262,8 @@ def _known(value: Any) -> str:
 def _facts(report: Report) -> list[tuple[str, str]]:
     """Return what tells one VM and one core from another."""
     core, qemu = report.core, report.qemu
-    facts = [
-        ("VM", _known(qemu.vm_name)),
+    facts = [] if qemu.vm_name is None else [("VM", _known(qemu.vm_name))]
+    facts += [
         ("run state", _known(qemu.run_state)),
         ("migration", _known(qemu.migration)),
         ("QEMU", _known(qemu.version)),

@@ -61,6 +61,7 @@ class Sheet(Page):
         self.notes = Footnotes()
         self.parts = [Part()]
         self.footnotes: list[str] = []
+        self.remarks: list[str] = []
 
     def header(self, text: str) -> None:
         """Leave out which core it is: the HTML page says so once."""
@@ -103,12 +104,12 @@ class Sheet(Page):
         self._add(Block(pairs=tuple(pairs)))
 
     def remark(self, text: str) -> None:
-        """Keep a note that belongs under the sheet."""
-        self.footnotes.append(f"note: {text}")
+        """Keep a note about the whole core: every verb's sheet has it, the page once."""
+        self.remarks.append(text)
 
     def close(self, limits: Sequence[Limitation]) -> None:  # noqa: ARG002
         """Put the footnotes under the sheet; the page has the limits of all in one place."""
-        self.footnotes[:0] = self.notes.lines()
+        self.footnotes = self.notes.lines()
 
     @property
     def filled(self) -> list[Part]:

@@ -41,6 +41,7 @@ class Line(msgspec.Struct, frozen=True):
 class Stack(msgspec.Struct, frozen=True):
     """A thread or a coroutine.
 
+    :param doing: a thread's system call
     :param reasons: why it waits, as far as the wait-for graph or the block layer knows
     :param opened: it waits for something that the verdict is about
     :param ending: why there are no more frames; "" if that is all of them
@@ -48,6 +49,7 @@ class Stack(msgspec.Struct, frozen=True):
 
     anchor: str
     title: str
+    doing: str
     reasons: tuple[str, ...]
     kernel: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -90,10 +92,12 @@ def _waits(report: Report, node: str) -> tuple[str, ...]:
 
 def _of_thread(page: Page, thread: Thread, report: Report, *, opened: bool) -> Stack:
     waits = _waits(report, f"thread:{thread.lwp}")
+    title, _, doing = thread_title(page, thread).partition(", in ")
     kernel = () if isinstance(thread.kernel_stack, Absent) else thread.kernel_stack
     return Stack(
         anchor=f"thread-{thread.lwp}",
-        title=thread_title(page, thread),
+        title=title,
+        doing=doing and f"in {doing}",
         reasons=waits,
         kernel=kernel,
         lines=_lines(page, thread.frames),
@@ -110,6 +114,7 @@ def _of_coroutine(page: Page, coroutine: Coroutine, report: Report, *, first: bo
     return Stack(
         anchor=f"coroutine-{address}",
         title=coroutine_title(page, coroutine),
+        doing="",
         reasons=places + waits,
         kernel=(),
         lines=() if running else _lines(page, coroutine.frames),
