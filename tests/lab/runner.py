@@ -158,6 +158,9 @@ def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> No
 
 
 def _places(scenario: Scenario, servers: list[NbdServer], scratch: Path) -> dict[str, str]:
+            if scenario.kernel_filter is not None:
+                filter_file = Path(f"/proc/{machine.pid}/coredump_filter")
+                filter_file.write_text(hex(scenario.kernel_filter))
     """What stands for the paths of this run in a scenario's arguments."""
     return {
         **{f"{{{server.name}.nbd}}": str(server.socket_path) for server in servers},

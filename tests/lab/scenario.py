@@ -44,7 +44,8 @@ class Scenario:
     `guest` with `kernel_arguments` besides the common ones. `prepare` may set up more in the
     scratch directory before QEMU is started. `incident` is called once the guest has printed the
     ready line, and leaves the VM as the core shall show it. `taken_by` is "gcore", or "proc"
-    (tests/lab/rawcore.py) where gcore would wait for ever. `canaries` are texts by name that the
+    (tests/lab/rawcore.py) where gcore would wait for ever. `kernel_filter` is the coredump_filter
+    of the kernel's own core. `canaries` are texts by name that the
     core must hold and no output may show. `check` is handed gdb's truth and server.json, and raises
     where chance did not bring about what the case is for. `versions` are those of QEMU that can
     have it. Of a VM that is not `at_rest` what QEMU said before the core was taken binds nobody:
@@ -61,6 +62,7 @@ class Scenario:
     prepare: Callable[[Path, list[NbdServer], Children], None] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     kernel_core: bool = False
+    kernel_filter: int | None = None
     monitor_answers_after: bool = True
     taken_by: str = "gcore"
     canaries: dict[str, str] = field(default_factory=dict)

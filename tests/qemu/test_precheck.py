@@ -20,6 +20,10 @@ from vringcore.qemu.precheck import precheck_core
 from vringcore.qemu.ram_options import RamBlock, parse_size, ram_of
 
 TOOL = Tool("vringcore", "test")
+BACKENDS = (
+    "-m 2G -object memory-backend-memfd,id=a,size=1G"
+    " -object memory-backend-file,id=b,size=1024M,share=on,mem-path=/dev/hugepages/vm"
+)
 OTHERS = ("other-qemu-nbd", "other-storage-daemon")
 
 
@@ -160,8 +164,7 @@ def test_a_cut_core_says_what_is_lost(tmp_path: Path) -> None:
         ("-m 1.5G", [RamBlock(3 << 29)]),
         ("-m 1G -machine q35,dump-guest-core=off", [RamBlock(1 << 30, dumped=False)]),
         (
-            "-m 2G -object memory-backend-memfd,id=a,size=1G -object"
-            " memory-backend-file,id=b,size=1024M,share=on,mem-path=/dev/hugepages/vm",
+            BACKENDS,
             [
                 RamBlock(1 << 30, "memory-backend-memfd", shared=True),
                 RamBlock(

@@ -67,6 +67,7 @@ SHARED_RAM = Scenario(
     incident=_stop,
     kernel_core=True,
     kernel_filter=EVERY_BIT,
+    versions=("7.2",),
 )
 
 HUGE_RAM = Scenario(
@@ -80,4 +81,5 @@ HUGE_RAM = Scenario(
     incident=_stop,
     kernel_core=True,
     kernel_filter=EVERY_BIT,
+    versions=("7.2",),
 )
