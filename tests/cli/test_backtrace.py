@@ -43,7 +43,8 @@ def test_the_migration_waits_for_a_drain(core: CoreCase) -> None:
     functions = [frame["function"] for frame in migration["frames"]]
     wanted = ["aio_poll", "bdrv_do_drained_begin", "migration_thread"]
     assert list(dict.fromkeys(name for name in functions if name in wanted)) == wanted
-    assert migration["system_call"]["name"] == "ppoll"
+    # An event loop waits in io_uring where QEMU 10.2 could set that up.
+    assert migration["system_call"]["name"] in ("ppoll", "io_uring_enter")
     [main] = [t for t in report["threads"] if t["role"] == "main-loop"]
     lock = main["system_call"]["arguments"]["address"]["symbol"]
     assert lock in ("qemu_global_mutex", "bql")
