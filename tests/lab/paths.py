@@ -27,6 +27,14 @@ def cases_directory() -> Path:
     return lab_root() / "cases"
 
 
+def stock_cases_directory() -> Path:
+    """Parent of the cases of distributions' own binaries: `stock/VERSION/SCENARIO`.
+
+    They are apart from the others, as most tests of those need debug information.
+    """
+    return lab_root() / "stock"
+
+
 def work_directory() -> Path:
     """Scratch space for builds and for cases that are being made."""
     return lab_root() / "work"

@@ -7,14 +7,19 @@ cores, too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab import packages
-from tests.lab.paths import qemu_directory
+from tests.lab.cases import CoreCase, iter_cores
+from tests.lab.paths import cases_directory, qemu_directory, stock_cases_directory
 
 PROGRAM = "qemu-system-x86_64"
 _PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data")
 _RUN_PACKAGES = ("gdb", "nbdkit", "libnbd-bin", "fuse3", "binutils", "qemu-utils", "seabios")
+
+MARK = "-stock"
+"""The end of the names of such versions."""
 
 DEBUG_FILE = f"{PROGRAM}.debug"
 """The program rebuilt from the same source package, if somebody has put it there."""
@@ -38,3 +43,13 @@ def debug_file(program: Path) -> Path | None:
     """The rebuilt program that gdb reads types from, None if there is none."""
     found = program.parent / DEBUG_FILE
     return found if found.exists() else None
+
+
+def cases_of(version: str) -> Path:
+    """The parent of the cases of a version, stock or not."""
+    return (stock_cases_directory() if version.endswith(MARK) else cases_directory()) / version
+
+
+def stock_cores() -> Iterator[CoreCase]:
+    """All cores of such binaries that the lab has made."""
+    yield from iter_cores(stock_cases_directory())

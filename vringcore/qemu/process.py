@@ -85,7 +85,7 @@ class Process:
         self._check_program()
         self._add_symbols()
         self.objects = ObjectModel(self.views)
-        if files.pack is not None or layouts.find_fact(PACK_FACT) is not None:
+        if self.views.layouts.find_fact(PACK_FACT) is not None or files.pack is not None:
             self._admit_pack()
 
     def make_views(self, space: HostSpace, layouts: Layouts, bias: int, symbols: Symbols) -> Views:
