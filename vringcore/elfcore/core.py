@@ -60,17 +60,28 @@ class ElfCore(ProcessImage):
         _check_whole(source, header, headers)
 
         loads = [p for p in headers if p.type == PT_LOAD]
+        # Thousands of mappings are many: a comprehension, and no call for each.
+        mapped = [
+            Segment(
+                p.vaddr,
+                p.vaddr + (p.memsz if p.memsz > p.filesz else p.filesz),
+                p.vaddr + p.filesz,
+                p.offset,
+                p.flags & PF_W != 0,
+                p.flags & PF_X != 0,
+            )
+            for p in loads
+        ]
         self._note_headers = [p for p in headers if p.type == PT_NOTE]
         segments = _note_segments(source, self._note_headers)
         notes = parse_notes(segments, header, machine_name(header.machine), source.path)
         kind = _recognise(header, notes.order)
         slim = _slim_note(notes, source.path) if kind == "slim" else None
-        memory = _open_memory(source, map(_segment, loads), slim)
-        truncated = _sections_end(header) > source.size or any(
-            p.filesz and p.offset + p.filesz > source.size
-            for p in headers
-            if p.type in (PT_LOAD, PT_NOTE)
+        memory = _open_memory(source, mapped, slim)
+        reach = max(
+            [p.offset + p.filesz for p in (*loads, *self._note_headers) if p.filesz], default=0
         )
+        truncated = max(reach, _sections_end(header)) > source.size
         if truncated:
             _check_memory_left(source, loads)
         notes.problems[:0] = problems or ()
@@ -178,17 +189,6 @@ def _check_memory_left(source: FileSource, loads: list[ProgramHeader]) -> None:
             expected=f"memory from offset {min(starts):#x} on",
             hint="copy the core again",
         )
-
-
-def _segment(header: ProgramHeader) -> Segment:
-    return Segment(
-        header.vaddr,
-        header.vaddr + (header.memsz if header.memsz > header.filesz else header.filesz),
-        header.vaddr + header.filesz,
-        header.offset,
-        header.flags & PF_W != 0,
-        header.flags & PF_X != 0,
-    )
 
 
 def _note_segments(source: FileSource, headers: list[ProgramHeader]) -> Iterator[NoteSegment]:

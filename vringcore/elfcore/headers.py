@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,6 +60,9 @@ _PHDR = {32: "IIIIIIII", 64: "IIQQQQQQ"}
 _SHDR = {32: "IIIIIIIIII", 64: "IIQQQQIIQQ"}
 
 ElfError = type[VringcoreError]
+
+_struct = cache(struct.Struct)
+"""Of each format once: a core of many libraries has as many headers of the same."""
 
 
 class ElfHeader(msgspec.Struct, frozen=True):
@@ -155,7 +159,7 @@ def read_header(source: Source, error: ElfError = ElfFormatError) -> ElfHeader:
             seen=ident[4:6].hex(" ") or "the end of the file",
             expected="a class (01 or 02) and a byte order (01 or 02)",
         )
-    layout = struct.Struct(order + _EHDR[elf_class])
+    layout = _struct(order + _EHDR[elf_class])
     raw = source.read(_IDENT_SIZE, layout.size)
     if len(raw) < layout.size:
         raise error(
@@ -193,7 +197,7 @@ def read_header(source: Source, error: ElfError = ElfFormatError) -> ElfHeader:
 
 def read_program_headers(source: Source, header: ElfHeader) -> list[ProgramHeader]:
     """Return the program headers; fewer than ``header.phnum`` where the file ends before them."""
-    layout = struct.Struct(header.byteorder + _PHDR[header.elf_class])
+    layout = _struct(header.byteorder + _PHDR[header.elf_class])
     room = max(0, source.size - header.phoff) // layout.size
     raw = source.read(header.phoff, min(header.phnum, room) * layout.size)
     raw = raw[: len(raw) - len(raw) % layout.size]
@@ -225,7 +229,7 @@ def _section_rows(
     if not header.shoff or not header.shnum:
         return []
     _check_count(source, "section", header.shnum, error)
-    layout = struct.Struct(header.byteorder + _SHDR[header.elf_class])
+    layout = _struct(header.byteorder + _SHDR[header.elf_class])
     size = header.shnum * layout.size
     if header.shoff + size > source.size:
         raise error(
@@ -246,7 +250,7 @@ def iterate_notes(data: bytes, byteorder: str, align: int = 4) -> Iterator[Note]
     :raises ElfFormatError: at a note that does not fit, after those that did
     """
     pad = 7 if align == 8 else 3
-    head = struct.Struct(byteorder + "III")
+    head = _struct(byteorder + "III")
     place, end = 0, len(data)
     while place < end:
         if end - place < head.size:
@@ -340,7 +344,7 @@ def _check_count(source: Source, name: str, count: int, error: ElfError) -> None
 
 
 def _with_extended_counts(source: Source, header: ElfHeader, error: ElfError) -> ElfHeader:
-    layout = struct.Struct(header.byteorder + _SHDR[header.elf_class])
+    layout = _struct(header.byteorder + _SHDR[header.elf_class])
     raw = source.read(header.shoff, layout.size) if header.shoff else b""
     if len(raw) == layout.size:
         row = layout.unpack(raw)

@@ -108,11 +108,14 @@ def _by_bus_tree(views: Views, objects: ObjectModel) -> Iterator[HostAddress]:
             try:
                 if objects.is_a(child, VIRTIO_DEVICE):
                     yield child
-                head = child + views.offset(DeviceState.c_type, "child_bus", DeviceState.unit)
+                device = views.at(DeviceState, child)
+                if not device.first_bus:
+                    continue
+                below = views.elements(device.child_bus, BusState, "sibling", limit=MAX_BUSES)
             except VringcoreError as each:
                 problem = problem or each
                 continue
-            found, ended = collect(views.elements(head, BusState, "sibling", limit=MAX_BUSES))
+            found, ended = collect(below)
             problem = problem or ended
             buses += [(int(bus.address_), depth + 1) for bus in found]
         pending += reversed(buses)

@@ -136,6 +136,8 @@ def _split(text: str, separator: str, escaped: str) -> list[str]:
 
 def _kernel_line(line: str) -> str:
     """Redact a kernel command line: words ``name=value``, blanks kept inside double quotes."""
+    if '"' not in line:
+        return " ".join(map(_kernel_word, line.replace("\t", " ").replace("\n", " ").split(" ")))
     words = [""]
     quoted = False
     for character in line:

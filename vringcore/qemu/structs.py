@@ -66,6 +66,7 @@ class DeviceState(View):
     realized = boolean()
     parent_bus = pointer()
     child_bus = place()
+    first_bus = pointer("child_bus.lh_first")
 
 
 class BusState(View):

@@ -28,10 +28,11 @@ class _Slot:
     """Where one member lies and how its bytes are read.
 
     ``bits`` is set for a bit-field: how far its value is shifted in the ``size`` bytes, how many
-    bits it has, and whether the highest is its sign.
+    bits it has, and whether the highest is its sign. ``plain`` tells that ``unpack`` alone gives
+    the value. ``at`` is where the member lies in a snapshot of its view.
     """
 
-    __slots__ = ("bits", "kind", "offset", "size", "unpack")
+    __slots__ = ("at", "bits", "kind", "offset", "plain", "size", "unpack")
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class _Slot:
         self.size = size
         self.unpack = _unpacker(code) if code else None
         self.bits = bits
+        self.plain = kind != "boolean" and self.unpack is not None
+        self.at = 0
 
 
 @cache
@@ -73,6 +76,9 @@ class BoundType:
         self.start = min((s.offset for s in places), default=0)
         end = max((s.offset + s.size for s in places), default=0)
         self.span = end - self.start
+        for each in places:
+            each.at = each.offset - self.start
+        self.at_once = 0 < self.span <= SNAPSHOT_LIMIT
 
     def _bind(self, member: Member[Any], record: Record, layouts: Layouts) -> _Slot | None:
         for path in member.paths:
@@ -142,7 +148,7 @@ class Binding:
     def snapshot(self, address: int) -> bytes | None:
         """Read all declared members in one go; None if they cannot all be read."""
         bound = self.type
-        if not 0 < bound.span <= SNAPSHOT_LIMIT:
+        if not bound.at_once:
             return None
         try:
             return self._space.read(HostAddress(address + bound.start), bound.span)
@@ -156,21 +162,20 @@ class Binding:
         :raises LayoutMissingError: if the build has no such member
         :raises MemoryFault: if its bytes are not there
         """
-        bound = self.type
-        slot = bound.slots[member.name]
+        slot = self.type.slots[member.name]
         if slot is None:
             if member.required:
-                raise bound.refuse(member.name)
+                raise self.type.refuse(member.name)
             return None
+        data, at = view._data, slot.at
+        if slot.plain and data is not None:
+            return slot.unpack(data, at)[0]
         if slot.kind == "place":
             return HostAddress(view.address_ + slot.offset)
-        data = view._data
         if data is None:
             data, at = self._space.read(HostAddress(view.address_ + slot.offset), slot.size), 0
-        else:
-            at = slot.offset - bound.start
         if slot.bits is not None:
-            value = _bit_field(data[at : at + slot.size], bound.big_endian, *slot.bits)
+            value = _bit_field(data[at : at + slot.size], self.type.big_endian, *slot.bits)
         elif slot.unpack is None:
             raw = data[at : at + slot.size]
             return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
