@@ -150,7 +150,7 @@ class LinuxAioRequest(View):
     ret = integer()
 
 
-# io_uring (block/io_uring.c); gone from there in 10.2
+# io_uring (block/io_uring.c); since 10.2 it is the event loop's own (util/fdmon-io_uring.c)
 
 
 class LuringState(View):
@@ -171,6 +171,26 @@ class LuringRequest(View):
     co = pointer()
     user_data = integer("sqeq.user_data")
     ret = integer()
+
+
+class LuringCoRequest(View):
+    """On the stack of the coroutine that waits, since 10.2; QEMU itself names it no more."""
+
+    c_type = "typedef LuringRequest"
+    unit = ("block/io_uring.c",)
+
+    co = pointer()
+    ret = integer()
+
+
+class LoopRing(View):
+    """liburing's ring of an event loop; entries from head to tail are not submitted yet."""
+
+    c_type = "struct AioContext"
+    unit = ("util/async.c",)
+
+    sqe_head = integer_if_any("fdmon_io_uring.sq.sqe_head")
+    sqe_tail = integer_if_any("fdmon_io_uring.sq.sqe_tail")
 
 
 # Worker threads (util/thread-pool.c); without `Aio` at the end of their names until 9.2

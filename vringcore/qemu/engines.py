@@ -20,6 +20,8 @@ from vringcore.qemu.aio_structs import (
     CoroutineUContext,
     LinuxAioRequest,
     LinuxAioState,
+    LoopRing,
+    LuringCoRequest,
     LuringRequest,
     LuringState,
     ThreadPool,
@@ -127,6 +129,8 @@ class KernelEngines:
             yield from self._linux_aio(coroutine, loop.linux_aio)
         if loop.linux_io_uring:
             yield from self._io_uring(coroutine, loop.linux_io_uring)
+        elif loop.linux_io_uring is None:
+            yield from self._own_io_uring(coroutine, address)
 
     def _linux_aio(self, coroutine: int, address: int) -> Iterator[Waiting]:
         state = self._views.at(LinuxAioState, address)
@@ -148,6 +152,24 @@ class KernelEngines:
                 queued = at in self._queue(address, state.submit_queue, LuringRequest)
                 yield Waiting("io-uring", Address(at), detail=_progress(state, queued))
 
+    def _own_io_uring(self, coroutine: int, loop: int) -> Iterator[Waiting]:
+        """Since 10.2 io_uring is the event loop's own, and has no list of requests."""
+        view = LuringCoRequest
+        if self._views.layouts.find_definition(view.c_type, view.unit) is None:
+            return
+        for at in _on_stack(self._views, coroutine, view.c_type, view.unit):
+            if self._views.at(view, at).ret == -EINPROGRESS:
+                yield Waiting("io-uring", Address(at), detail=self._ring_state(loop))
+
+    def _ring_state(self, loop: int) -> str:
+        ring = self._views.at(LoopRing, loop)
+        if ring.sqe_head is None or ring.sqe_tail is None:
+            return "given to its event loop's io_uring"
+        left = (ring.sqe_tail - ring.sqe_head) & 0xFFFF_FFFF
+        if left:
+            return f"given to its event loop's io_uring, which has {left} entries to submit"
+        return "submitted to the kernel; its event loop has nothing left to submit"
+
     def _queue(self, state: int, head: int, view: type[View]) -> set[int]:
         """Return the requests that an engine has not given to the kernel yet."""
         queued = self._queued.get(state)
@@ -162,7 +184,9 @@ def _progress(state: LinuxAioState | LuringState, queued: bool) -> str:
     return f"{told}; its event loop has {state.in_flight} submitted and {state.in_queue} queued"
 
 
-def _on_stack(views: Views, coroutine: int, c_type: str) -> Iterator[int]:
+def _on_stack(
+    views: Views, coroutine: int, c_type: str, unit: tuple[str, ...] = ()
+) -> Iterator[int]:
     """Yield where on a coroutine's stack a structure may lie whose ``co`` is the coroutine.
 
     :raises MemoryFault: at a part of the stack that is lost; what a small core left out holds none
@@ -172,7 +196,7 @@ def _on_stack(views: Views, coroutine: int, c_type: str) -> Iterator[int]:
     start = HostAddress(stack.stack + stack.stack_size - size)
     order = ">" if views.layouts.big_endian else "<"
     needle = struct.pack(order + ("Q" if views.pointer_size == 8 else "I"), coroutine)
-    co = views.offset(c_type, "co")
+    co = views.offset(c_type, "co", unit)
     for piece in views.space.scan(start, size):
         data, place = piece.data or b"", int(piece.address)
         at = data.find(needle)
