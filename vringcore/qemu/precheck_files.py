@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo.find import find_executable
-from vringcore.errors import DebugInfoMissingError, VringcoreError
+from vringcore.errors import VringcoreError
 from vringcore.layout.cache import LayoutCache
 from vringcore.model.precheck import CheckedModule, DebugInformation
 
@@ -37,18 +37,16 @@ def debug_information(
         path = files.debug_path
         own = files.executable is not None and files.executable.source.path == path
         return DebugInformation("executable" if own else "separate", path)
-    cached = _cached(files.build_id)
+    return tried_places(files.build_id, package_of(name), tuple(missing.seen.split("; ")))
+
+
+def tried_places(build_id: str, package: str, tried: tuple[str, ...]) -> DebugInformation:
+    """Return what stands in for debug information that was not found in the places tried."""
+    cached = _cached(build_id)
     if cached:
-        return DebugInformation("cached", cached, package_of(name), tried(missing))
-    pack = _pack(files.build_id)
-    if pack:
-        return DebugInformation("pack", pack, package_of(name), tried(missing))
-    return DebugInformation("missing", "", package_of(name), tried(missing))
-
-
-def tried(missing: DebugInfoMissingError) -> tuple[str, ...]:
-    """Return the places that were looked at."""
-    return tuple(missing.seen.split("; "))
+        return DebugInformation("cached", cached, package, tried)
+    pack = _pack(build_id)
+    return DebugInformation("pack" if pack else "missing", pack, package, tried)
 
 
 def check_module(module: Module, core_path: str, options: Options) -> CheckedModule:

@@ -14,9 +14,10 @@ from vringcore.qemu.commandline import FIRST_WINDOW, MAX_ARGUMENT, MAX_WINDOW, f
 from vringcore.qemu.ram_options import RamBlock, ram_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from vringcore.elfcore.image import ProcessImage
+    from vringcore.memory.space import Range
 
 MAX_ARGUMENTS = 4096
 _LIKELY = 64 << 20
@@ -30,10 +31,10 @@ def guest_ram(core: ProcessImage) -> tuple[GuestRam, list[RamBlock]]:
         state = core.slim.guest_ram.partition(" ")[0] or "unknown"
         why = f"a small core; of its original it says: {core.slim.guest_ram or 'nothing'}"
         return GuestRam(f"{state}", 0, _configured(blocks), why), blocks
-    stretches = _stretches(core)
+    ranges = _writable(core)
     if not blocks:
-        return _guessed(stretches), blocks
-    there = sum(_held(stretches, block.size) for block in blocks)
+        return _guessed(ranges), blocks
+    there = sum(held(ranges, block.size) for block in blocks)
     wanted = sum(block.size for block in blocks)
     state = "absent" if not there else "present" if there >= wanted else "partial"
     if core.truncated and state != "present":
@@ -75,36 +76,40 @@ def _string(core: ProcessImage, place: int) -> str:
     return text.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
-def _stretches(core: ProcessImage) -> list[tuple[int, int]]:
-    """Return ``(size, bytes held)`` of stretches of writable memory, the smallest first."""
-    found: list[tuple[int, int]] = []
-    end = -1
-    for known in core.memory.ranges():
-        if known.executable or not known.writable:
-            continue
-        if known.address == end:
-            size, held = found.pop()
-            found.append((size + known.size, held + known.readable))
-        else:
-            found.append((known.size, known.readable))
-        end = known.address + known.size
-    return sorted(found)
+def _writable(core: ProcessImage) -> list[Range]:
+    return [r for r in core.memory.ranges() if r.writable and not r.executable]
 
 
-def _held(stretches: Sequence[tuple[int, int]], size: int) -> int:
-    """Return how many bytes of a block are there: of the smallest stretch that it fits into."""
-    fitting = [held for whole, held in stretches if whole >= size]
-    return min(size, fitting[0]) if fitting else 0
+def held(ranges: Sequence[Range], size: int) -> int:
+    """Return how many bytes of a block of RAM are there, known by its size alone.
+
+    It is the smallest range that it fits into; else a stretch of ranges that touch, of which one
+    is half of it at least: RAM can be mapped in pieces, but other memory may lie next to it.
+    """
+    fitting = min(((r.size, r.readable) for r in ranges if r.size >= size), default=None)
+    if fitting is None:
+        rows = ((r.size, r.readable, r.size) for r in ranges)
+        joined: list[tuple[int, int, int]] = []
+        end = -1
+        for known, row in zip(ranges, rows, strict=True):
+            if known.address == end:
+                before = joined.pop()
+                row = (before[0] + row[0], before[1] + row[1], max(before[2], row[2]))
+            joined.append(row)
+            end = known.address + known.size
+        stretches = (row[:2] for row in joined if row[0] >= size <= 2 * row[2])
+        fitting = min(stretches, default=(0, 0))
+    return min(size, fitting[1])
 
 
-def _guessed(stretches: Iterable[tuple[int, int]]) -> GuestRam:
-    size, held = max(stretches, default=(0, 0))
+def _guessed(ranges: Sequence[Range]) -> GuestRam:
+    size, there = max(((r.size, r.readable) for r in ranges), default=(0, 0))
     configured = Absent("not-in-core", None, "the command line is not in the core")
-    if size < _LIKELY or not held:
+    if size < _LIKELY or not there:
         why = "the command line is not in the core, nor any large memory"
         return GuestRam("unknown", 0, configured, why)
     why = "the largest memory of the process, by its size alone: the command line is lost"
-    return GuestRam("present" if held == size else "partial", held, configured, why)
+    return GuestRam("present" if there == size else "partial", there, configured, why)
 
 
 def _configured(blocks: Sequence[RamBlock]) -> int | Absent:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 EMULATORS = ("qemu-system-", "qemu-kvm", "kvm", "qemu-dm")
 """What system emulators are called: upstream, by Red Hat, by old Debian, by Xen."""
 
-NAME_BYTES = 15
-"""What the kernel keeps of a program's name (TASK_COMM_LEN without its NUL)."""
-
 PROGRAM_SYMBOLS = ("current_machine", "qemu_init", "main_system_bus")
 """Of which every emulator exports one, stripped or not: modules and plugins need them."""
 
@@ -50,13 +47,14 @@ def identify(core: ProcessImage, executable: Executable | None) -> Identity:
             return Identity(has_symbols, name, f"its file {found} the symbols {listed}")
     if not name:
         return Identity(None, "", "the core does not tell which program it is of")
-    if name.startswith(EMULATORS) or _wrapped(name):
-        return Identity(True, name, f"the program is called {name}")
-    return Identity(False, name, f"the program is called {name}")
+    return Identity(named_like_qemu(name), name, f"the program is called {name}")
 
 
-def _wrapped(name: str) -> bool:
-    """Tell whether a wrapper hides the emulator under such a name: ``.qemu-kvm-wrapped``."""
+def named_like_qemu(name: str) -> bool:
+    """Tell whether a program's name is that of a system emulator.
+
+    A wrapper may hide it under a name such as ``.qemu-kvm-wrapped``.
+    """
     return name.lstrip(".").startswith(EMULATORS)
 
 
