@@ -41,7 +41,7 @@ def columns_of(table: str = "cores") -> Columns:
 def _columns(struct: type[msgspec.Struct], prefix: str) -> Iterator[tuple[str, type]]:
     hints = get_type_hints(struct)
     for name in struct.__struct_fields__:
-        if name in PARTS:
+        if struct is model.ScanRow and name in PARTS:  # tables of their own
             continue
         kind = _kind(hints[name])
         if issubclass(kind, msgspec.Struct):
@@ -67,7 +67,7 @@ def cells(row: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Cell]]:
         value = getattr(row, name)
         if isinstance(value, msgspec.Struct) and not isinstance(value, Absent):
             yield from cells(value, f"{prefix}{name}_")
-        elif name not in PARTS and not isinstance(value, Absent | msgspec.UnsetType):
+        elif not isinstance(value, tuple | Absent | msgspec.UnsetType):
             yield prefix + name, value
 
 
