@@ -11,10 +11,13 @@ import pytest
 
 from tests.expr.program import HAVE_TOOLS, NoNames
 from tests.qemu.damaged import patched
-from tests.synth.vhost_program import build
+from tests.synth.cross import MACHINES, Machine
+from tests.synth.vhost_program import build, build_for
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.elfcore.core import open_elf_core
+from vringcore.elfcore.executable import read_executable
+from vringcore.elfcore.linkmap import add_modules
 from vringcore.layout.store import LayoutStore
 from vringcore.memory.files import FileSource
 from vringcore.model.values import Absent, Flags
@@ -39,17 +42,32 @@ CONTROL = 4
 """The control queue of a device with two queue pairs."""
 
 
-@pytest.fixture(scope="module")
-def views(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Views]:
+@pytest.fixture(scope="module", params=[None, *MACHINES], ids=lambda m: m.name if m else "here")
+def views(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Views]:
     directory: Path = tmp_path_factory.mktemp("vhost")
-    executable, core = build(directory)
+    machine: Machine | None = request.param
+    if machine is not None and machine.missing:
+        pytest.skip(machine.missing)
+    executable, core = build(directory) if machine is None else build_for(machine, directory)
     file = FileSource.open(str(executable))
     with open_elf_core(str(core)) as opened:
+        if machine is not None:
+            add_modules(opened, read_executable(file), lambda _path: None)
         layouts = LayoutStore().layouts(
-            "", [DebugInfo(find_files("", str(executable)))], pointer_size=8
+            "",
+            [DebugInfo(find_files("", str(executable)))],
+            pointer_size=8,
+            big_endian=opened.header.big_endian,
         )
         yield Views(opened.with_files({str(executable): file}), layouts, 0, NoNames())
     file.close()
+
+
+def written(views: Views, number: int, size: int) -> bytes:
+    """Return a number's bytes as the machine has them."""
+    return number.to_bytes(size, "big" if views.layouts.big_endian else "little")
 
 
 def device(views: Views, name: str) -> RawDevice:
@@ -98,7 +116,7 @@ def test_a_vhost_user_network_that_is_gone(views: Views) -> None:
 
 def test_with_an_open_chardev_and_vhost_stopped_qemu_has_the_rings(views: Views) -> None:
     at = views.address_of("user_chardev") + views.offset("struct Chardev", "be_open")
-    connected = patched(views, {at: b"\x01\x00\x00\x00"})
+    connected = patched(views, {at: written(views, 1, 4)})
     assert Owners(connected).owner(device(connected, "user_net")) == "qemu"
 
 
@@ -168,7 +186,7 @@ def test_an_impossible_number_of_shadow_virtqueues_is_refused(views: Views) -> N
 
 def test_an_impossible_number_of_peers_leaves_the_owner_unknown(views: Views) -> None:
     at = views.address_of("user_net") + views.offset("struct VirtIONet", "nic_conf.peers.queues")
-    damaged = patched(views, {at: b"\xff\xff\xff\x7f"})
+    damaged = patched(views, {at: written(views, 0x7FFFFFFF, 4)})
     assert Owners(damaged).owner(device(damaged, "user_net")) == "unknown"
     assert vhost_net.MAX_PEERS < 0x7FFFFFFF
 
@@ -184,7 +202,7 @@ def test_a_list_of_vhost_devices_in_a_circle_leaves_owners_unknown(views: Views)
     head = views.address_of("vhost_devices", "vhost.c")
     first = views.pointer(head)
     at = first + views.offset("struct vhost_dev", "entry.le_next")
-    damaged = patched(views, {at: int(first).to_bytes(8, "little")})
+    damaged = patched(views, {at: written(views, first, 8)})
     owners = Owners(damaged)
     assert owners.error is not None
     assert owners.owner(device(damaged, "tap_net")) == "unknown"

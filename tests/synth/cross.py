@@ -1,4 +1,4 @@
-"""Programs for other machines: compiled crosswise, run under user emulation until they end in a core.
+"""Programs for other machines: compiled crosswise, run under user emulation, ending in a core.
 
 The cores are real ones of an emulated Linux process, as qemu-user writes them: no NT_FILE, and of
 each ELF file the first segment, with its text, is left out. Debian's cross compilers and
@@ -84,7 +84,7 @@ def crash(machine: Machine, program: Path, *arguments: str) -> Path:
         cwd=program.parent,
         capture_output=True,
         timeout=120,
-        preexec_fn=_allow_cores,  # noqa: PLW1509 - nothing runs beside it
+        preexec_fn=_allow_cores,
     )
     # The emulator dies of the same signal and leaves a core of its own.
     for other in program.parent.glob("core*"):

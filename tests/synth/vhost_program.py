@@ -10,6 +10,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from tests.synth.cross import Machine, compile_c, crash
+
 SOURCE = r"""
 #include <stdbool.h>
 #include <stddef.h>
@@ -172,3 +174,10 @@ def build(directory: Path) -> tuple[Path, Path]:
     ):
         subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=300)
     return executable, core
+
+
+def build_for(machine: Machine, directory: Path) -> tuple[Path, Path]:
+    """Compile it for another machine; return the executable and the core that it ends in."""
+    source = SOURCE.replace('__asm__ volatile("")', "__builtin_trap()")
+    executable = compile_c(machine, source, directory, "-O0")
+    return executable, crash(machine, executable)

@@ -135,7 +135,7 @@ def test_signed_return_addresses(options: str, told: bool, tmp_path: Path) -> No
 
 
 def test_thread_locals_are_where_gdb_finds_them(machine: Machine, tmp_path: Path) -> None:
-    """Variants I and II of the layout; arm64's thread pointer is not among what qemu-user writes."""
+    """Variants I and II of the layout; qemu-user does not write arm64's thread pointer."""
     source = THREAD_LOCAL + PROGRAM.replace("sink += why[0];", "sink += marked + zeroed[sink & 1];")
     program = compile_c(machine, source, tmp_path, "-O1")
     path = crash(machine, program)
