@@ -64,6 +64,13 @@ def emulator() -> Path:
     return target
 
 
+def debugger(program: Path) -> list[str]:
+    """The gdb that reads cores of a program of the lab, which may be one for an arm64 host."""
+    if not program.parent.name.endswith("-arm64"):
+        return ["gdb"]
+    return ["gdb-multiarch", "-iex", f"set sysroot {sysroot()}"]
+
+
 def configuration(tools: Path) -> tuple[list[str], dict[str, str]]:
     """Options of configure and what to add to its environment; `tools` gets a pkg-config."""
     packages.install(*PACKAGES)

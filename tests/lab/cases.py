@@ -50,7 +50,8 @@ class CoreCase:
     def options(self) -> Options:
         """How it is opened: with its executable, a dump without any other file."""
         if self.whole:
-            return Options(executable=str(self.case.executable))
+            sysroot = self.case.manifest.get("sysroot")
+            return Options(executable=str(self.case.executable), sysroot=sysroot)
         return Options(sysroot=NOWHERE)
 
     def open(self) -> vringcore.Core:

@@ -11,6 +11,10 @@ from tests.lab.oracle.lists import linked_list, object_types, optional_variable,
 from tests.lab.oracle.workers import work_of
 
 _MAX_FRAMES = 64
+_REGISTERS = {
+    "i386:x86-64": ("rip", "rsp", "rbp", "fs_base", "orig_rax"),
+    "aarch64": ("pc", "sp", "x29", "x30", "x8"),
+}
 
 
 def flat_view() -> list[dict[str, Any]]:
@@ -75,7 +79,7 @@ def _range(found: gdb.Value) -> dict[str, Any]:
 def _thread(thread: gdb.InferiorThread) -> dict[str, Any]:
     thread.switch()
     frame = gdb.newest_frame()
-    registers = ("rip", "rsp", "rbp", "fs_base", "orig_rax")
+    registers = _REGISTERS.get(frame.architecture().name(), ("pc", "sp"))
     values = {name: int(frame.read_register(name)) & (2**64 - 1) for name in registers}
     return {
         "lwp": thread.ptid[1],
@@ -92,7 +96,7 @@ def _frames(frame: gdb.Frame | None) -> list[dict[str, Any]]:
             {
                 "function": frame.name(),
                 "pc": frame.pc(),
-                "sp": int(frame.read_register("rsp")) & (2**64 - 1),
+                "sp": int(frame.read_register("sp")) & (2**64 - 1),
                 "inlined": frame.type() == gdb.INLINE_FRAME,
             }
         )
