@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"qemu", "diagnose", "report", "expr", "options", "version"},
     "scan": {"slim", "api"},
     "cli": {"scan", "vringcore"},
-    "vringcore": {"api", "slim", "options", "scan"},
+    "vringcore": {"api", "slim", "options", "scan", "report"},
     "__main__": {"cli"},
 }
 """What each part may import; what these may import, it may import too."""

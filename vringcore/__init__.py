@@ -12,7 +12,7 @@ Names are loaded when first used, so that importing one module of the package co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vringcore.version import VERSION
 
@@ -52,6 +52,13 @@ _HOMES = {
     "scan": "vringcore.scan.scanner",
     "slim_core": "vringcore.slim.slim",
 }
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Let a notebook show devices, queues and verdicts as tables: ``%load_ext vringcore``."""
+    from vringcore.report.notebook import register
+
+    register(shell)
 
 
 def __getattr__(name: str) -> object:
