@@ -9,9 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from tests.lab import build, guest, runner, scenarios
+from tests.lab import build, guest, runner, scenarios, stock
 from tests.lab.cases import iter_cases
-from tests.lab.paths import cases_directory, lab_root
+from tests.lab.paths import lab_root
 
 _ATTEMPTS = 2
 
@@ -64,7 +64,7 @@ def _make(version: str, names: list[str], missing_only: bool, jobs: int = 1) -> 
     for suite in scenarios.guests_of(wanted):
         guest.make(suite)
     if missing_only:
-        there = cases_directory() / version
+        there = stock.cases_of(version)
         wanted = [name for name in wanted if not (there / name / "manifest.json").exists()]
     if jobs == 1:
         good = [_made(version, name) for name in wanted]

@@ -17,6 +17,7 @@ from tests.lab.qmp_compare import compare_core
 from tests.lab.stock import debug_file, stock_cores
 from tests.lab.test_qmp import FACTS_OF_A_DEVICE, FACTS_OF_A_QUEUE_AT_REST
 from vringcore.cli.bundles import Program
+from vringcore.cli.main import main
 from vringcore.cli.packs import build_pack, check_pack, check_types
 from vringcore.elfcore.executable import read_executable
 from vringcore.errors import LayoutError, VringcoreError
@@ -44,7 +45,8 @@ STUCK = [
     for core in stock_cores()
     if core.while_alive and core.case.scenario.startswith("stuck")
 ] or NONE
-PROGRAMS = sorted((lab_root() / "qemu").glob("*/qemu-system-x86_64")) or [
+PROGRAMS = sorted((lab_root() / "qemu").glob("*/qemu-system-x86_64"))
+NO_PROGRAMS = [
     pytest.param(None, marks=pytest.mark.skip("no programs: `python -m tests.lab build 7.2`"))
 ]
 
@@ -173,7 +175,9 @@ class Exported:
         return None
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: Path(path).parent.name)
+@pytest.mark.parametrize(
+    "program", [pytest.param(path, id=path.parent.name) for path in PROGRAMS] or NO_PROGRAMS
+)
 def test_functions_tell_where_their_static_variables_lie(program: Path) -> None:
     program = debug_file(program) or program
     exported = Exported(program)
@@ -249,6 +253,23 @@ def test_slim_cores_answer_the_same_and_say_so(core: CoreCase, tmp_path: Path) -
     process.close()
     alone = CoreCase(core.case, core.kind, small)
     assert compare_core(alone).differing == []
+
+
+@pytest.mark.parametrize("core", LIVE)
+def test_a_core_proves_what_machine_code_does_not(core: CoreCase, tmp_path: Path) -> None:
+    rebuilt = debug_file(core.case.executable)
+    if rebuilt is None:
+        pytest.skip("needs the program rebuilt with debug information (docs/packs.md)")
+    path = str(tmp_path / "pack.json.zst")
+    assert main(["layout", "pack", str(rebuilt), "--core", str(core.path), "-o", path]) == 0
+    made = pack_from_json(read_file(path))
+    (proof,) = made.serves.values()
+    assert (proof.by, proof.checks > 500) == ("self-checks", True)
+    options = Options(executable=str(core.case.executable), layout=path)
+    process = open_process(str(core.path), options, LayoutStore())
+    assert process.near_checks == 0
+    assert f"{proof.checks} checks a core of this build has passed" in process.limits[0].why
+    process.close()
 
 
 # The types of another build
@@ -337,11 +358,10 @@ def test_a_pack_of_the_release_is_refused_for_its_fork(tmp_path: Path) -> None:
 
 
 def test_other_machine_code_is_not_served() -> None:
-    programs = [program for program in PROGRAMS if isinstance(program, Path)]
-    if len(programs) < 2:
+    if len(PROGRAMS) < 2:
         pytest.skip("needs two programs")
     pack, _ = pack_and_path()
-    for program in programs:
+    for program in PROGRAMS:
         if debug_file(program) is None:
             _, proof, differences = check_pack(pack, str(program))
             assert proof is None

@@ -73,9 +73,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check = verbs.add_parser("check", formatter_class=options.HelpFormatter)
     check.add_argument("bundle", metavar="BUNDLE")
     check.add_argument(
-        "executable", metavar="FILE", help="the QEMU binary or its debug file; of a pack also a core"
+        "executable",
+        metavar="FILE",
+        help="the QEMU binary or its debug file; of a pack also a core",
     )
-    check.add_argument("-e", "--executable", metavar="PATH", dest="program", help="the core's binary")
+    check.add_argument(
+        "-e", "--executable", metavar="PATH", dest="program", help="the core's binary"
+    )
     options.add_debug_files(check.add_argument_group("where QEMU's types come from"))
     pack = verbs.add_parser("pack", formatter_class=options.HelpFormatter)
     pack.add_argument("executable", metavar="FILE", help="the rebuilt program, not stripped")
@@ -87,8 +91,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a stripped binary with the same machine code, which is checked (repeatable)",
     )
     pack.add_argument("--name", metavar="NAME", help="what the pack is called")
+    pack.add_argument(
+        "--core",
+        metavar="CORE",
+        action="append",
+        default=[],
+        help="a core of a binary with other machine code, which is served if all that the types"
+        " lead to in it fits together (repeatable)",
+    )
     pack.add_argument("--package", metavar="TEXT", default="", help="what the binaries are part of")
-    pack.add_argument("-o", "--output", metavar="PACK", required=True, help="where to write: .json.zst")
+    pack.add_argument("-o", "--output", metavar="PACK", required=True, help="a file.json.zst")
     options.add_debug_files(pack.add_argument_group("where QEMU's types come from"))
     for each in (build, show, check, pack):
         options.add_output_options(each)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.errors import EXIT_OK, EXIT_UNREADABLE, LayoutError
-from vringcore.layout.pack import pack_from_json, pack_to_json, pack_type
+from vringcore.layout.pack import Proof, pack_from_json, pack_to_json, pack_type
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +30,7 @@ def make(arguments: argparse.Namespace) -> int:
         arguments.executable, debug_files=arguments.debug_file, debug_dirs=arguments.debug_dir
     ) as program:
         pack = build_pack(program, name, arguments.serves, arguments.package)
+    _add_proofs_of_cores(arguments, pack)
     data = pack_to_json(pack)
     write_file(arguments.output, data)
     if arguments.json:
@@ -40,6 +41,31 @@ def make(arguments: argparse.Namespace) -> int:
             f" serves {len(pack.serves)} builds beside {pack.build_id or 'its own'}"
         )
     return EXIT_OK
+
+
+def _add_proofs_of_cores(arguments: argparse.Namespace, pack: Pack) -> None:
+    """Let a pack serve the programs of cores in which all that its types lead to fits together.
+
+    :raises LayoutError: if something does not
+    """
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from vringcore.layout.store import LayoutStore
+    from vringcore.options import Options
+    from vringcore.qemu.process import open_process
+
+    with TemporaryDirectory() as scratch:
+        tried = Path(scratch) / "pack.json.zst"
+        for core in arguments.core:
+            tried.write_bytes(pack_to_json(pack))
+            options = Options(layout=str(tried), near=True)
+            process = open_process(core, options, LayoutStore())
+            build_id, checks = process.files.build_id, process.near_checks
+            program = " ".join(filter(None, (arguments.package, process.core.executable_path)))
+            process.close()
+            if checks:  # none: its program is served already
+                pack.serves[build_id] = Proof(by="self-checks", program=program, checks=checks)
 
 
 def show(arguments: argparse.Namespace, data: bytes) -> int:

@@ -165,7 +165,7 @@ def _variables(layouts: Layouts) -> dict[str, PackVariable]:
 def check_pack(pack: Pack, path: str) -> tuple[str, Proof | None, list[str]]:
     """Hold a pack against a binary that it serves.
 
-    :return: the binary's build-id, its proof if it is served, and a line for each thing that differs
+    :return: the binary's build-id, its proof if it is served, and a line for each difference
     """
     from vringcore.debuginfo.elf import ElfFile
 

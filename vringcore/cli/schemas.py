@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from vringcore.layout.bundle import Bundle, Typed
+from vringcore.layout.pack import Pack
 from vringcore.model.compare import CompareDocument
 from vringcore.model.driver import DriverDocument
 from vringcore.model.error import ErrorDocument
@@ -29,6 +30,7 @@ DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     GroupsDocument,
     LayoutCheck,
     MemoryDocument,
+    Pack,
     PrecheckDocument,
     Report,
     RingDocument,
@@ -46,7 +48,7 @@ def schema_files() -> dict[str, str]:
         member = next(f for f in msgspec.structs.fields(document) if f.name == "schema")
         name = document_name(member)
         _, kind, version = name.split("/")
-        schema = document_schema(document, name, raw=Typed if document is Bundle else None)
+        schema = document_schema(document, name, raw=Typed if document in (Bundle, Pack) else None)
         files[f"{kind}-{version}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return files
 

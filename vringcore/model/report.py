@@ -43,9 +43,9 @@ class CoreInfo(msgspec.Struct, frozen=True):
     """The core file itself.
 
     ``kind`` is ``gcore``, ``kernel``, ``slim`` or ``unknown``. ``complete`` is False for a
-    truncated file. ``near_match`` says whose types were used, if not this build's own. ``captured_at`` is an ISO 8601 time in UTC, where something tells:
-    ``captured_at_source`` says what, such as the file's name or the core's own note; "" where the
-    time is absent.
+    truncated file. ``near_match`` says whose types were used, if not this build's own.
+    ``captured_at`` is an ISO 8601 time in UTC, where something tells: ``captured_at_source`` says
+    what, such as the file's name or the core's own note; "" where the time is absent.
     """
 
     path: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vringcore.addresses import HostAddress
 from vringcore.debuginfo.find import find_files
@@ -183,7 +183,7 @@ class ProgramFiles:
             if brought is not None:
                 return Layouts(brought, self._providers())
         header = self._core.header
-        facts = {
+        facts: dict[str, Any] = {
             "module": self._core.executable_path.rsplit("/", 1)[-1],
             "machine": self._core.machine,
             "big_endian": header.big_endian,

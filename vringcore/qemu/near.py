@@ -246,7 +246,7 @@ class _Checks:
         head = views.find_address_of("block_backends", "block/block-backend.c")
         nodes = views.find_address_of("all_bdrv_states", "block.c")
         known = set()
-        edges = []
+        edges: list[BdrvChild] = []
         for node in self._linked(nodes, BlockDriverState, "bs_list", MAX_ELEMENTS) if nodes else ():
             known.add(int(node.address_))
             name = node.node_name

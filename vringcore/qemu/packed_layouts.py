@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vringcore.errors import VringcoreError
+from vringcore.errors import DebugInfoMissingError, VringcoreError
 from vringcore.layout.pack import pack_from_json, pack_of_bundle
 from vringcore.layout.pack_provider import PackProvider
 from vringcore.model.report import Limitation
@@ -82,6 +82,22 @@ def _nowhere(_key: str) -> None:
     """Stand for code that is not at hand: it tells no place."""
 
 
+def nothing_exported(files: ProgramFiles) -> DebugInfoMissingError:
+    """Return the error for a program of which types are known, and no place to begin at."""
+    at_hand = files.executable is not None
+    return DebugInfoMissingError(
+        "no symbol leads to the program's structures",
+        where=f"build-id {files.build_id or 'unknown'}",
+        seen="it exports none, as QEMUs built without modules do"
+        if at_hand
+        else "its file is not at hand",
+        expected="at least current_machine among its dynamic symbols",
+        hint="the debug information of this very build is needed (--debug-file, --debug-dir)"
+        if at_hand
+        else "a layout pack has types alone: give the program's file with -e PATH",
+    )
+
+
 def described(files: ProgramFiles, views: Views, checks: int) -> str:
     """Return whose types a report is told by, and what it cannot tell; "" if by their own.
 
@@ -97,7 +113,9 @@ def described(files: ProgramFiles, views: Views, checks: int) -> str:
     ]
     proof = pack.serves.get(files.build_id)
     if proof is None:
-        whose = f"{NEAR} build-id {pack.build_id or 'unknown'}; {checks:,} checks of the core passed"
+        whose = (
+            f"{NEAR} build-id {pack.build_id or 'unknown'}; {checks:,} checks of the core passed"
+        )
     elif proof.by == "text":
         whose = "read from a program with the same machine code"
     else:

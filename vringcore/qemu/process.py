@@ -102,6 +102,10 @@ class Process:
                 raise not_qemu(self.core, self.files.executable) or missing
         if any(layouts.find_variable(name) for name in QEMU_VARIABLES):
             return
+        if self.files.pack is not None:
+            from vringcore.qemu.packed_layouts import nothing_exported
+
+            raise nothing_exported(self.files)
         program = self.core.executable_path or "the program"
         raise NotQemuError(
             "no virtio devices in this program",
