@@ -26,6 +26,31 @@ KILLS = int(os.environ.get("VRINGCORE_KILLS", "3"))
 """How often the scan is killed and resumed; 50 for the record."""
 
 
+FLAT = """
+import gc, sys, msgspec
+from vringcore.scan.place import Place, Settings
+from vringcore.scan.worker import COLLECT_EVERY, scan_place, start_worker
+start_worker(0)
+settings = msgspec.msgpack.encode(Settings(why=False, cache=False))
+counts = []
+for number in range(5 * COLLECT_EVERY):
+    row = scan_place(Place(sys.argv[1]), settings)
+    assert row.error is None, row.error
+    if number % COLLECT_EVERY == COLLECT_EVERY - 1:
+        counts.append(gc.get_freeze_count())
+print(counts[1], counts[-1])
+"""
+
+
+def test_a_worker_keeps_nothing_of_a_core() -> None:
+    """What is known of the build is kept; of a hundred cores of it not more than of thirty."""
+    command = [sys.executable, "-c", FLAT, str(cores.dump("10.0/stuck"))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    early, late = map(int, done.stdout.split())
+    assert early > 1000
+    assert late - early < 100
+
+
 def test_a_core_that_takes_too_long(tmp_path: Path) -> None:
     directory = cores.copies(tmp_path / "cores", ["10.0/idle", "10.0/stuck"])
     with vringcore.scan(str(directory), workers=1, cache=False, timeout=0.01) as found:

@@ -37,6 +37,11 @@ class Worker:
 
     def row(self, place: Place, attempts: int = 1) -> ScanRow:
         """Return the row of one core; nothing is raised."""
+        row = self._read(place, attempts)
+        self._tidy()  # not before what was read is out of reach
+        return row
+
+    def _read(self, place: Place, attempts: int) -> ScanRow:
         start, cpu = time.monotonic(), time.thread_time()
         known = Known(place)
         source = None
@@ -60,12 +65,11 @@ class Worker:
             bytes_read=0 if source is None else source.bytes_read,
             attempts=attempts,
         )
-        self._tidy()
         return known.row(cost, error)
 
     def _tidy(self) -> None:
         self._done += 1
-        if self._done % COLLECT_EVERY == 0:
+        if self._done % COLLECT_EVERY == 0 and not gc.isenabled():  # the process is ours alone
             gc.collect()
             gc.freeze()
 
