@@ -3,9 +3,8 @@
 Where they differ, we must agree with one. They are known to differ, and who is right:
 
 - Of several rows of one address gdb takes the last that is marked as a statement, also for the
-  middle of the instruction; addr2line, eu-addr2line and llvm-symbolizer take the last row, whose
-  function and file are those of the instruction. They are right: gdb's answer names files that the
-  function is not in (``switch_tss_ra`` in ``cpu.h``). We take the last row.
+  middle of the instruction; addr2line, eu-addr2line and llvm-symbolizer take the last row. What
+  people compare a backtrace with is gdb's: so do we.
 - binutils 2.40 gives the name of the unit's own file to rows of some included ``.c.inc`` files;
   gdb, eu-addr2line and llvm-symbolizer give the included file. So do we.
 - binutils loses inlined functions whose origin dwz moved to a partial unit; gdb and LLVM have them.

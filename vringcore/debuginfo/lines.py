@@ -53,8 +53,8 @@ class LineTable:
     def row(self, address: int) -> tuple[int, int] | None:
         """Return the number of the file and the line of an address, None if it has none.
 
-        Of several rows of one address the last counts: those before it describe no byte. Line 0 is
-        code that belongs to no line.
+        Of several rows of one address that counts which gdb shows. Line 0 is code that belongs to
+        no line.
 
         :raises DwarfError: if the program is damaged before it comes to the address
         """
@@ -110,7 +110,7 @@ class LineTable:
         if version >= 4:
             pos += 1
             operations = data[pos] or 1
-        line_base, line_range, base = struct.unpack_from(order + "xbBB", data, pos + 1)
+        statement, line_base, line_range, base = struct.unpack_from(order + "BbBB", data, pos + 1)
         tables = pos + 5 + max(0, base - 1)
         if base == 0 or line_range == 0 or (operations > 1 and instruction == 0):
             raise DwarfError(
@@ -126,5 +126,6 @@ class LineTable:
             line_range=line_range,
             lengths=data[pos + 5 : tables],
             byteorder=unit.dwarf.byteorder,
+            statement=bool(statement),
         )
         return machine, tables, program, Encoding(version, address_size, 8 if wide else 4, order)
