@@ -29,8 +29,8 @@ class Bar:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
-            MofNCompleteColumn,
             Progress,
+            TaskProgressColumn,
             TextColumn,
             TimeRemainingColumn,
         )
@@ -38,13 +38,13 @@ class Bar:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(file=self._out),
             transient=True,
         )
-        self._task = self._bar.add_task("cores", total=None, rate="")
+        self._task = self._bar.add_task("cores", total=1.0, rate="")
         self._start = time.monotonic()
         self._bar.start()
         return self
@@ -64,9 +64,8 @@ class Bar:
         if now < self._next:
             return
         self._next = now + EVERY
-        rate = f"{scan.done / max(now - self._start, EVERY):.1f}/s"
+        rate = f"{scan.done} read, {scan.done / max(now - self._start, EVERY):.1f}/s"
         if scan.failed:
             rate += f", {scan.failed} unreadable"
-        # While cores are still looked for, nobody knows how many there are.
-        total = None if scan.searching else scan.found
-        self._bar.update(self._task, completed=scan.done, total=total, rate=rate)
+        # How many there are nobody knows before the end; how many bytes there are is known.
+        self._bar.update(self._task, completed=scan.share, rate=rate)

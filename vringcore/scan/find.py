@@ -50,6 +50,13 @@ class Finder:
         self._archives = Archives(settings.tmpdir, settings.max_unpacked, may_share=may_share)
         self.skipped: Counter[str] = Counter()
         self._seen: set[str] = set()
+        self._bytes = 1
+        self._passed = self._within = 0
+
+    @property
+    def share(self) -> float:
+        """How much of all bytes was gone through, from 0 to 1; 0 until the files are listed."""
+        return min(1.0, (self._passed + self._within) / self._bytes)
 
     def check(self) -> None:
         """Refuse words that name nothing, before any work is done.
@@ -64,7 +71,9 @@ class Finder:
 
     def places(self) -> Iterator[Place | Problem]:
         """Yield cores as they are found, in the order of the words and of names."""
-        files = self._files()
+        listed = list(self._files())
+        self._bytes = sum(place.size for place in listed) or 1
+        files = iter(listed)
         with ThreadPoolExecutor(LOOK_AHEAD) as threads:
             while batch := list(islice(files, LOOK_AHEAD)):
                 if any(is_url(place.path) for place in batch):
@@ -76,6 +85,8 @@ class Finder:
                         yield kind
                     else:
                         yield from self._in(place, kind)
+                    self._passed += place.size
+                    self._within = 0
 
     def _in(self, place: Place, kind: str) -> Iterator[Place | Problem]:
         if kind == recognise.CORE:
@@ -99,6 +110,7 @@ class Finder:
                     self.skipped[found.skipped] += 1
                 else:
                     names[found.place.member] += 1
+                    self._within = found.place.offset
                     yield _numbered(found.place, names[found.place.member])
 
     def _kind(self, place: Place) -> str | Problem:

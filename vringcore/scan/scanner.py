@@ -30,7 +30,6 @@ class Scan:
     :ivar done: rows so far, of this run
     :ivar failed: those of them with an error
     :ivar resumed: cores that had their row already
-    :ivar searching: whether more cores may be found
     """
 
     def __init__(
@@ -58,12 +57,16 @@ class Scan:
         self._rows: Iterator[ScanRow] | None = None
         self.skipped = self._finder.skipped
         self.found = self.done = self.failed = self.resumed = 0
-        self.searching = True
 
     def __iter__(self) -> Iterator[ScanRow]:
         if self._rows is None:
             self._rows = self._run()
         return self._rows
+
+    @property
+    def share(self) -> float:
+        """How much of all bytes that were named was gone through, from 0 to 1."""
+        return self._finder.share
 
     def close(self) -> None:
         """End the workers and the file of rows; what is finished stays."""
@@ -142,7 +145,6 @@ class Scan:
                 yield place
             if self._progress is not None:
                 self._progress(self)
-        self.searching = False
 
 
 def scan(
