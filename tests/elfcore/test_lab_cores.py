@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.arm64 import debugger
 from tests.lab.cases import CoreCase, iter_cores
 from vringcore.elfcore.core import open_elf_core
 from vringcore.elfcore.headers import PT_LOAD, read_program_headers
@@ -61,11 +62,16 @@ def test_segments_are_readelfs(case: CoreCase) -> None:
 
 def test_threads_are_gdbs(case: CoreCase, tmp_path: Path) -> None:
     script = tmp_path / "ask.py"
-    script.write_text(ASK_GDB % (NAMES["x86-64"],))
-    output = run("gdb", "-batch", "-nx", "-x", script, case.case.executable, case.path)
+    # gdb calls arm64's last register by another name, and extends its sign.
+    names = NAMES["aarch64"][:-1] if case.case.for_arm64 else NAMES["x86-64"]
+    script.write_text(ASK_GDB % (names,))
+    program = case.case.executable
+    output = run(*debugger(program), "-batch", "-nx", "-x", script, program, case.path)
     (line,) = [line for line in output.splitlines() if line.startswith("ANSWER ")]
     with open_elf_core(str(case.path)) as core:
-        ours = {thread.lwp: thread.registers for thread in core.threads}
+        ours = {
+            thread.lwp: {name: thread.registers[name] for name in names} for thread in core.threads
+        }
         assert ours == dict(json.loads(line.removeprefix("ANSWER ")))
 
 

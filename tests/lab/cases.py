@@ -50,8 +50,9 @@ class CoreCase:
     def options(self) -> Options:
         """How it is opened: with its executable, a dump without any other file."""
         if self.whole:
-            sysroot = self.case.manifest.get("sysroot")
-            return Options(executable=str(self.case.executable), sysroot=sysroot)
+            root = self.case.manifest.get("sysroot")  # of a program for another machine
+            debug = (f"{root}/usr/lib/debug",) if root else ()
+            return Options(executable=str(self.case.executable), debug_dirs=debug)
         return Options(sysroot=NOWHERE)
 
     def open(self) -> vringcore.Core:
@@ -138,6 +139,11 @@ class Case:
     def executable(self) -> Path:
         """The program of the core, with debug information."""
         return Path(self.manifest["executable"])
+
+    @property
+    def for_arm64(self) -> bool:
+        """Whether the core is of a process on an arm64 host (docs/architectures.md)."""
+        return self.version.endswith("-arm64")
 
     def cores(self) -> list[CoreCase]:
         """The case's cores; the one taken while the process lived comes first."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +28,15 @@ from tests.lab.oracle.lists import (
     variable,
 )
 
-JMP_BUF = ("rbx", "rbp", "r12", "r13", "r14", "r15", "rsp", "rip")
-MANGLED = ("rbp", "rsp", "rip")
+JMP_BUF = {
+    "i386:x86-64": ("rbx", "rbp", "r12", "r13", "r14", "r15", "rsp", "rip"),
+    "aarch64": (*(f"x{n}" for n in range(19, 30)), "pc", "", "sp"),
+}
+MANGLED = ("rbp", "rsp", "rip", "pc", "sp")
 GUARD = 0x30
 """Where glibc keeps the pointer guard above fs_base on x86-64 (``tcbhead_t``)."""
+
+MACHINE = gdb.selected_inferior().architecture().name()
 
 COROUTINES: dict[int, gdb.Value] = {}
 
@@ -208,10 +214,14 @@ def registers_of(found: gdb.Value, guard: int) -> dict[str, int]:
     """The registers that sigsetjmp() saved for a coroutine, made plain."""
     context = found.cast(gdb.lookup_type("CoroutineUContext").pointer())
     words = context["env"][0]["__jmpbuf"]
-    registers = {name: int(words[n]) & (1 << 64) - 1 for n, name in enumerate(JMP_BUF)}
-    for name in MANGLED:
+    registers = {
+        name: int(words[n]) & (1 << 64) - 1 for n, name in enumerate(JMP_BUF[MACHINE]) if name
+    }
+    for name in registers.keys() & MANGLED:
         word = registers[name]
-        registers[name] = (word >> 17 | word << 47 & (1 << 64) - 1) ^ guard
+        if MACHINE != "aarch64":
+            word = word >> 17 | word << 47 & (1 << 64) - 1
+        registers[name] = word ^ guard
     return registers
 
 
@@ -256,12 +266,16 @@ def length_of_batches(pool: gdb.Value) -> int:
 
 def thread_pointer() -> int:
     """The selected thread's; 0 where nobody took its registers."""
-    return int(gdb.parse_and_eval("$fs_base"))
+    return int(gdb.parse_and_eval("$fs_base")) if MACHINE != "aarch64" else 0
 
 
 def pointer_guard() -> int | None:
     """What glibc mangles saved addresses with; None where no thread has a thread pointer."""
     word = gdb.lookup_type("unsigned long").pointer()
+    if MACHINE == "aarch64":
+        # The linker's own copy; the kernel gave it in the second half of AT_RANDOM.
+        row = re.search(r"^25 .* (0x[0-9a-f]+)$", gdb.execute("info auxv", to_string=True), re.M)
+        return int(gdb.Value(int(row[1], 16) + 8).cast(word).dereference()) if row else None
     for thread in gdb.selected_inferior().threads():
         thread.switch()
         if thread_pointer():
@@ -283,7 +297,7 @@ def main() -> None:
         "dispatcher": met(variable("qmp_dispatcher_co")),
     }
     truth["coroutines"] = [coroutine(each, guard) for each in COROUTINES.values()]
-    truth["idle"] = None if guard is None else idle()
+    truth["idle"] = None if guard is None or MACHINE == "aarch64" else idle()
     Path(os.environ["VRINGCORE_LAB_TRUTH"]).write_text(json.dumps(truth, indent=1))
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
+
+from tests.lab import arm64
 
 _SCRIPT = Path(__file__).with_name("gdb_truth.py")
 FRAMES = Path(__file__).with_name("gdb_frames.py")
 LOOPS = Path(__file__).with_name("gdb_loops.py")
 
 
-def write_truth(
-    executable: Path,
-    core: Path,
-    target: Path,
-    script: Path = _SCRIPT,
-    debugger: Sequence[str] = ("gdb",),
-) -> None:
-    """Lets gdb, and nothing of ours, read the core; writes what it said as JSON.
-
-    :param debugger: a gdb that knows the core's machine, with the options it needs
-    """
-    command = [*debugger, "-batch", "-nx", "-x", str(script), str(executable), str(core)]
+def write_truth(executable: Path, core: Path, target: Path, script: Path = _SCRIPT) -> None:
+    """Lets gdb, and nothing of ours, read the core; writes what it said as JSON."""
+    command = [
+        *arm64.debugger(executable),
+        "-batch",
+        "-nx",
+        "-x",
+        str(script),
+        str(executable),
+        str(core),
+    ]
     environment = {**os.environ, "VRINGCORE_LAB_TRUTH": str(target)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if not target.exists():

@@ -209,6 +209,8 @@ def test_without_the_libraries_no_frame_of_the_program_is_lost(
     """The frames in libraries are guessed over; what is shown is part of what gdb has."""
     skip_threads_at_work(lab_case)
     core = lab_case[0]
+    if core.case.for_arm64:
+        pytest.skip("the code of its libraries is in the core itself")
     executable = str(core.case.executable)
     with vringcore.open_core(
         str(core.path), executable=executable, sysroot=str(tmp_path)
@@ -238,10 +240,13 @@ def test_sleeping_coroutines_are_unwound_to_where_they_began(case: Case) -> None
             names = [frame.function for frame in frames_of(process, found)]
             assert found.end == "outermost"
             assert names[0] == "qemu_coroutine_switch"
-            assert names[-2:] == ["coroutine_trampoline", "__start_context"]
+            assert [name.replace("startc", "start_c") for name in names[-2:]] == [
+                "coroutine_trampoline",
+                "__start_context",  # on arm64 without the second underscore
+            ]
             assert {frame.how for frame in found.frames} == {"saved", "cfi"}
             # Whoever calls a function on this stack lies above it.
-            low = [int(frame.registers["rsp"]) for frame in found.frames]
+            low = [f.registers.get("rsp", f.registers.get("sp", 0)) for f in found.frames]
             assert low == sorted(low)
 
 

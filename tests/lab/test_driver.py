@@ -184,7 +184,7 @@ def test_used_event_is_last_used_idx_while_interrupts_are_on(
                     assert queue.counts.past_used_event == driver.unread
                     seen += 1
     if core_case.case.scenario in ("stuck", "idle"):
-        assert seen > 1
+        assert seen > (0 if core_case.case.for_arm64 else 1)
 
 
 @pytest.mark.parametrize("core_case", named(*BY_VHOST))

@@ -93,7 +93,7 @@ def test_gdb_finds_as_many_requests_as_are_in_use(core: CoreCase) -> None:
 )
 def test_the_server_holds_what_gdb_finds(core: CoreCase) -> None:
     held = [held for server in core.case.servers for held in server["held"]]
-    assert len(held) >= 4
+    assert len(held) >= (2 if core.case.for_arm64 else 4)
     assert sorted(map(_held_place, held)) == sorted(map(_request_place, core.gdb["requests"]))
 
 

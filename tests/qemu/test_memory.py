@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.lab.arm64 import debugger
 from tests.qemu.support import Image
 from vringcore.addresses import GuestAddress
 from vringcore.errors import AddressOverflowError, MemoryFault
@@ -238,7 +239,14 @@ def _touch(first: dict[str, int], second: dict[str, int]) -> bool:
 def _gdb_bytes(core: CoreCase, commands: list[str]) -> bytes:
     arguments = [part for command in commands for part in ("-ex", command)]
     ended = subprocess.run(
-        ["gdb", "-batch", "-nx", *arguments, str(core.case.executable), str(core.path)],
+        [
+            *debugger(core.case.executable),
+            "-batch",
+            "-nx",
+            *arguments,
+            str(core.case.executable),
+            str(core.path),
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -102,6 +102,8 @@ def test_a_call_that_is_not_known_keeps_its_number() -> None:
 @pytest.mark.parametrize("core", CORE_PARAMETERS, ids=core_id)
 def test_real_threads_are_in_the_call_that_their_innermost_function_makes(core: CoreCase) -> None:
     """gdb names the function; the C library's functions are called after the call they make."""
+    if core.case.for_arm64:
+        pytest.skip("its emulator leaves the program counter behind the call: nothing tells of it")
     innermost = {
         each["lwp"]: [frame["function"] or "" for frame in each["frames"][:3]]
         for each in core.gdb["threads"]

@@ -15,7 +15,7 @@ import msgspec
 from vringcore.addresses import HostAddress
 from vringcore.elfcore.headers import PT_LOAD
 from vringcore.elfcore.modules import Module
-from vringcore.elfcore.notes import AT_PHNUM, FileMapping
+from vringcore.elfcore.notes import AT_BASE, AT_PHNUM, FileMapping
 from vringcore.errors import CorruptDataError, VringcoreError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vringcore.memory.space import AddressSpace
 
 PT_DYNAMIC = 2
+PT_INTERP = 3
 DT_NULL = 0
 DT_DEBUG = 21
 
@@ -112,11 +113,15 @@ def add_modules(
         place = section.vaddr + bias
         try:
             for each in linked_objects(core.memory, place, section.memsz, order, word):
-                file = find(each.path) if each.path.startswith("/") else None
+                name = each.path
+                if not name and each.bias and each.bias == core.auxv.get(AT_BASE):
+                    # The linker's own name lies among the program's constants.
+                    name = _interpreter(executable)
+                file = find(name) if name.startswith("/") else None
                 if file is None:
                     continue
                 if is_same_build(core, file, each.bias):
-                    modules.append(_module(each.path, file, each.bias, core.memory))
+                    modules.append(_module(name, file, each.bias, core.memory))
                 file.source.close()
         except VringcoreError:
             pass  # What the list named before its damage is known.
@@ -177,6 +182,15 @@ def _module(path: str, file: Executable, bias: int, memory: SegmentSpace) -> Mod
     ]
     identity = file.header, file.program_headers, file.build_id, bias
     return Module(path, mappings, memory, identity)
+
+
+def _interpreter(executable: Executable) -> str:
+    """Return the dynamic linker that a program asks for, "" if for none."""
+    named = next((p for p in executable.program_headers if p.type == PT_INTERP), None)
+    if named is None:
+        return ""
+    data = executable.source.read(named.offset, min(named.filesz, _MAX_PATH))
+    return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 def _string(space: AddressSpace[HostAddress], address: int) -> str:
