@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import fork, packages
+from tests.lab import arm64, fork, packages, stock
 from tests.lab.paths import lab_root, qemu_directory, work_directory
 
 _BUILD_PACKAGES = (
@@ -63,7 +63,9 @@ class Plan:
     """Where a QEMU version's sources come from, what is changed, what it needs to be built.
 
     `release` is the beginning of the version wanted of a suite that has several, or goes on to the
-    next; otherwise it is the suite's newest.
+    next; otherwise it is the suite's newest. `targets` are what is built, `cross` gives options and
+    environment of a build for another machine, from a directory for its tools. Of a `stock` version
+    the suite's own binary is taken, and nothing is built.
     """
 
     suite: str
@@ -71,29 +73,42 @@ class Plan:
     change: Callable[[Path], None] | None = None
     options: tuple[str, ...] = _OPTIONS
     release: str = ""
+    targets: tuple[str, ...] = _TARGETS
+    cross: Callable[[Path], tuple[list[str], dict[str, str]]] | None = None
+    stock: bool = False
 
 
 VERSIONS = {
     "5.2": Plan("bullseye", newer_meson=False, options=_OPTIONS_ONE_BY_ONE),
     "7.2": Plan("bookworm", newer_meson=False),
+    "7.2-stock": Plan("bookworm", newer_meson=False, stock=True),
     "7.2-fork": Plan("bookworm", newer_meson=False, change=fork.apply),
     "10.0": Plan("trixie", newer_meson=True),
     "10.0-fork": Plan("trixie", newer_meson=True, change=fork.apply_locking),
+    "10.0-arm64": Plan(
+        "trixie",
+        newer_meson=True,
+        options=arm64.OPTIONS,
+        targets=arm64.TARGETS,
+        cross=arm64.configuration,
+    ),
     "10.2": Plan("sid", newer_meson=True, release="10.2"),
 }
 
 
 def qemu(version: str) -> Path:
     """The directory with the finished binaries; those that are not there yet are built."""
+    if VERSIONS[version].stock:
+        return stock.qemu(version)
     packages.install(*_RUN_PACKAGES)
     target = qemu_directory(version)
-    missing = [name for name in _TARGETS if not (target / Path(name).name).exists()]
+    plan = VERSIONS[version]
+    missing = [name for name in plan.targets if not (target / Path(name).name).exists()]
     if not missing:
         return target
     packages.install(*_BUILD_PACKAGES)
     work = work_directory() / f"qemu-{version}"
     shutil.rmtree(work, ignore_errors=True)
-    plan = VERSIONS[version]
     source = packages.fetch_source("qemu", plan.suite, work, plan.release)
     change = plan.change
     if change is not None:
@@ -112,8 +127,13 @@ def qemu(version: str) -> Path:
 
 def _compile(version: str, source: Path, objects: Path, targets: list[str]) -> list[str]:
     environment = dict(os.environ)
-    command = [str(source / "configure"), *VERSIONS[version].options]
-    if VERSIONS[version].newer_meson:
+    plan = VERSIONS[version]
+    command = [str(source / "configure"), *plan.options]
+    if plan.cross is not None:
+        options, added = plan.cross(source / "cross-tools")
+        command += options
+        environment |= added
+    if plan.newer_meson:
         python = _meson_environment()
         command.append(f"--python={python}")
         environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"

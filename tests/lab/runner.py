@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab import canaries, capture, gdb_run, guest, proc, qmp_facts, rawcore
+from tests.lab import canaries, capture, gdb_run, guest, proc, qmp_facts, rawcore, stock
 from tests.lab.backend import Backend, BackendPlan
 from tests.lab.machine import Machine
 from tests.lab.nbd import NbdServer
-from tests.lab.paths import cases_directory, qemu_directory, work_directory
+from tests.lab.paths import qemu_directory, work_directory
 from tests.lab.processes import Children, threads_of
 from tests.lab.scenario import Scenario
 from tests.lab.session import Session
@@ -28,7 +28,7 @@ SYSTEM_EMULATOR = "qemu-system-x86_64"
 
 def make_case(version: str, scenario: Scenario) -> Path:
     """Makes a case anew and moves it to its place once it is complete; returns that place."""
-    work = _empty_work(version, scenario.name)
+    work = empty_work(version, scenario.name)
     program = executable(version, SYSTEM_EMULATOR)
     guest.make(scenario.guest)
     with tempfile.TemporaryDirectory(prefix="vringcore-lab-") as scratch:
@@ -36,12 +36,18 @@ def make_case(version: str, scenario: Scenario) -> Path:
     write_truths(work, program)
     if scenario.check is not None:
         scenario.check(_read(work / "gdb.json"), _read(work / "server.json"))
-    _record_canaries(work, scenario)
-    return _put_in_place(work, version, scenario.name)
+    if (work / "gdb.json").exists():
+        _record_canaries(work, scenario)
+    return put_in_place(work, version, scenario.name)
 
 
 def write_truths(case: Path, program: Path) -> None:
-    """Lets gdb read all cores of a case."""
+    """Lets gdb read all cores of a case; it cannot where nothing describes a stripped program."""
+    if program.parent.name.endswith(stock.MARK):
+        described = stock.debug_file(program)
+        if described is None:
+            return
+        program = described
     for core in sorted(case.glob("core*")):
         truth = core.name.replace("core", "gdb", 1) + ".json"
         gdb_run.write_truth(program, core, case / truth)
@@ -61,7 +67,7 @@ def _record_canaries(case: Path, scenario: Scenario) -> None:
 
 def make_other_case(version: str, name: str, command: list[str], pid: int) -> Path:
     """Makes the case of a running program that is not a system emulator."""
-    work = _empty_work(version, name)
+    work = empty_work(version, name)
     facts = {
         "scenario": name,
         "summary": f"{Path(command[0]).name}: a program without virtio devices",
@@ -70,7 +76,7 @@ def make_other_case(version: str, name: str, command: list[str], pid: int) -> Pa
         "expected": {"devices": [], "in_flight": {}, "notes": {}},
     }
     _write(work / "manifest.json", facts)
-    return _put_in_place(work, version, name)
+    return put_in_place(work, version, name)
 
 
 def executable(version: str, program: str) -> Path:
@@ -78,15 +84,15 @@ def executable(version: str, program: str) -> Path:
     return qemu_directory(version) / program
 
 
-def _empty_work(version: str, name: str) -> Path:
+def empty_work(version: str, name: str) -> Path:
     work = work_directory() / f"{version}-{name}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     return work
 
 
-def _put_in_place(work: Path, version: str, name: str) -> Path:
-    target = cases_directory() / version / name
+def put_in_place(work: Path, version: str, name: str) -> Path:
+    target = stock.cases_of(version) / name
     target.parent.mkdir(parents=True, exist_ok=True)
     old = work.with_name(work.name + ".old")
     if target.exists():
@@ -152,15 +158,15 @@ def _capture(scenario: Scenario, program: Path, scratch: Path, case: Path) -> No
         held = [server.describe() for server in session.servers.values()]
         _write(case / "server.json", held)
         if scenario.kernel_core:
+            if scenario.kernel_filter is not None:
+                filter_file = Path(f"/proc/{machine.pid}/coredump_filter")
+                filter_file.write_text(hex(scenario.kernel_filter))
             manifest["kernel_core"] = _kernel_core(machine, scratch, case)
         _write(case / "manifest.json", manifest)
         (case / "console.log").write_text(machine.console())
 
 
 def _places(scenario: Scenario, servers: list[NbdServer], scratch: Path) -> dict[str, str]:
-            if scenario.kernel_filter is not None:
-                filter_file = Path(f"/proc/{machine.pid}/coredump_filter")
-                filter_file.write_text(hex(scenario.kernel_filter))
     """What stands for the paths of this run in a scenario's arguments."""
     return {
         **{f"{{{server.name}.nbd}}": str(server.socket_path) for server in servers},
@@ -203,7 +209,7 @@ def _manifest(session: Session, program: Path) -> dict[str, Any]:
         "taken_by": scenario.taken_by,
         "expected": {
             "devices": [asdict(device) for device in scenario.devices],
-            "in_flight": _in_flight(session.devices) if scenario.at_rest else {},
+            "in_flight": in_flight(session.devices) if scenario.at_rest else {},
             "notes": session.notes,
         },
     }
@@ -221,7 +227,7 @@ def _program_facts(program: Path, command: list[str], pid: int) -> dict[str, Any
     }
 
 
-def _in_flight(devices: list[dict[str, Any]] | None) -> dict[str, dict[str, int]] | None:
+def in_flight(devices: list[dict[str, Any]] | None) -> dict[str, dict[str, int]] | None:
     if devices is None:
         return None
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.lab import runner
+from tests.lab import arm64_case, runner
 from tests.lab.scenario import Scenario
 from tests.lab.scenarios import (
     aio,
@@ -79,12 +79,18 @@ ALL: tuple[Scenario, ...] = (
     verdicts.SCSI_MIGRATION,
     requests.HELD_DEVICES,
 )
+OF_STOCK: tuple[Scenario, ...] = (stuck.STUCK, stuck.STUCK_MIGRATION, nine.NINE_DEVICES)
+"""Of a distribution's own binary: nothing is compiled, so these are made in a minute each."""
 OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK, forked.FORK_DEADLOCK)
 NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)
 
 
 def names_for(version: str) -> tuple[str, ...]:
     """The scenarios that are made of a version; of a fork only its own."""
+    if version.endswith("-stock"):
+        return tuple(scenario.name for scenario in OF_STOCK)
+    if version.endswith("-arm64"):
+        return tuple(arm64_case.SCENARIOS)
     if version.endswith("-fork"):
         return tuple(scenario.name for scenario in OF_FORKS if version in scenario.versions)
     return (*(scenario.name for scenario in ALL if version in scenario.versions), *others.NAMES)
@@ -97,6 +103,8 @@ def guests_of(names: Iterable[str]) -> tuple[str, ...]:
 
 def make(version: str, name: str) -> Path:
     """Makes one case and returns its directory."""
+    if version.endswith("-arm64"):
+        return arm64_case.make(version, name)
     if name in others.NAMES:
         return others.make(version, name)
     scenario = next(scenario for scenario in (*ALL, *OF_FORKS) if scenario.name == name)
