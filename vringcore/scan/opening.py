@@ -20,12 +20,11 @@ from vringcore.memory.files import FileSource
 from vringcore.options import Options
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.process import Process
-from vringcore.scan.sources import open_place
 
 if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
     from vringcore.errors import CoreFormatError
-    from vringcore.scan.place import Place, Settings
+    from vringcore.scan.place import Settings
     from vringcore.scan.sources import Source
 
 NOWHERE = os.devnull
@@ -84,12 +83,11 @@ class SharingFiles(ProgramFiles):
         return made
 
 
-def open_core_at(place: Place, settings: Settings, builds: Builds) -> tuple[Core, Source]:
-    """Return the core at a place, and the source that counts what is read of it.
+def open_core_of(source: Source, settings: Settings, builds: Builds) -> Core:
+    """Return the core that a source holds; the source is closed with it, or if it is none.
 
     :raises VringcoreError: as :func:`vringcore.open_core` does
     """
-    source = open_place(place, settings.storage, settings.max_unpacked)
     used: FileSource = source
     core = files = None
     try:
@@ -109,7 +107,7 @@ def open_core_at(place: Place, settings: Settings, builds: Builds) -> tuple[Core
             deep=settings.deep,
         )
         files = SharingFiles(core, options, builds)
-        return Core(Process(core, files, builds.store, options)), source
+        return Core(Process(core, files, builds.store, options))
     except BaseException:
         for each in (files, core, used, source):
             if each is not None:

@@ -7,11 +7,12 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vringcore.errors import VringcoreError
+from vringcore.errors import DebugInfoMissingError, VringcoreError
 from vringcore.model.error import ErrorDetail
 from vringcore.model.scan import RowCost
-from vringcore.scan.opening import Builds, open_core_at
+from vringcore.scan.opening import Builds, open_core_of
 from vringcore.scan.rows import Known, detail_of
+from vringcore.scan.sources import open_place
 
 if TYPE_CHECKING:
     from vringcore.model.scan import ScanRow
@@ -47,12 +48,14 @@ class Worker:
         source = None
         error: ErrorDetail | None = None
         try:
-            core, source = open_core_at(place, self._settings, self._builds)
-            with core:
+            source = open_place(place, self._settings.storage, self._settings.max_unpacked)
+            with open_core_of(source, self._settings, self._builds) as core:
                 known.core(core.info)
                 known.qemu(core.qemu)
                 report = core.why() if self._settings.why else core.report(QUICK_PARTS)
                 known.report(report, self._settings.tables)
+        except DebugInfoMissingError as problem:
+            error = detail_of(problem if self._settings.sysroot else _no_files(problem))
         except VringcoreError as problem:
             error = detail_of(problem)
         except MemoryError:
@@ -116,6 +119,17 @@ def out_of_memory(place: Place, limit: int) -> ErrorDetail:
         f"more than {limit} bytes",
         "",
         "allow more with --memory, or ask this core alone with `vringcore why`",
+    )
+
+
+def _no_files(problem: DebugInfoMissingError) -> DebugInfoMissingError:
+    """Return the error with what helps in a scan, which does not look up what cores name."""
+    return DebugInfoMissingError(
+        "no debug information for the program",
+        where=problem.where,
+        seen="no file given is of this build, and those that a core names are not looked up",
+        hint="name QEMU's binary with -e, or with --sysroot / look up what cores name; small cores"
+        " by `vringcore slim` need neither",
     )
 
 
