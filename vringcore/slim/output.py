@@ -18,6 +18,9 @@ PACKED = ".zst"
 
 PACK_LEVEL = 19
 
+_HERE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""Flags of which each system has the one it needs."""
+
 
 @contextmanager
 def whole_file(
@@ -99,7 +102,7 @@ def _open_unnamed(directory: str, scratch: str) -> tuple[int, bool]:
     if flag and os.path.isdir("/proc/self/fd"):  # noqa: PTH112
         with suppress(OSError):
             return os.open(directory, flag | os.O_RDWR | os.O_CLOEXEC, 0o600), False
-    return os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600), True
+    return os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_RDWR | _HERE, 0o600), True
 
 
 def _pack(file: BinaryIO) -> None:
