@@ -88,7 +88,7 @@ def add_core_options(parser: argparse.ArgumentParser, *, optional: bool = False)
         "core",
         nargs="?" if optional else None,
         metavar="CORE",
-        help="core dump of the QEMU process; also compressed, in a tar archive, or ABRT's directory",
+        help="core dump of the QEMU process, also packed, in a tar archive, or ABRT's directory",
     )
     add_file_options(parser)
     add_output_options(parser)
