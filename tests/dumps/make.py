@@ -25,7 +25,6 @@ from tests.lab.cases import DUMPS, PACKED, Case, CoreCase
 from tests.lab.gdb_run import FRAMES, write_truth
 from tests.lab.scenarios.stuck import CANARIES
 from vringcore.layout.store import LayoutStore
-from vringcore.options import Options
 from vringcore.slim.slim import slim_core
 
 TRUTH = ("qmp-before.json", "qmp-after.json", "server.json", "proc.json")
@@ -79,7 +78,7 @@ def _make_core(core: CoreCase, made: Path, scratch: Path) -> None:
     slim_core(
         str(core.path),
         str(made / (core.path.name + PACKED)),
-        options=Options(executable=str(core.case.executable)),
+        options=core.options,
         store=LayoutStore(),
         wanted=_values(list(printed)),
     )

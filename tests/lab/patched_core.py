@@ -14,12 +14,14 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
 PR_PID, PR_REG = 32, 112
-"""Offsets in ``struct elf_prstatus`` of x86-64 Linux."""
+"""Offsets in ``struct elf_prstatus`` of 64-bit Linux."""
 
 ORDER = [
     *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8"),
     *("rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss"),
 ]
+
+ORDER_ARM = [*(f"x{number}" for number in range(31)), "sp", "pc"]
 
 NO_CALL = (1 << 64) - 1
 
@@ -35,8 +37,10 @@ def with_coroutines(
         for number, (registers, place) in enumerate(zip(coroutines, places, strict=False)):
             file.seek(place + PR_PID)
             become[struct.unpack("<i", file.read(4))[0]] = number
-            for name, value in {**registers, "orig_rax": NO_CALL}.items():
-                file.seek(place + PR_REG + 8 * ORDER.index(name))
+            order = ORDER if "rip" in registers else ORDER_ARM
+            no_call = {"orig_rax": NO_CALL} if "rip" in registers else {}
+            for name, value in {**registers, **no_call}.items():
+                file.seek(place + PR_REG + 8 * order.index(name))
                 file.write(struct.pack("<Q", value))
     return become
 
