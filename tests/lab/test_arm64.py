@@ -40,12 +40,13 @@ def opened(full: CoreCase, **options: Any) -> vringcore.Core:
 
 
 @pytest.fixture(scope="module")
-def raw(full: CoreCase) -> Iterator[vringcore.Core]:
+def raw(full: CoreCase) -> Iterator[Any]:
+    """Give it untyped: a test fails by itself where a part is absent."""
     with opened(full, sysroot=full.case.manifest["sysroot"]) as core:
         yield core
 
 
-def test_modules_are_found_by_the_linkers_list(full: CoreCase, raw: vringcore.Core) -> None:
+def test_modules_are_found_by_the_linkers_list(full: CoreCase, raw: Any) -> None:
     core = raw.process.core
     assert core.kind == "unknown"
     assert all(note.type != NT_FILE for note in core.raw_notes)
@@ -59,7 +60,7 @@ def test_modules_are_found_by_the_linkers_list(full: CoreCase, raw: vringcore.Co
     assert core.executable.build_id == full.case.manifest["build_id"]
 
 
-def test_queues_are_gdbs(full: CoreCase, raw: vringcore.Core) -> None:
+def test_queues_are_gdbs(full: CoreCase, raw: Any) -> None:
     checked = 0
     for device, theirs in zip(raw.virtio_devices(), full.gdb["devices"], strict=True):
         assert int(device.address) == theirs["address"]
@@ -74,7 +75,7 @@ def test_queues_are_gdbs(full: CoreCase, raw: vringcore.Core) -> None:
     assert checked >= 5
 
 
-def test_requests_are_the_servers(full: CoreCase, raw: vringcore.Core) -> None:
+def test_requests_are_the_servers(full: CoreCase, raw: Any) -> None:
     servers = full.case.servers
     held = {(each["type"], each["offset"]) for server in servers for each in server["held"]}
     found = {
@@ -86,7 +87,7 @@ def test_requests_are_the_servers(full: CoreCase, raw: vringcore.Core) -> None:
     assert found == held
 
 
-def test_stacks_end_where_they_begin(full: CoreCase, raw: vringcore.Core) -> None:
+def test_stacks_end_where_they_begin(full: CoreCase, raw: Any) -> None:
     report = raw.report({"threads", "coroutines"})
     assert len(report.threads) == full.case.manifest.get("lwp_count", len(full.gdb["threads"]))
     for thread in report.threads:
@@ -94,6 +95,7 @@ def test_stacks_end_where_they_begin(full: CoreCase, raw: vringcore.Core) -> Non
         assert {frame.how for frame in thread.frames} <= {"registers", "cfi", "tail-call"}
     with full.open() as other:
         theirs = other.report({"coroutines"}).coroutines
+        assert isinstance(theirs, tuple)
     assert [(each.address, places(each)) for each in report.coroutines] == [
         (each.address, places(each)) for each in theirs
     ]

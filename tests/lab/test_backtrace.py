@@ -240,7 +240,7 @@ def test_sleeping_coroutines_are_unwound_to_where_they_began(case: Case) -> None
             names = [frame.function for frame in frames_of(process, found)]
             assert found.end == "outermost"
             assert names[0] == "qemu_coroutine_switch"
-            assert [name.replace("startc", "start_c") for name in names[-2:]] == [
+            assert [str(name).replace("startc", "start_c") for name in names[-2:]] == [
                 "coroutine_trampoline",
                 "__start_context",  # on arm64 without the second underscore
             ]
