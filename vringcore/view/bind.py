@@ -28,8 +28,8 @@ class _Slot:
     """Where one member lies and how its bytes are read.
 
     ``bits`` is set for a bit-field: how far its value is shifted in the ``size`` bytes, how many
-    bits it has, and whether the highest is its sign. ``plain`` tells that ``unpack`` alone gives
-    the value. ``at`` is where the member lies in a snapshot of its view.
+    bits it has, and whether the highest is its sign. ``plain`` is ``unpack`` where that
+    alone gives the value. ``at`` is where the member lies in a snapshot of its view.
     """
 
     __slots__ = ("at", "bits", "kind", "offset", "plain", "size", "unpack")
@@ -47,7 +47,7 @@ class _Slot:
         self.size = size
         self.unpack = _unpacker(code) if code else None
         self.bits = bits
-        self.plain = kind != "boolean" and self.unpack is not None
+        self.plain = None if kind == "boolean" else self.unpack
         self.at = 0
 
 
@@ -168,8 +168,8 @@ class Binding:
                 raise self.type.refuse(member.name)
             return None
         data, at = view._data, slot.at
-        if slot.plain and data is not None:
-            return slot.unpack(data, at)[0]
+        if slot.plain is not None and data is not None:
+            return slot.plain(data, at)[0]
         if slot.kind == "place":
             return HostAddress(view.address_ + slot.offset)
         if data is None:
