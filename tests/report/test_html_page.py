@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.cores import dumps
+from tests.cores import dumps, lab_cores
 from tests.lab.cases import CoreCase
 from tests.report.pages import HOSTILE, Parsed, dump, poisoned, report_and_rings
 from tests.report.strategies import any_of
@@ -183,6 +183,18 @@ def test_the_same_core_gives_the_same_page() -> None:
 def test_nine_devices_make_a_page_that_opens_fast() -> None:
     with dump("7.2/nine-devices").open() as core:
         assert len(core.report_html()) < 1_000_000
+
+
+CANARIES = ("CANARYSECRET0001", "CANARYENVIRONMENT0002", "CANARYGUESTRAM03")
+"""Of the command line, the environment and the guest's memory; tests/lab has put them there."""
+
+
+@pytest.mark.parametrize("core", lab_cores(lambda core: core.name.endswith("/stuck/gcore")))
+def test_no_secret_and_no_guest_data_is_on_it(core: CoreCase) -> None:
+    with core.open() as opened:
+        page = opened.report_html()
+    assert "&lt;redacted&gt;" in page
+    assert not [each for each in CANARIES if each in page]
 
 
 def test_threads_that_wait_are_open_and_others_are_not() -> None:
