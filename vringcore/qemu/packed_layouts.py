@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from vringcore.qemu.files import ProgramFiles
     from vringcore.view.views import Views
 
+WITHOUT_NAMES = (
+    "the names of static functions",
+    "what threads and coroutines are, or wait for, where only such a name says it",
+)
+"""What no place of a variable makes up for."""
+
 NEAR = "read from another build, of"
 HINT = "with the debug package of this very build nothing is lost"
 
@@ -120,8 +126,8 @@ def described(files: ProgramFiles, views: Views, checks: int) -> str:
         whose = "read from a program with the same machine code"
     else:
         whose = f"whose {proof.checks} checks a core of this build has passed"
-    telling = f"; without static symbols nothing tells {', '.join(lost)}" if lost else ""
-    return f"types are of the layout pack {pack.name}, {whose}{telling}"
+    telling = ", ".join([*lost, *WITHOUT_NAMES])
+    return f"types are of the layout pack {pack.name}, {whose}; nothing tells {telling}"
 
 
 def limitation(why: str) -> Limitation:
