@@ -69,8 +69,10 @@ def elftools_rows(program: Path) -> dict[int, list[tuple[int, int, int, int, str
                     continue
                 alone = before is not None and (
                     earlier is None
-                    or earlier.address != before.address
-                    and (earlier.file, earlier.line) != (before.file, before.line)
+                    or (
+                        earlier.address != before.address
+                        and (earlier.file, earlier.line) != (before.file, before.line)
+                    )
                 )
                 if alone and state.address > before.address:
                     name = lines.header.file_entry[before.file - first].name.decode()

@@ -67,7 +67,7 @@ def unequal(program: Path, addresses: list[int], scratch: Path) -> list[object]:
 
 def same_file(path: str, directory: str, file: str) -> bool:
     """Tell whether gdb's name, which may count from where the compiler ran, is that path."""
-    return os.path.normpath(path) == os.path.normpath(os.path.join(directory, file))  # noqa: PTH118
+    return os.path.normpath(path) == os.path.normpath(os.path.join(directory, file))
 
 
 @pytest.mark.usefixtures("gdb")

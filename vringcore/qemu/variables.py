@@ -73,9 +73,7 @@ class StackVariables:
         hint = f"the caller is to tell, and the stack ends before it: {backtrace.end}"
         self._not_reached = Absent(NOT_REACHABLE, None, hint)
         header = process.core.header
-        machine = ARCHITECTURES.get(
-            qualified(process.core.machine, big_endian=header.big_endian)
-        )
+        machine = ARCHITECTURES.get(qualified(process.core.machine, big_endian=header.big_endian))
         self._order = header.byteorder
         self._machine = machine
         self._asked = 0
