@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -132,6 +133,15 @@ def test_two_cores_with_one_cause_have_one_signature() -> None:
     assert first.signature == (
         "migration-waits-for-drain | virtio-blk | migration: drain to stop the VM (vm_stop)"
     )
+
+
+def test_a_core_that_is_cut_short_is_no_proof_of_health() -> None:
+    healthy = report(device(queue()), threads=asleep(), event_loops=(loop(),))
+    assert diagnose(healthy).verdict.state == "healthy"
+    cut = msgspec.structs.replace(healthy.core, complete=False)
+    for changed in ({"core": cut}, {"threads": ()}):
+        verdict = diagnose(msgspec.structs.replace(healthy, **changed)).verdict
+        assert (verdict.state, verdict.confidence) == ("unknown", "low")
 
 
 def test_a_healthy_vm_has_no_signature() -> None:

@@ -92,6 +92,10 @@ def _too_little(facts: Facts) -> str:
         return f"of the devices' queues nothing is known ({missing})"
     if not facts.devices:
         return "no virtio device was found"
+    if not facts.report.core.complete:
+        return "the core is cut short, and what is stuck may lie in the part that is missing"
+    if facts.report.threads == ():
+        return "the core tells of no thread"
     hidden = hidden_lines(facts)
     if hidden and len(hidden) == len(facts.own_lines):
         where = "encrypted" if any(line.is_scrambled for line in hidden) else "not in the core"
