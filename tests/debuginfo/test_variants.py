@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.synth.programs import (
     LINK_TIME,
     MORE_FORMATS,
     OTHER_MACHINES,
+    PACKAGED,
     SAME_ANSWERS,
     SPLIT_UNITS,
     TYPE_UNITS,
@@ -23,12 +25,16 @@ from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.symbols import SymbolTable
 from vringcore.errors import LayoutMissingError
 
-READ = [*SAME_ANSWERS, *MORE_FORMATS, *TYPE_UNITS]
+READ = [*SAME_ANSWERS, *MORE_FORMATS, *TYPE_UNITS, *SPLIT_UNITS, *PACKAGED]
 
 VARIABLES = [
     "queues", "virtio_list", "first_device", "unnamed_variable", "context", "secret", "storage",
     "object_get_root::root", "step::total", "make_queue::made",
 ]  # fmt: skip
+
+
+TOLD_OF = {"clang-dwarf5-split-dwarf-dwp": SPLIT_UNITS[-1]}
+"""gdb 13 crashes on the first: it is asked of the same program with its .dwo files."""
 
 
 def named(variant: Variant) -> str:
@@ -52,7 +58,8 @@ def test_every_type_is_as_gdb_has_it(variant: Variant, build: Build, tmp_path: P
     assert {"struct VirtQueue", "typedef CoroutineUContext", "enum Signed"} <= set(keys)
     if variant in TYPE_UNITS:
         keys.remove("struct Private")  # Two of that name, in units without one.
-    truth = ask_gdb(program, tmp_path, types=keys)["types"]
+    asked = build(TOLD_OF.get(variant.name, variant))
+    truth = ask_gdb(asked, tmp_path, types=keys)["types"]
     assert {key: our_shape(layouts, key) for key in keys} == truth
 
 
@@ -61,7 +68,8 @@ def test_every_type_is_as_gdb_has_it(variant: Variant, build: Build, tmp_path: P
 def test_every_variable_is_where_gdb_has_it(variant: Variant, build: Build, tmp_path: Path) -> None:
     program = build(variant)
     layouts = layouts_of(program)
-    truth = ask_gdb(program, tmp_path, variables=VARIABLES)["variables"]
+    asked = build(TOLD_OF.get(variant.name, variant))
+    truth = ask_gdb(asked, tmp_path, variables=VARIABLES)["variables"]
     for name in VARIABLES:
         function, _, variable = name.rpartition("::")
         found = layouts.variable(variable, function=function)
@@ -193,12 +201,24 @@ def test_after_link_time_optimisation_addresses_come_from_the_symbols(
 
 
 @pytest.mark.parametrize("variant", SPLIT_UNITS, ids=named)
-def test_split_units_are_refused_by_name(variant: Variant, build: Build) -> None:
-    layouts = layouts_of(build(variant))
-    with pytest.raises(LayoutMissingError, match="split-dwarf"):
+def test_split_units_that_are_not_there_are_missed_by_name(
+    variant: Variant, build: Build, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    shutil.copy(build(variant), program)
+    # As if it had been built elsewhere.
+    data = program.read_bytes()
+    built = str(build(variant).parent).encode()
+    program.write_bytes(data.replace(built, b"/".ljust(len(built), b"x")))
+    layouts = layouts_of(program)
+    with pytest.raises(LayoutMissingError, match=r"-gsplit-dwarf.*\.dwo: not there"):
         layouts.definition("struct VirtQueue", ("queue.c",))
     assert layouts.find_variable("queues", "queue.c") is None
     assert not layouts.bundle.searched_absent
+    [frame] = layouts.source_of(nm(program)["step"])
+    assert (frame.function, frame.file[-6:], frame.line > 0) == ("step", "main.c", True)
+    there = layouts_of(program, debug_dirs=[str(build(variant).parent)])
+    assert there.definition("struct VirtQueue", ("queue.c",))
 
 
 def test_what_is_nowhere_is_noted_as_absent(build: Build) -> None:

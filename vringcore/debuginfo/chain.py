@@ -92,7 +92,9 @@ class UnitChain:
             self._signatures = {}
             for number, head in enumerate(self._heads):
                 # In DWARF 5 the kind is the byte behind the length and the version.
-                if self.offsets[number] >= self._dwarf.info.types_at or head[6] == dw.UT_TYPE:
+                if self.offsets[number] >= self._dwarf.info.types_at or head[6] in (
+                    dw.UT_TYPE, dw.UT_SPLIT_TYPE,
+                ):  # fmt: skip
                     header = self.header(number)
                     self._signatures[header.signature] = (number, header.type_offset)
         return self._signatures.get(signature)

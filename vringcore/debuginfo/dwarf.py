@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo.abbrev import AbbrevTable, Encoding
 from vringcore.debuginfo.chain import UnitChain
 from vringcore.debuginfo.strings import Strings
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vringcore.debuginfo.elf import ElfFile, Section
+    from vringcore.debuginfo.splitunits import Package, SplitUnits
 
 KEPT_BYTES = 32 << 20
 """Bytes of units that are kept decoded; the oldest go first."""
@@ -42,10 +44,19 @@ class Dwarf:
     """One file's debug information.
 
     :param alternate: opens the file that ``.gnu_debugaltlink`` names (dwz's common part)
+    :param split: makes what finds what ``-gsplit-dwarf`` moved to files of its own
+    :param package: the ``.dwp`` that this is one unit of
     :raises DebugInfoMissingError: if the file has none
     """
 
-    def __init__(self, elf: ElfFile, alternate: Callable[[ElfFile], Dwarf] | None = None) -> None:
+    def __init__(
+        self,
+        elf: ElfFile,
+        alternate: Callable[[ElfFile], Dwarf] | None = None,
+        *,
+        split: Callable[[], SplitUnits] | None = None,
+        package: Package | None = None,
+    ) -> None:
         info, abbrev = elf.section(".debug_info"), elf.section(".debug_abbrev")
         if info is None or abbrev is None:
             raise DebugInfoMissingError(
@@ -61,6 +72,10 @@ class Dwarf:
         self.line_strings = Strings(elf.section(".debug_line_str"), ".debug_line_str")
         self._abbrev = abbrev
         self._open_alternate = alternate
+        self._make_split = split
+        self._split: SplitUnits | None = None
+        self._addresses = elf.section(".debug_addr") is not None
+        self._package = package
         self._alternate: Dwarf | None = None
         self._chain: UnitChain | None = None
         self._encodings: dict[tuple[int, int, int], Encoding] = {}
@@ -77,14 +92,18 @@ class Dwarf:
         return self._chain
 
     def unit(self, number: int, *, keep: bool = True) -> Unit:
-        """Return a unit by its place in the section.
+        """Return a unit by its place in the section; of a skeleton, what it stands for.
 
         :param keep: False for a unit that is only passed over
         :raises DwarfError: if it is of a kind that is not read here, or damaged
         """
         unit = self._units.get(number)
         if unit is None:
-            unit = self._read_unit(number)
+            unit = self.own_unit(number)
+            header = unit.header
+            # DWARF 4 has no kind of unit for skeletons, but they alone need the addresses' table.
+            if header.kind == dw.UT_SKELETON or (self._addresses and header.version < 5):
+                unit = self._whole(unit)
             if keep:
                 self._keep(number, unit)
         return unit
@@ -96,7 +115,22 @@ class Dwarf:
             oldest = next(iter(self._units))
             self._kept -= len(self._units.pop(oldest).data)
 
-    def _read_unit(self, number: int) -> Unit:
+    def _whole(self, unit: Unit) -> Unit:
+        from vringcore.debuginfo.splitunits import SplitUnits, stands_for
+
+        name = stands_for(unit)
+        if not name:
+            return unit
+        if self._split is None:
+            make = self._make_split
+            self._split = SplitUnits([self.elf.path]) if make is None else make()
+        return self._split.unit(unit, name)
+
+    def own_unit(self, number: int) -> Unit:
+        """Return a unit as this file has it, be it a skeleton.
+
+        :raises DwarfError: if it is damaged
+        """
         header = self.chain.header(number)
         offset = header.offset
         data = self.info.read(offset, header.size)
@@ -136,6 +170,10 @@ class Dwarf:
         :raises DwarfError: if no type unit has that signature
         """
         found = self.chain.type_unit(signature)
+        if found is None and self._package is not None:
+            other = self._package.type_unit(signature)
+            if other is not None and other.chain.type_unit(signature) is not None:
+                return other.type_unit(signature)
         if found is None:
             raise DwarfError("a type unit that is not there", seen=f"signature {signature:#018x}")
         return self.unit(found[0]), found[1]
@@ -156,6 +194,11 @@ class Dwarf:
                 )
             self._alternate = self._open_alternate(self.elf)
         return self._alternate
+
+    def close(self) -> None:
+        """Close what was opened for it."""
+        if self._split is not None:
+            self._split.close()
 
     def string_offset(self, base: int, index: int, size: int) -> int:
         """Return an entry of ``.debug_str_offsets``.

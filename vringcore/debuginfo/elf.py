@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vringcore.elfcore.headers import SectionHeader
 
 SHF_ALLOC = 0x2
+SHF_TLS = 0x400
 SHF_COMPRESSED = 0x800
 
 SHT_SYMTAB = 2

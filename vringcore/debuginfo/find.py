@@ -63,7 +63,7 @@ class FoundFiles:
         self._name = name or executable
         self._debug_files = tuple(debug_files)
         self.debug_dirs = tuple(debug_dirs)
-        self._sysroot = sysroot
+        self.sysroot = sysroot
         self._debug: Found | None = None
 
     def debug_file(self) -> str:
@@ -80,7 +80,7 @@ class FoundFiles:
                 self.executable,
                 debug_files=self._debug_files,
                 debug_dirs=self.debug_dirs,
-                sysroot=self._sysroot,
+                sysroot=self.sysroot,
             )
         if not self._debug.path:
             log = [*self.log, *self._debug.log]

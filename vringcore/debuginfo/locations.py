@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo.leb import sleb, uleb
-from vringcore.debuginfo.ranges import base_of
+from vringcore.debuginfo.ranges import base_of, table_of_file
 from vringcore.debuginfo.units import Entry
 from vringcore.errors import DwarfError
 from vringcore.layout import scopes as op
@@ -49,7 +49,10 @@ def expression_at(entry: Entry, at: int, address: int) -> bytes:
     unit = entry.unit
     if entry.abbrev.forms[at] == dw.FORM_LOCLISTX:
         value = _indexed(unit, value)
-    walk = _entries(unit, value) if unit.header.version >= 5 else _pairs(unit, value)
+    if unit.header.version >= 5:
+        walk = _entries(unit, value)
+    else:
+        walk = _pairs(unit, value) if unit.skeleton is None else _split_pairs(unit, value)
     fallback = b""
     for start, end, code in walk:
         if start <= address < end:
@@ -68,6 +71,8 @@ def _section(unit: Unit, name: str) -> bytes:
 
 def _indexed(unit: Unit, index: int) -> int:
     table = unit.root().integer(_AT_LOCLISTS_BASE)
+    if table is None and unit.skeleton is not None:
+        table = table_of_file(unit)
     if table is None:
         raise DwarfError("a list of locations by index, without a table", where=unit.where(0))
     size = unit.header.offset_size
@@ -91,6 +96,29 @@ def _pairs(unit: Unit, pos: int) -> Iterator[tuple[int, int, bytes]]:
             continue
         length = int.from_bytes(data[pos : pos + 2], order)
         yield base + start, base + end, _block(data, pos + 2, length)
+        pos += 2 + length
+
+
+def _split_pairs(unit: Unit, pos: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the same of a list in ``.debug_loc.dwo``, as GNU extended DWARF 4."""
+    data, base, order = _section(unit, ".debug_loc"), base_of(unit), unit.dwarf.byteorder
+    for _ in range(MAX_ENTRIES):
+        kind = data[pos]
+        if kind == 0:
+            return
+        if kind > 4:
+            raise DwarfError("an unknown kind of location", seen=f"DW_LLE_GNU {kind:#x}")
+        first, pos = _operand(unit, data, pos + 1, "-xxx4"[kind])
+        second, pos = _operand(unit, data, pos, "--x44"[kind])
+        if kind == 1:
+            base = first
+            continue
+        if kind == 3:
+            second += first
+        elif kind == 4:
+            first, second = base + first, base + second
+        length = int.from_bytes(_block(data, pos, 2), order)
+        yield first, second, _block(data, pos + 2, length)
         pos += 2 + length
 
 
@@ -129,6 +157,8 @@ def _operand(unit: Unit, data: bytes, pos: int, form: str) -> tuple[int, int]:
     """Return an operand of an entry, an index replaced by its address, and its end."""
     if form == "-":
         return 0, pos
+    if form == "4":
+        return int.from_bytes(_block(data, pos, 4), unit.dwarf.byteorder), pos + 4
     if form == "a":
         return _address(unit, data, pos), pos + unit.encoding.address_size
     value, pos = uleb(data, pos)

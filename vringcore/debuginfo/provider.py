@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.search import Search
     from vringcore.debuginfo.sources import Sources
+    from vringcore.debuginfo.splitunits import SplitUnits
     from vringcore.debuginfo.symbols import SymbolTable
     from vringcore.layout.scopes import Scope
     from vringcore.layout.types import Symbol, Type
@@ -242,6 +243,8 @@ class DebugInfo:
             for elf in self._opened.values():
                 elf.close()
             self._opened.clear()
+            if self._opened_dwarf is not None:
+                self._opened_dwarf.close()
             self._opened_dwarf = None
             self._search = None
             self._sources = None
@@ -273,8 +276,14 @@ class DebugInfo:
                 raise NotSearched(str(error)) from error
             from vringcore.debuginfo.dwarf import Dwarf
 
-            self._opened_dwarf = Dwarf(self._open(path), self._alternate)
+            self._opened_dwarf = Dwarf(self._open(path), self._alternate, split=self._split_units)
         return self._opened_dwarf
+
+    def _split_units(self) -> SplitUnits:
+        from vringcore.debuginfo.splitunits import SplitUnits
+
+        files = self._files
+        return SplitUnits([files.debug_file(), files.executable], files.debug_dirs, files.sysroot)
 
     def _alternate(self, elf: ElfFile) -> Dwarf:
         from vringcore.debuginfo.dwarf import Dwarf

@@ -58,7 +58,7 @@ _CONSTANTS = frozenset({
 
 def base_of(unit: Unit) -> int:
     """Return what the unit's ranges count from where they do not say: its DW_AT_low_pc, or 0."""
-    return unit.root().address(dw.AT_LOW_PC) or 0
+    return (unit.skeleton or unit).root().address(dw.AT_LOW_PC) or 0
 
 
 def list_ranges(
@@ -74,6 +74,9 @@ def list_ranges(
     if base is None:
         base = base_of(unit)
     if unit.header.version < 5:
+        if unit.skeleton is not None:
+            unit = unit.skeleton
+            value += unit.root().integer(dw.AT_GNU_RANGES_BASE) or 0
         return _pairs(unit, value, base)
     data = _section(unit, ".debug_rnglists")
     if form == dw.FORM_RNGLISTX:
@@ -84,6 +87,8 @@ def list_ranges(
 def _indexed_list(unit: Unit, data: bytes, index: int) -> int:
     """Return where the list of an index starts (DWARF 5, section 7.28)."""
     table = unit.root().integer(dw.AT_RNGLISTS_BASE)
+    if table is None and unit.skeleton is not None:
+        table = table_of_file(unit)
     if table is None:
         raise DwarfError("a list of ranges by index, without a table", where=unit.where(0))
     size = unit.header.offset_size
@@ -91,6 +96,11 @@ def _indexed_list(unit: Unit, data: bytes, index: int) -> int:
     if len(raw) != size:
         raise DwarfError("a list of ranges leaves its table", seen=f"index {index}")
     return table + int.from_bytes(raw, unit.dwarf.byteorder)
+
+
+def table_of_file(unit: Unit) -> int:
+    """Return where a ``.dwo`` has its one table of lists: behind the header (section 7.28)."""
+    return 12 if unit.header.offset_size == 4 else 20
 
 
 def _section(unit: Unit, name: str) -> bytes:

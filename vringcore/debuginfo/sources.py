@@ -75,7 +75,7 @@ class Sources:
         number = self._units.at(address)
         if number < 0:
             return []
-        unit = self._dwarf.unit(number)
+        unit = self._unit(number)
         if number not in self._code:
             self._code[number] = self._attempt(UnitCode, unit, self._lowest)
         code, lines = self._code[number], self._lines_of(unit)
@@ -107,7 +107,12 @@ class Sources:
         code = self._code[number]
         return [] if code is None else code.chain(address)
 
+    def _unit(self, number: int) -> Unit:
+        """Return a unit, or the skeleton that has its lines at least."""
+        return self._attempt(self._dwarf.unit, number) or self._dwarf.own_unit(number)
+
     def _lines_of(self, unit: Unit) -> LineTable | None:
+        unit = unit.skeleton or unit
         offset = unit.root().integer(dw.AT_STMT_LIST)
         if offset is None:
             return None

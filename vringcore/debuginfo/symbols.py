@@ -8,7 +8,7 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from vringcore.debuginfo.elf import SHF_ALLOC, SHT_DYNSYM, SHT_SYMTAB
+from vringcore.debuginfo.elf import SHF_ALLOC, SHF_TLS, SHT_DYNSYM, SHT_SYMTAB
 from vringcore.errors import ElfFormatError
 from vringcore.layout.types import Symbol
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from vringcore.debuginfo.elf import ElfFile, Section
     from vringcore.elfcore.headers import SectionHeader
-
-SHF_TLS = 0x400
 
 _STT_FUNC = 2
 _STT_SECTION = 3

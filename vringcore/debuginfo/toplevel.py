@@ -123,16 +123,6 @@ class TopLevel:
         self.mask = mask
         self._unit = unit
         self._plan = Plan(unit, mask)
-        root = unit.root()
-        split = root.get(dw.AT_DWO_NAME) or root.get(dw.AT_GNU_DWO_NAME)
-        if split is not None:
-            raise DwarfError(
-                "the debug information of a unit is in a file of its own",
-                where=unit.name or unit.where(0),
-                seen="a skeleton that -gsplit-dwarf left",
-                expected="the types in the executable or its debug file",
-                hint="build without -gsplit-dwarf, or give a layout bundle (--layout)",
-            )
         self._begin()
 
     def _begin(self) -> None:

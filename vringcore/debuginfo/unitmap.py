@@ -105,7 +105,7 @@ class UnitMap:
             if number in self._told:
                 continue
             try:
-                root = self._dwarf.unit(number, keep=False).root()
+                root = self._dwarf.own_unit(number).root()
                 if root.tag == dw.TAG_COMPILE_UNIT or root.tag == dw.TAG_SKELETON_UNIT:
                     for start, size in code_of(root):
                         read += 1

@@ -74,6 +74,7 @@ class UnitHeader:
             )
         self.first = pos + 2 + layout.size
         if self.kind in (dw.UT_SKELETON, dw.UT_SPLIT_COMPILE):
+            self.signature = struct.unpack_from(order + "Q", data, self.first)[0]
             self.first += 8
         elif self.kind in (dw.UT_TYPE, dw.UT_SPLIT_TYPE):
             layout = struct.Struct(order + "Q" + number)
@@ -134,9 +135,14 @@ class Entry:
 
 
 class Unit:
-    """A unit: the bytes of its entries and what is needed to understand them."""
+    """A unit: the bytes of its entries and what is needed to understand them.
 
-    __slots__ = ("_bases", "abbrevs", "data", "dwarf", "encoding", "header", "offset", "types")
+    :ivar skeleton: of a unit in a file of its own, what was left of it in the program
+    """
+
+    __slots__ = (
+        "_bases", "abbrevs", "data", "dwarf", "encoding", "header", "offset", "skeleton", "types",
+    )  # fmt: skip
 
     def __init__(
         self, dwarf: Dwarf, header: UnitHeader, data: bytes, encoding: Encoding,
@@ -149,6 +155,7 @@ class Unit:
         self.encoding = encoding
         self.abbrevs = abbrevs
         self.types: dict[int, Type] = {}
+        self.skeleton: Unit | None = None
         self._bases: tuple[int, int] | None = None
 
     def root(self) -> Entry:
@@ -194,6 +201,8 @@ class Unit:
 
         :raises DwarfError: if it lies outside the section
         """
+        if self.skeleton is not None:
+            return self.skeleton.address(index)
         return self.dwarf.indexed_address(
             self._bases_of_root()[1], index, self.encoding.address_size
         )
@@ -206,7 +215,7 @@ class Unit:
             if addresses is None:
                 addresses = abbrev.get(values, dw.AT_GNU_ADDR_BASE)
             # Without the attribute: past the table's header, as in a file of one unit.
-            start = 2 * self.header.offset_size
+            start = 2 * self.header.offset_size if self.header.version >= 5 else 0
             self._bases = (
                 start if strings is None else strings,
                 start if addresses is None else addresses,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vringcore.debuginfo import constants as dw
+from vringcore.debuginfo.elf import SHF_TLS
 from vringcore.debuginfo.leb import uleb
 from vringcore.debuginfo.typereader import VOID, children, text
 
@@ -89,7 +90,7 @@ def _place(entry: Entry) -> tuple[int, bool] | None:
             (value, False) if code[0] in (dw.OP_ADDR, dw.OP_ADDRX, dw.OP_GNU_ADDR_INDEX) else None
         )
     if rest in (bytes((dw.OP_GNU_PUSH_TLS_ADDRESS,)), bytes((dw.OP_FORM_TLS_ADDRESS,))):
-        return value, True
+        return _in_block(unit, value), True
     if rest[0] == dw.OP_PLUS_UCONST and code[0] in (dw.OP_ADDR, dw.OP_ADDRX):
         offset, stop = uleb(rest, 1)
         return (value + offset, False) if stop == len(rest) else None
@@ -108,6 +109,20 @@ def _operand(unit: Unit, code: bytes) -> tuple[int, int] | None:
         index, end = uleb(code, 1)
         return unit.address(index), end
     return None
+
+
+def _in_block(unit: Unit, value: int) -> int:
+    """Return the offset in the block of thread-local variables.
+
+    GCC puts it into the table of a unit that ``-gsplit-dwarf`` parted as if it were an address, so
+    that the linker adds where the block's contents lie in the file.
+    """
+    if unit.skeleton is None:
+        return value
+    headers = [h for h in unit.skeleton.dwarf.elf.headers if h.flags & SHF_TLS]
+    low = min((h.addr for h in headers), default=0)
+    high = max((h.addr + h.size for h in headers), default=0)
+    return value - low if value >= high - low and low <= value < high else value
 
 
 def static_variables(subprogram: Entry) -> Iterator[Entry]:
