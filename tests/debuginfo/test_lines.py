@@ -239,7 +239,7 @@ def test_a_file_defined_on_the_way(table: LineTable) -> None:
 
 # Damage
 
-PATIENCE = 2.0
+PATIENCE = 5.0
 """Seconds that a damaged program of 20 KB may take; far more than it does."""
 
 
