@@ -17,7 +17,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         directories by build-id are tried
     :param debug_files: files with separate debug information
     :param debug_dirs: directories with ``.build-id/xx/yyyy.debug`` trees, searched before the
-        system's own
+        system's own; and debuginfod servers (``https://...``), the only ones that are asked
     :param sysroot: directory under which the paths in the core are looked up
     :param layout: a layout bundle or pack to use instead of debug information
     :param near: also one of another build, if what it leads to passes its checks

@@ -160,6 +160,49 @@ def add_debug_files(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="a directory with .build-id/ beside /usr/lib/debug (repeatable)",
     )
+    group.add_argument(
+        "--debuginfod",
+        dest="debug_dir",
+        action=_Servers,
+        nargs=0,
+        default=[],
+        help="fetch what is not here from the servers in DEBUGINFOD_URLS, by build-id",
+    )
+    group.add_argument(
+        "--debuginfod-url",
+        metavar="URL",
+        dest="debug_dir",
+        action="append",
+        default=[],
+        type=_server,
+        help="the same from this server (repeatable)",
+    )
+
+
+class _Servers(argparse.Action):
+    """Adds the servers that the environment names to the places to look in."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        *_values: object,
+        **_more: object,
+    ) -> None:
+        from vringcore.debuginfo.debuginfod import servers_of_environment
+
+        servers = servers_of_environment()
+        if not servers:
+            parser.error("--debuginfod: DEBUGINFOD_URLS names no server; or use --debuginfod-url")
+        namespace.debug_dir = [*namespace.debug_dir, *servers]
+
+
+def _server(text: str) -> str:
+    from vringcore.debuginfo.debuginfod import is_server
+
+    if not is_server(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL of http or https")
+    return text
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

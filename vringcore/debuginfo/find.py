@@ -149,7 +149,8 @@ def find_executable(
     :param build_id: the module's, as the core has it; "" if it does not: then names decide
     :param path: the path in the core
     :param given: the file that the user gave for it
-    :param debug_dirs: directories with ``.build-id`` trees, before the system's
+    :param debug_dirs: directories with ``.build-id`` trees, before the system's, and debuginfod
+        servers (``http://``, ``https://``), asked last
     :param sysroot: where the core's paths are looked up instead of at the root
     :param beside: a directory that may hold the file, by its name; "" is the current one
     :raises ExecutableMismatchError: if ``given`` is another build
@@ -177,7 +178,7 @@ def find_executable(
         places.append(os.path.join(beside, name))  # noqa: PTH118
     log = [] if build_id else ["the core does not tell the build-id: the file is taken by name"]
     found = next((p for p in places if p and _is_it(p, build_id, log)), "")
-    return Found(found, tuple(log))
+    return Found(found or _fetched(build_id, "executable", debug_dirs, log), tuple(log))
 
 
 def find_debug_file(
@@ -193,7 +194,8 @@ def find_debug_file(
     :param build_id: the module's, "" if it has none
     :param executable: the module's own file, "" if it was not found
     :param debug_files: files that the user gave, of any module
-    :param debug_dirs: directories with ``.build-id`` trees, before the system's
+    :param debug_dirs: directories with ``.build-id`` trees, before the system's, and debuginfod
+        servers (``http://``, ``https://``), asked last
     """
     log: list[str] = []
     directories = _directories(debug_dirs, sysroot)
@@ -206,7 +208,7 @@ def find_debug_file(
     for path, checksum in _by_link(executable, directories, log):
         if _is_it(path, build_id, log, dwarf=True, checksum=checksum):
             return Found(path, tuple(log))
-    return Found("", tuple(log))
+    return Found(_fetched(build_id, "debuginfo", debug_dirs, log, dwarf=True), tuple(log))
 
 
 def find_alternate_file(elf: ElfFile, *, debug_dirs: Sequence[str] = ()) -> Found:
@@ -222,22 +224,54 @@ def find_alternate_file(elf: ElfFile, *, debug_dirs: Sequence[str] = ()) -> Foun
     places += _by_build_id(build_id, directories, ".debug")
     log: list[str] = []
     found = next((p for p in places if _is_it(p, build_id, log, dwarf=True)), "")
-    return Found(found, tuple(log))
+    return Found(found or _fetched(build_id, "debuginfo", debug_dirs, log, dwarf=True), tuple(log))
+
+
+def _fetched(
+    build_id: str, kind: str, places: Sequence[str], log: list[str], *, dwarf: bool = False
+) -> str:
+    """Return a file from the debuginfod servers among the places, "" if there are none."""
+    servers = [place for place in places if "://" in place]
+    if not servers or not _is_build_id(build_id):
+        return ""
+    from vringcore.debuginfo.debuginfod import fetch
+
+    path = fetch(servers, build_id, kind, log)
+    return path if path and _is_it(path, build_id, log, dwarf=dwarf) else ""
 
 
 def _directories(debug_dirs: Sequence[str], sysroot: str | None) -> list[str]:
     system = in_sysroot(SYSTEM_DEBUG_DIR, sysroot)
-    return [*debug_dirs, system] if system else list(debug_dirs)
+    directories = local(debug_dirs)
+    return [*directories, system] if system else directories
+
+
+def local(places: Sequence[str]) -> list[str]:
+    """Return the directories among places to look in, which may be debuginfod servers, too."""
+    return [place for place in places if "://" not in place]
+
+
+def cache_directory() -> str:
+    """Return where clients of debuginfod keep what they fetched, as elfutils finds it."""
+    given = os.environ.get("DEBUGINFOD_CACHE_PATH")
+    if given:
+        return given
+    former = os.path.expanduser("~/.debuginfod_client_cache")  # noqa: PTH111
+    if os.path.isdir(former):  # noqa: PTH112
+        return former
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return f"{caches}/debuginfod_client"
+
+
+def _is_build_id(text: str) -> bool:
+    return len(text) >= 4 and all(c in "0123456789abcdef" for c in text)
 
 
 def _by_build_id(build_id: str, directories: list[str], suffix: str) -> list[str]:
-    if len(build_id) < 4 or not all(c in "0123456789abcdef" for c in build_id):
+    if not _is_build_id(build_id):
         return []
     name = f".build-id/{build_id[:2]}/{build_id[2:]}{suffix}"
-    cache = os.environ.get("DEBUGINFOD_CACHE_PATH") or os.path.expanduser(  # noqa: PTH111
-        "~/.cache/debuginfod_client"
-    )
-    kept = f"{cache}/{build_id}/{'debuginfo' if suffix else 'executable'}"
+    kept = f"{cache_directory()}/{build_id}/{'debuginfo' if suffix else 'executable'}"
     return [*(f"{directory}/{name}" for directory in directories), kept]
 
 

@@ -308,7 +308,7 @@ class DebugInfo:
                 own = SymbolTable.of(self._open(self._files.executable))
                 tables += [own] if own is not None else []
             if not any(t.complete for t in tables):
-                tables[:0] = self._split_table()
+                tables[:0] = self._split_table() or self._packed_table()
             if not tables:
                 raise NotSearched("no symbol table", seen=self._files.executable or "no file")
             self._tables = tables
@@ -323,6 +323,28 @@ class DebugInfo:
 
         table = SymbolTable.of(self._open(path))
         return [table] if table is not None and table.complete else []
+
+    def _packed_table(self) -> list[SymbolTable]:
+        """Return the functions that distributions leave in a stripped file, xz-compressed."""
+        if not self._files.executable:
+            return []
+        from vringcore.debuginfo.minidebug import packed_symbols
+
+        try:
+            elf = packed_symbols(self._open(self._files.executable))
+        except VringcoreError as error:
+            self.log.append(str(error))
+            return []
+        if elf is None:
+            return []
+        from vringcore.debuginfo.symbols import SymbolTable
+
+        self._opened[".gnu_debugdata"] = elf
+        table = SymbolTable.of(elf)
+        if table is None:
+            return []
+        table.complete = False  # It has functions alone, and not those of .dynsym.
+        return [table]
 
     def _proved_absent(self, name: str) -> bool:
         """Tell whether the complete symbol table has no variable of that name, renamed or not."""

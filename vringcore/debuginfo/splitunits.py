@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.debuginfo import constants as dw
 from vringcore.debuginfo.elf import ElfFile
-from vringcore.debuginfo.find import NETWORK, in_sysroot
+from vringcore.debuginfo.find import NETWORK, in_sysroot, local
 from vringcore.debuginfo.splitfile import PackageIndex, SplitFile
 from vringcore.errors import DwarfError, VringcoreError
 
@@ -58,7 +58,7 @@ class SplitUnits:
         self, files: Sequence[str], debug_dirs: Sequence[str] = (), sysroot: str | None = None
     ) -> None:
         self._files = [f for f in dict.fromkeys(files) if f]
-        directories = [*(Path(f).parent for f in self._files), *map(Path, debug_dirs)]
+        directories = [*(Path(f).parent for f in self._files), *map(Path, local(debug_dirs))]
         self._directories = list(dict.fromkeys(directories))
         self._sysroot = sysroot
         self._package: Package | None = None
