@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.lab import guest, proc, rawcore, runner, scenarios
 from tests.lab.qmp import Monitor
 from tests.lab.scenario import Scenario
@@ -70,6 +72,8 @@ def live(version: str, name: str, *, user: int | None = None) -> Iterator[Live]:
     """
     scenario = next(known for known in scenarios.ALL if known.name == name)
     program = runner.executable(version, runner.SYSTEM_EMULATOR)
+    if not program.exists():
+        pytest.skip(f"QEMU {version} is not built: `python -m tests.lab build {version}`")
     kernel = guest.kernel()
     with tempfile.TemporaryDirectory(prefix="vringcore-lab-") as scratch:
         directory = Path(scratch)

@@ -36,8 +36,6 @@ ALL: tuple[Scenario, ...] = (
     held.HELD_KINDS,
     idle.PAUSED,
     stuck.NO_GUEST_RAM,
-    shared.SHARED_RAM,
-    shared.HUGE_RAM,
     failing.STUCK_THROTTLE,
     failing.IO_ERROR,
     aio.STUCK_NATIVE,
@@ -82,7 +80,10 @@ ALL: tuple[Scenario, ...] = (
 OF_STOCK: tuple[Scenario, ...] = (stuck.STUCK, stuck.STUCK_MIGRATION, nine.NINE_DEVICES)
 """Of a distribution's own binary: nothing is compiled, so these are made in a minute each."""
 OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK, forked.FORK_DEADLOCK)
-NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS)), *others.NAMES)
+OF_SHARED_RAM: tuple[Scenario, ...] = (shared.SHARED_RAM, shared.HUGE_RAM)
+"""Made by name alone: what most tests compare is not in their cores, and pages are set aside."""
+
+NAMES = (*(scenario.name for scenario in (*ALL, *OF_FORKS, *OF_SHARED_RAM)), *others.NAMES)
 
 
 def names_for(version: str) -> tuple[str, ...]:
@@ -98,7 +99,9 @@ def names_for(version: str) -> tuple[str, ...]:
 
 def guests_of(names: Iterable[str]) -> tuple[str, ...]:
     """The suites whose kernels the guests of scenarios run."""
-    return tuple(sorted({each.guest for each in (*ALL, *OF_FORKS) if each.name in names}))
+    return tuple(
+        sorted({each.guest for each in (*ALL, *OF_FORKS, *OF_SHARED_RAM) if each.name in names})
+    )
 
 
 def make(version: str, name: str) -> Path:
@@ -107,5 +110,7 @@ def make(version: str, name: str) -> Path:
         return arm64_case.make(version, name)
     if name in others.NAMES:
         return others.make(version, name)
-    scenario = next(scenario for scenario in (*ALL, *OF_FORKS) if scenario.name == name)
+    scenario = next(
+        scenario for scenario in (*ALL, *OF_FORKS, *OF_SHARED_RAM) if scenario.name == name
+    )
     return runner.make_case(version, scenario)
