@@ -11,7 +11,7 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
 
-NOT_RECORDED = "the file's own time is that of its last copy, and nothing else tells"
+NOT_RECORDED = Absent("not-recorded", None, "neither gdb nor the kernel writes the time")
 
 
 def captured_at(core: ProcessImage) -> tuple[str | Absent, str]:
@@ -25,7 +25,7 @@ def captured_at(core: ProcessImage) -> tuple[str | Absent, str]:
         return iso_time(core.slim.captured_at), "the core's own note"
     saved = saved_as(core.path)
     if saved is None or saved.time is None:
-        return Absent("not-recorded", None, NOT_RECORDED), ""
+        return NOT_RECORDED, ""
     doubt = contradiction(saved, core)
     if doubt:
         return Absent("contradicted", None, f"{_source(saved)} is not believed: {doubt}"), ""

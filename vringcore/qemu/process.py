@@ -229,7 +229,7 @@ class Process:
     def _captured(self) -> tuple[str | Absent, str]:
         core = self.core
         if core.slim is None and not named_by_convention(core.path):
-            return NOT_RECORDED, ""
+            return Absent("not-recorded", None, "neither gdb nor the kernel writes the time"), ""
         from vringcore.qemu.captured import captured_at
 
         return captured_at(core)
@@ -266,9 +266,6 @@ class Process:
             self.backtraces.close()
         self.files.close()
         self.core.close()
-
-
-NOT_RECORDED = Absent("not-recorded", None, "neither gdb nor the kernel writes the time")
 
 
 def named_by_convention(path: str) -> bool:
