@@ -220,7 +220,11 @@ def find_alternate_file(elf: ElfFile, *, debug_dirs: Sequence[str] = ()) -> Foun
     beside = os.path.dirname(elf.path) or "."  # noqa: PTH120
     directories = _directories(debug_dirs, None)
     places = [os.path.join(beside, name)]  # noqa: PTH118
-    places += [f"{directory}/.dwz/{os.path.basename(name)}" for directory in directories]  # noqa: PTH119
+    last = name.rpartition("/")[2]
+    places += [f"{beside}/{last}"]  # Where all of it was copied elsewhere.
+    places += [
+        f"{directory}/{part}" for directory in directories for part in (f".dwz/{last}", last)
+    ]
     places += _by_build_id(build_id, directories, ".debug")
     log: list[str] = []
     found = next((p for p in places if _is_it(p, build_id, log, dwarf=True)), "")
