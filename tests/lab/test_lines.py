@@ -72,7 +72,9 @@ def test_random_addresses_are_where_others_have_them(qemu: Path, tmp_path: Path)
     assert compared.named > 0.9 * ASKED
     assert compared.levels > 1.2 * ASKED
     assert compared.unconfirmed == []
-    assert compared.equal["addr2line"] > 0.99 * ASKED
+    # Of several rows of one address gdb takes another one than binutils and LLVM: we take gdb's.
+    assert compared.equal.get("gdb", ASKED) > 0.99 * ASKED
+    assert compared.equal["addr2line"] > 0.9 * ASKED
 
 
 def test_the_lines_of_all_backtraces_of_a_core_take_a_fraction_of_a_second(qemu: Path) -> None:

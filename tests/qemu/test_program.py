@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from tests.cores import lab_cores
 from tests.lab.cases import CoreCase
 from tests.synth.core import READ, WRITE, CoreBuilder, elf_image
 from vringcore.elfcore.core import open_elf_core
+from vringcore.elfcore.executable import read_executable
 from vringcore.errors import NotQemuError
 from vringcore.layout.store import LayoutStore
+from vringcore.memory.files import FileSource
 from vringcore.qemu.program import identify
 
 PROGRAM = 0x5500_0000_0000
@@ -69,14 +73,25 @@ def test_symbols_of_the_file_decide(tmp_path: Path) -> None:
     assert not isinstance(caught.value, NotQemuError)
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_stripped_file_without_the_symbols_proves_nothing(tmp_path: Path) -> None:
+    """A QEMU built without modules and plugins exports none of them: its name decides then."""
+    source, program = tmp_path / "p.c", tmp_path / "p"
+    source.write_text("int main(void) { return 0; }\n")
+    subprocess.run(["gcc", "-o", program, source], check=True)
+    path = core_of(tmp_path, b"/usr/bin/qemu-system-x86_64")
+    with open_elf_core(str(path)) as core, FileSource.open(str(program)) as file:
+        assert identify(core, read_executable(file)).is_qemu is False
+    subprocess.run(["strip", "--strip-all", program], check=True)
+    with open_elf_core(str(path)) as core, FileSource.open(str(program)) as file:
+        assert identify(core, read_executable(file)).is_qemu is True
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize(
     "case", lab_cores(lambda core: core.case.scenario in ("stuck", "other-qemu-nbd"))
 )
 def test_real_programs_by_their_symbols(case: CoreCase) -> None:
-    from vringcore.elfcore.executable import read_executable
-    from vringcore.memory.files import FileSource
-
     with (
         open_elf_core(str(case.path)) as core,
         FileSource.open(str(case.case.executable)) as source,

@@ -16,7 +16,7 @@ EMULATORS = ("qemu-system-", "qemu-kvm", "kvm", "qemu-dm")
 """What system emulators are called: upstream, by Red Hat, by old Debian, by Xen."""
 
 PROGRAM_SYMBOLS = ("current_machine", "qemu_init", "main_system_bus")
-"""Of which every emulator exports one, stripped or not: modules and plugins need them."""
+"""Of which every emulator has one; stripped, it still exports them where modules or plugins do."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ def not_qemu(core: ProcessImage, executable: Executable | None) -> NotQemuError 
     found = identify(core, executable)
     if found.is_qemu is not False:
         return None
-    sure = executable is not None
+    sure = executable is not None and _has_symbols(executable) is False
     return NotQemuError(
         "this is not a core of a QEMU",
         where=core.path,
@@ -74,13 +74,18 @@ def not_qemu(core: ProcessImage, executable: Executable | None) -> NotQemuError 
 
 
 def _has_symbols(executable: Executable) -> bool | None:
-    """Tell whether a file defines what every emulator does; None if its symbols cannot be read."""
+    """Tell whether a file defines what every emulator does; None if its symbols cannot tell.
+
+    That a name is missing proves nothing in a stripped file: a QEMU without modules exports none.
+    """
     from vringcore.debuginfo.elf import ElfFile
     from vringcore.debuginfo.symbols import SymbolTable
 
     try:
         with ElfFile.open(executable.source.path) as elf:
             table = SymbolTable.of(elf)
-            return None if table is None else any(map(table.find, PROGRAM_SYMBOLS))
+            if table is None:
+                return None
+            return any(map(table.find, PROGRAM_SYMBOLS)) or (False if table.complete else None)
     except VringcoreError:
         return None
