@@ -10,7 +10,7 @@ import pytest
 
 from tests.debuginfo.oracles import ask_gdb, elftools_records
 from tests.debuginfo.reading import all_keys, ambiguous_keys, layouts_of, our_shape
-from tests.lab.paths import lab_root
+from tests.lab.paths import lab_programs, lab_root
 from vringcore.debuginfo.dwarf import Dwarf
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.typereader import TypeReader
@@ -19,11 +19,7 @@ from vringcore.layout.types import Record
 pytestmark = pytest.mark.lab
 
 # The lab's own builds: Debian's, stripped, is there too.
-BINARIES = [
-    program
-    for program in sorted((lab_root() / "qemu").glob("*/qemu-system-*"))
-    if (program.parent / "build.json").exists()
-]
+BINARIES = [program for program in lab_programs() if (program.parent / "build.json").exists()]
 
 
 def version_of(program: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import zstandard
 
 import vringcore
-from tests.lab.paths import cases_directory
+from tests.lab.paths import cases_directory, is_tested
 from vringcore.layout.store import LayoutStore
 from vringcore.options import Options
 from vringcore.qemu.process import Process, open_process
@@ -171,10 +171,14 @@ def unpacked(path: Path) -> bytes:
 
 
 def iter_cases(root: Path | None = None) -> Iterator[Case]:
-    """All finished cases, by version and scenario; none if the lab has made none."""
-    manifests = (root or cases_directory()).glob("*/*/manifest.json")
-    for manifest in sorted(manifests):
-        yield Case(manifest.parent)
+    """All finished cases, by version and scenario; none if the lab has made none.
+
+    Of the lab's only those of the versions that are tested.
+    """
+    for manifest in sorted((root or cases_directory()).glob("*/*/manifest.json")):
+        case = Case(manifest.parent)
+        if root == DUMPS or is_tested(case.version):
+            yield case
 
 
 def iter_cores(root: Path | None = None) -> Iterator[CoreCase]:

@@ -12,6 +12,21 @@ def lab_root() -> Path:
     return Path(configured) if configured else Path.home() / ".cache" / "vringcore-lab"
 
 
+def is_tested(version: str) -> bool:
+    """Tell whether tests take what there is of a version: one of ``$VRINGCORE_LAB_VERSIONS``.
+
+    All versions are, if that is not set.
+    """
+    chosen = os.environ.get("VRINGCORE_LAB_VERSIONS", "").split()
+    return not chosen or version in chosen
+
+
+def lab_programs(pattern: str = "qemu-system-*") -> list[Path]:
+    """The emulators that the lab has built or fetched, of the versions that are tested."""
+    found = sorted((lab_root() / "qemu").glob(f"*/{pattern}"))
+    return [path for path in found if is_tested(path.parent.name)]
+
+
 def qemu_directory(version: str) -> Path:
     """Finished binaries of one QEMU version."""
     return lab_root() / "qemu" / version

@@ -16,7 +16,7 @@ from tests.debuginfo.line_oracles import ADDR2LINE, Comparison, code_addresses, 
 from tests.debuginfo.oracles import GDB
 from tests.lab.arm64 import debugger
 from tests.lab.cases import CoreCase, iter_cores
-from tests.lab.paths import lab_root
+from tests.lab.paths import lab_programs, lab_root
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.find import find_files
 from vringcore.debuginfo.provider import DebugInfo
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.lab
 
 BINARIES: list[Path | None] = [
     path
-    for path in sorted((lab_root() / "qemu").glob("*/qemu-system-*"))
+    for path in lab_programs()
     if not path.parent.name.endswith("-arm64")  # this machine's addr2line knows it less well
 ]
 

@@ -12,7 +12,7 @@ import pytest
 from msgspec import UNSET, structs
 
 from tests.lab.cases import NOWHERE, CoreCase, iter_cores
-from tests.lab.paths import lab_root
+from tests.lab.paths import lab_programs, lab_root
 from tests.lab.qmp_compare import compare_core
 from tests.lab.stock import debug_file, stock_cores
 from tests.lab.test_qmp import FACTS_OF_A_DEVICE, FACTS_OF_A_QUEUE_AT_REST
@@ -45,7 +45,7 @@ STUCK = [
     for core in stock_cores()
     if core.while_alive and core.case.scenario.startswith("stuck")
 ] or NONE
-PROGRAMS = sorted((lab_root() / "qemu").glob("*/qemu-system-x86_64"))
+PROGRAMS = lab_programs("qemu-system-x86_64")
 NO_PROGRAMS = [
     pytest.param(None, marks=pytest.mark.skip("no programs: `python -m tests.lab build 7.2`"))
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import vringcore.qemu
-from tests.lab.paths import lab_root
+from tests.lab.paths import lab_programs
 from vringcore.debuginfo.find import FoundFiles
 from vringcore.debuginfo.provider import DebugInfo
 from vringcore.errors import LayoutMissingError
@@ -23,7 +23,7 @@ from vringcore.layout.provider import Layouts
 from vringcore.view.bind import BoundType
 from vringcore.view.declare import View
 
-PROGRAMS = sorted(lab_root().glob("qemu/*/qemu-system-x86_64"))
+PROGRAMS = lab_programs("qemu-system-x86_64")
 BUILDS = [path for path in PROGRAMS if not path.parent.name.endswith("-stock")]
 
 GUESTS = "vringcore.qemu.driver_structs"
