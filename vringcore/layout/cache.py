@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from vringcore.errors import VringcoreError
 from vringcore.layout.bundle import MAX_SIZE, from_json, to_json
+from vringcore.version import VERSION
 
 if TYPE_CHECKING:
     from vringcore.layout.bundle import Bundle
 
-_GENERATION = 1
-"""Raised when the same build would be described differently: older files are then not found."""
+_GENERATION = 2
+"""Raised within a version when the same build would be described differently. Files of other
+versions and generations are not found: what an older reader did not see must not be missed."""
 
 
 class LayoutCache:
@@ -37,7 +39,8 @@ class LayoutCache:
 
     def path(self, build_id: str) -> str:
         """Return the file of a build."""
-        return os.path.join(self.directory, f"{build_id}.{_GENERATION}.json")  # noqa: PTH118
+        name = f"{build_id}.{VERSION}-{_GENERATION}.json"
+        return os.path.join(self.directory, name)  # noqa: PTH118
 
     def read(self, build_id: str, log: list[str]) -> Bundle | None:
         """Return the bundle of a build, None if there is none of use; ``log`` says why."""

@@ -32,6 +32,9 @@ FIRST_WINDOW = 4 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
 """Bytes of stack in which argc is looked for; Linux allows argv and envp 6 MiB (_STK_LIM)."""
 
+MAX_TOGETHER = 64 * 1024
+"""Bytes of arguments that are read at once."""
+
 MAX_ARGUMENT = 128 * 1024
 """Linux's MAX_ARG_STRLEN."""
 
@@ -48,7 +51,35 @@ def arguments(views: Views, core: ProcessImage) -> tuple[str, ...]:
     """
     if core.slim is not None and core.slim.arguments is not None:
         return core.slim.arguments
-    return tuple(views.string(p, MAX_ARGUMENT) for p in argument_places(views, core.auxv))
+    places = argument_places(views, core.auxv)
+    together = _strings_together(views, places)
+    return together or tuple(views.string(p, MAX_ARGUMENT) for p in places)
+
+
+def _strings_together(views: Views, places: Sequence[int]) -> tuple[str, ...]:
+    """Return strings that lie one behind the other, as Linux lays argv, read in one go.
+
+    Empty if they do not, or cannot be read so.
+    """
+    if len(places) < 2:
+        return ()
+    start, size = places[0], places[-1] - places[0]
+    if not 0 < size <= MAX_TOGETHER:
+        return ()
+    try:
+        data = views.space.read(HostAddress(start), size)
+        last = views.string(places[-1], MAX_ARGUMENT)
+    except VringcoreError:
+        return ()
+    found = data[:-1].split(b"\0")
+    reach = start
+    for place, text in zip(places, (*found, b""), strict=False):
+        if place != reach:
+            return ()
+        reach += len(text) + 1
+    if data[-1] or len(found) != len(places) - 1:
+        return ()
+    return (*(text.decode("utf-8", "backslashreplace") for text in found), last)
 
 
 def command_line(views: Views, core: ProcessImage) -> tuple[str, ...] | Absent:

@@ -19,6 +19,7 @@ from vringcore.view.lists import collect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vringcore.view.declare import View
     from vringcore.view.views import Views
 
 MAX_DEPTH = 64
@@ -44,7 +45,8 @@ class ObjectModel:
 
         :raises MemoryFault: if the object, or what tells its type, was left out of the core
         """
-        class_ = self._views.at(Object, address).class_
+        # Asked of every object: one word of it, and no view.
+        class_ = self._word(Object, "class", address)
         known = self._ancestry.get(class_)
         if known is None:
             known = self._ancestry[class_] = self._read_ancestry(class_)
@@ -197,9 +199,13 @@ class ObjectModel:
         prefix = b"child<"
         return bool(view.type_) and self._views.space.read(view.type_, len(prefix)) == prefix
 
+    def _word(self, view: type[View], member: str, address: int) -> HostAddress:
+        views = self._views
+        return views.pointer(address + views.offset(view.c_type, member, view.unit))
+
     def _read_ancestry(self, class_: int) -> tuple[str, ...]:
         try:
-            view = self._views.at(TypeImpl, self._views.at(ObjectClass, class_).type_)
+            view = self._views.at(TypeImpl, self._word(ObjectClass, "type", class_))
             return self._type_and_parents(view) if view.class_ == class_ else ()
         except MemoryFault as fault:
             # Classes lie on the heap: a number that leads nowhere, or into a file's pages, is no

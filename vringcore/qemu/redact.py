@@ -63,6 +63,8 @@ def _argument(option: str, text: str) -> str:
         return _kernel_line(text)
     if _is_secret(option):
         return REDACTED
+    if "=" not in text and ":" not in text and "{" not in text:
+        return text  # most arguments: options, and values without parts
     if text.startswith("exec:"):  # -incoming exec:COMMAND
         return f"exec:{REDACTED}"
     if text.lstrip().startswith("{"):
