@@ -21,6 +21,7 @@ from vringcore.qemu.commandline import find_argv
 from vringcore.view.views import Views
 
 if TYPE_CHECKING:
+    import random
     from pathlib import Path
 
     from tests.lab.cases import CoreCase
@@ -175,3 +176,30 @@ def test_words_are_read_in_the_builds_byte_order(order: str) -> None:
     views = views_of(image, big_endian=order == ">")
     core = cast("ElfCore", SimpleNamespace(auxv=auxv, slim=None))
     assert commandline.arguments(views, core) == ("qemu", "-m", "256")
+
+
+@given(
+    st.lists(st.binary(max_size=6).map(lambda text: text.replace(b"\0", b"x")), min_size=1),
+    st.lists(st.integers(0, 3), min_size=1),
+    st.randoms(),
+)
+def test_strings_are_read_wherever_they_lie(
+    texts: list[bytes], gaps: list[int], choice: random.Random
+) -> None:
+    """Linux lays them one behind the other; a program may have set other ones since."""
+    start = ANCHOR + 16
+    memory, places = b"", []
+    for index, text in enumerate(texts):
+        memory += b"\xff" * gaps[index % len(gaps)]
+        places.append(start + len(memory))
+        memory += text + b"\0"
+    order = list(range(len(texts)))
+    if choice.random() < 0.5:
+        choice.shuffle(order)
+    auxv = {6: 4096, AT_RANDOM: ANCHOR}
+    words = stack([places[i] for i in order], [], auxv, [7] * 4000, 1)
+    data = struct.pack(f"<{len(words)}Q", *words)
+    image = Image({(ANCHOR & -8) - len(data): data, start: memory.ljust(512, b"\0")})
+    core = cast("ElfCore", SimpleNamespace(auxv=auxv, slim=None))
+    expected = tuple(texts[i].decode("utf-8", "backslashreplace") for i in order)
+    assert commandline.arguments(views_of(image), core) == expected
