@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors"},
     "elfcore": {"memory"},
     "virtio": {"memory"},
-    "layout": {"memory"},
+    "layout": {"memory", "version"},
     "debuginfo": {"layout", "elfcore"},  # elfcore: one reader of ELF headers in the house
     "view": {"memory", "layout", "model"},  # model: what a value read from a core looks like
     "expr": {"view"},

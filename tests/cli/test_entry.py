@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.cli.command import vringcore
+import pytest
+
+from tests.cli.command import ROOT, vringcore
 
 
 def test_what_msgspec_can_do_without_is_not_imported(tmp_path: Path) -> None:
@@ -13,3 +17,51 @@ def test_what_msgspec_can_do_without_is_not_imported(tmp_path: Path) -> None:
     said = vringcore("devices", "/nowhere/core", PYTHONPATH=str(tmp_path))
     assert (said.returncode, said.stdout) == (3, "")
     assert "/nowhere/core" in said.stderr
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_stand_ins_are_gone_after_the_imports() -> None:
+    said = python(
+        "from vringcore.cli.startup import import_lightly; import_lightly()\n"
+        "import sys, uuid, decimal, gettext, textwrap\n"
+        "print(uuid.UUID(int=1), decimal.Decimal('0.1') + 1, gettext.gettext('x'),"
+        " textwrap.dedent('  y'))\n"
+        "print('typing_extensions' in sys.modules and sys.modules['typing_extensions'])"
+    )
+    assert said.split("\n")[:2] == [
+        "00000000-0000-0000-0000-000000000001 1.1 x y",
+        "False",
+    ]
+
+
+def test_a_stand_in_has_what_it_stands_for() -> None:
+    said = python(
+        "import sys; from vringcore.cli.startup import StandIn\n"
+        "sys.modules['textwrap'] = StandIn('textwrap', dedent=str)\n"
+        "import textwrap\n"
+        "print(textwrap.dedent(' a'), textwrap.shorten('b c d', 3, placeholder=''),"
+        " type(textwrap).__name__)"
+    )
+    assert said == " a b c StandIn\n"
+
+
+def test_a_schema_of_json_can_still_be_made() -> None:
+    said = python(
+        "from vringcore.cli.startup import import_lightly; import_lightly()\n"
+        "import msgspec; print(msgspec.json.schema(list[int]))"
+    )
+    assert "integer" in said
+
+
+@pytest.mark.parametrize("verb", ["queues", "devices"])
+def test_the_words_of_argparse_are_not_translated(verb: str) -> None:
+    """Half a message in another language helps nobody."""
+    said = vringcore(verb, "--member", LANGUAGE="de", LC_ALL="de_DE.UTF-8")
+    assert said.returncode == 2
+    assert "expected one argument" in said.stderr

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import NoReturn
 
+from vringcore.cli.startup import import_lightly
+
 EXIT_INTERRUPTED = 130
 
 
@@ -23,26 +25,10 @@ def entry() -> NoReturn:
     os._exit(code)
 
 
-def _import_msgspec() -> None:
-    """Import msgspec without ``typing_extensions``.
-
-    Where that is installed msgspec takes from it what ``typing`` has, too, and a fifth of a short
-    run is spent on importing it. This process is ours alone: a library must not do such a thing.
-    """
-    name = "typing_extensions"
-    if name in sys.modules:
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        import msgspec  # noqa: F401
-    finally:
-        del sys.modules[name]
-
-
 def _run() -> int:
     """Run the command; return the exit code also where it was cut short from outside."""
     try:
-        _import_msgspec()
+        import_lightly()
         from vringcore.cli.main import main
 
         try:

@@ -51,7 +51,7 @@ class UnitChain:
         return len(self.offsets)
 
     def _read_headers(self, pos: int, size: int) -> None:
-        read = self._dwarf.info.read
+        read = self._dwarf.info.reader()
         length_of = struct.Struct(self._dwarf.order + "I").unpack_from
         offsets, heads = self.offsets, self._heads
         while pos < size:

@@ -15,6 +15,7 @@ from vringcore.errors import ElfFormatError
 from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -67,6 +68,12 @@ class Section:
             size = min(size, self.header.size - offset)
             return self._file.source.pread(self.header.offset + offset, size)
         return self.data[offset : offset + size]
+
+    def reader(self) -> Callable[[int, int], bytes]:
+        """Return what reads as :meth:`read` does, for thousands of reads; errors likewise."""
+        if self._data is None and not self.packed:
+            return self._file.source.reader(self.header.offset, self.header.size)
+        return self.read
 
     def _load(self) -> bytes:
         header, file = self.header, self._file

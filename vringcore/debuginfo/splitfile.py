@@ -13,7 +13,7 @@ from vringcore.debuginfo.elf import ElfFile, Section
 from vringcore.errors import DwarfError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _SUFFIX = ".dwo"
 
@@ -44,6 +44,9 @@ class _Part(Section):
 
     def read(self, offset: int, size: int) -> bytes:
         return self._whole.read(self._offset + offset, max(0, min(size, self._length - offset)))
+
+    def reader(self) -> Callable[[int, int], bytes]:
+        return self.read
 
     def _load(self) -> bytes:
         return self.read(0, self._length)

@@ -76,6 +76,7 @@ class BusState(View):
     parent = pointer()
     name = pointer()
     children = place()
+    next_ = pointer("sibling.le_next")
 
 
 class BusChild(View):
@@ -84,6 +85,7 @@ class BusChild(View):
 
     child = pointer()
     index = integer()
+    next_ = pointer("sibling.tqe_next")
 
 
 class PCIDevice(View):
@@ -117,6 +119,7 @@ class VMChangeStateEntry(View):
     unit = ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c")
 
     opaque = pointer()
+    next_ = pointer("entries.tqe_next")
 
 
 class VirtIODevice(View):

@@ -91,6 +91,11 @@ class BoundType:
                 return slot
         return None
 
+    def within(self, offset: int, size: int) -> int | None:
+        """Return where the bytes at an offset lie in a snapshot, None if they lie outside."""
+        at = offset - self.start
+        return at if self.at_once and 0 <= at <= self.span - size else None
+
     def refuse(self, name: str) -> LayoutMissingError:
         """Return the error for a member that this build does not have."""
         return LayoutMissingError(

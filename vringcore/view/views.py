@@ -207,13 +207,21 @@ class Views:
         :raises CorruptDataError, LimitError, MemoryFault: where the walk ends early
         """
         at = self.offset(view.c_type, link, view.unit)
-        for address in walk(
-            self.pointer(head),
-            lambda element: self.pointer(element + at),
-            what=f"of {view.c_type} through {link}",
-            limit=limit,
-        ):
-            yield self.at(view, address)
+        within = self.binding(view).type.within(at, self.pointer_size)
+        element: V | None = None
+
+        def next_of(address: int) -> int:
+            # Nearly always the link came along with the members.
+            data = element._data if within is not None and element is not None else None
+            if data is None or within is None:
+                return self.pointer(address + at)
+            following: int = self._pointer(data[within : within + self.pointer_size])[0]
+            return following
+
+        what = f"of {view.c_type} through {link}"
+        for address in walk(self.pointer(head), next_of, what=what, limit=limit):
+            element = self.at(view, address)
+            yield element
 
     def readable(self, address: int, size: int = 1) -> bool:
         """Tell whether the bytes can be read."""
