@@ -112,9 +112,13 @@ class Layouts:
         return tuple(self._providers)
 
     def offer(self, providers: Iterable[Provider]) -> None:
-        """Use providers from now on, if there were none so far."""
+        """Use providers from now on, if there were none so far.
+
+        Those of an earlier core stand, also where nothing had to be asked of them yet.
+        """
         with self._lock:
-            if not self._providers:
+            none_so_far = self._offered == () if self._taken is None else not self._taken
+            if none_so_far:
                 self._taken = list(providers)
                 self._types = {k: t for k, t in self._types.items() if t is not None}
 
