@@ -28,6 +28,9 @@ BLOCK_SIZE = 1 << BLOCK_SHIFT
 MAX_BLOCKS = 2048
 """4 MiB of cache for each file."""
 
+_PREAD: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
+"""What POSIX systems have."""
+
 _OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -137,7 +140,15 @@ class FileSource:
         return f"FileSource({self.path!r}, size={self.size})"
 
     def _load(self, index: int) -> bytes:
-        block = self.pread(index << BLOCK_SHIFT, BLOCK_SIZE)
+        offset, block = index << BLOCK_SHIFT, b""
+        if _PREAD is not None and offset + BLOCK_SIZE <= self.size:
+            # A whole block in one call, as nearly always; what goes wrong goes wrong again below.
+            try:
+                block = _PREAD(self._fd, BLOCK_SIZE, self._start + offset)
+            except OSError:
+                block = b""
+        if len(block) != BLOCK_SIZE:
+            block = self.pread(offset, BLOCK_SIZE)
         with self._lock:
             blocks = self._blocks
             if len(blocks) >= MAX_BLOCKS:
@@ -167,12 +178,12 @@ class FileSource:
     def reader(self, start: int, size: int) -> Callable[[int, int], bytes]:
         """Return what reads bytes of a stretch as :meth:`pread` does, for thousands of reads."""
         size = max(0, min(size, self.size - start))
-        place, pread = self._start + start, getattr(os, "pread", None)
+        place = self._start + start
 
         def read(offset: int, count: int) -> bytes:
-            if pread is not None and offset >= 0 and 0 <= count <= size - offset:
+            if _PREAD is not None and offset >= 0 and 0 <= count <= size - offset:
                 try:
-                    data: bytes = pread(self._fd, count, place + offset)
+                    data = _PREAD(self._fd, count, place + offset)
                 except OSError:
                     data = b""
                 if len(data) == count:
