@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.report.strategies import any_of
-from vringcore.cli.schemas import schema_files
+from vringcore.cli.schemas import DOCUMENTS, schema_files
 from vringcore.layout.bundle import Bundle, Typed, put_type, to_json
+from vringcore.layout.pack import Pack
 from vringcore.layout.types import (
     Array,
     Base,
@@ -33,16 +34,15 @@ from vringcore.layout.types import (
     Void,
 )
 from vringcore.model.devices import Device
-from vringcore.model.driver import DriverDocument
-from vringcore.model.error import ErrorDocument
-from vringcore.model.layout_check import LayoutCheck
-from vringcore.model.memory import MemoryDocument
 from vringcore.model.queues import Queue
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.schema import document_schema
 from vringcore.model.values import encode
 
-PRINTED = (DriverDocument, ErrorDocument, LayoutCheck, MemoryDocument, Report, RingDocument)
+NOT_PRINTED = (Bundle, Pack)
+"""Read, and written to files alone."""
+
+PRINTED = tuple(document for document in DOCUMENTS if document not in NOT_PRINTED)
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
 

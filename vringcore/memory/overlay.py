@@ -68,6 +68,10 @@ class OverlaySpace(AddressSpace[HostAddress]):
         data = self._core.find(address, size)
         return super().read(address, size) if data is None else data
 
+    def holds(self, address: int, size: int) -> bool:
+        """Tell whether the core has the bytes in one segment."""
+        return self._core.holds(address, size)
+
     def pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
         """Yield the range as data and gaps.
 

@@ -113,6 +113,11 @@ class SegmentSpace(AddressSpace[HostAddress]):
             self.trace.add(address, size)
         return data
 
+    def holds(self, address: int, size: int) -> bool:
+        """Tell whether the bytes lie in one segment and the file."""
+        index = bisect_right(self._starts, address) - 1
+        return index >= 0 and 0 <= size <= self._data_ends[index] - address
+
     def pieces(self, address: HostAddress, size: int) -> Iterator[Piece]:
         """Yield the range as data, at most :data:`CHUNK` bytes each, and gaps.
 
