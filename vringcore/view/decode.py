@@ -53,6 +53,9 @@ FEATURE_WORDS = frozenset({"guest_features", "host_features", "backend_features"
 """VirtIODevice's feature words; ``X_ex`` are their 128-bit forms (include/hw/virtio/virtio.h)."""
 
 MAX_DEPTH = 64
+_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
+"""What :mod:`struct` calls signed integers, by their size."""
+
 MAX_OBJECT_SIZE = 1 << 24
 
 
@@ -193,18 +196,25 @@ class Decoders:
             return lambda data, at, _around: Address(unpack(data, at) & mask)
         if base.size > 8:
             return lambda data, at, _around: Wide(unpack(data, at))
+        if base.size in _CODES:
+            # Most members are such: one call less for each.
+            raw = self._scalar(base.size, signed).unpack_from
+            return lambda data, at, _around: raw(data, at)[0]
         return lambda data, at, _around: unpack(data, at)
 
+    def _scalar(self, size: int, signed: bool) -> struct.Struct:
+        code = _CODES[size]
+        return struct.Struct(self._prefix + (code if signed else code.upper()))
+
     def _integer(self, size: int, signed: bool) -> Callable[[bytes, int], int]:
-        code = {1: "b", 2: "h", 4: "i", 8: "q"}.get(size)
-        if code is None:
+        if size not in _CODES:
             order = self._order
 
             def wide(data: bytes, at: int) -> int:
                 return int.from_bytes(data[at : at + size], order, signed=signed)
 
             return wide
-        unpack = struct.Struct(self._prefix + (code if signed else code.upper())).unpack_from
+        unpack = self._scalar(size, signed).unpack_from
 
         def integer(data: bytes, at: int) -> int:
             value: int = unpack(data, at)[0]
