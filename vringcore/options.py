@@ -19,6 +19,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     :param debug_dirs: directories with ``.build-id/xx/yyyy.debug`` trees, searched before the
         system's own; and debuginfod servers (``https://...``), the only ones that are asked
     :param sysroot: directory under which the paths in the core are looked up
+    :param ram_files: files that back guest RAM which the core left out, ``PATH`` or ``BLOCK=PATH``
     :param layout: a layout bundle or pack to use instead of debug information
     :param near: also one of another build, if what it leads to passes its checks
     :param member: the core in a tar archive that holds several
@@ -33,6 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     debug_dirs: tuple[str, ...] = ()
     sysroot: str | None = None
     layout: str | None = None
+    ram_files: tuple[str, ...] = ()
     near: bool = False
     member: str | None = None
     tmpdir: str | None = None
@@ -41,5 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     deep: bool = False
 
     def files(self) -> tuple[str, ...]:
-        """Return the files named here, to be read: executable, bundle, debug files."""
-        return tuple(f for f in (self.executable, self.layout, *self.debug_files) if f is not None)
+        """Return the files named here, to be read: executable, bundle, debug files, RAM files."""
+        ram = [name for each in self.ram_files for name in (each, each.partition("=")[2]) if name]
+        named = (self.executable, self.layout, *self.debug_files, *ram)
+        return tuple(f for f in named if f is not None)

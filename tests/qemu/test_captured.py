@@ -12,6 +12,8 @@ from tests.lab.cases import NOWHERE, iter_dumps, unpacked
 from vringcore.layout.store import LayoutStore
 from vringcore.model.report import CoreInfo
 from vringcore.model.values import Absent
+from vringcore.options import Options
+from vringcore.slim.slim import slim_core
 
 DUMP = next(core for core in iter_dumps() if core.name == "dumps/7.2/stuck-migration/gcore")
 PID = DUMP.case.manifest["pid"]
@@ -47,6 +49,18 @@ def test_a_name_that_the_core_contradicts(tmp_path: Path) -> None:
     assert found.captured_at.reason == "contradicted"
     assert str(PID) in found.captured_at.hint
     assert found.captured_at_source == ""
+
+
+@pytest.mark.parametrize("word", ["qemu-system-x86", "sleep"])
+def test_a_small_core_answers_as_the_one_that_it_was_made_of(tmp_path: Path, word: str) -> None:
+    path = tmp_path / f"core.{word}.0.{BOOT}.4000000.1700000000000000.zst"
+    shutil.copy(DUMP.path, path)
+    small = tmp_path / "small.core"
+    slim_core(str(path), str(small), options=Options(sysroot=NOWHERE), store=LayoutStore())
+    found, kept = info(path), info(small)
+    assert kept.captured_at == found.captured_at
+    assert kept.captured_at_source == found.captured_at_source
+    assert isinstance(found.captured_at, Absent) == (word == "sleep")
 
 
 def test_a_directory_of_abrt(tmp_path: Path) -> None:

@@ -84,11 +84,20 @@ def add_core_options(parser: argparse.ArgumentParser, *, optional: bool = False)
 
     :param optional: the verb has a use without a core, too
     """
-    parser.add_argument_group("the core").add_argument(
+    core = parser.add_argument_group("the core")
+    core.add_argument(
         "core",
         nargs="?" if optional else None,
         metavar="CORE",
         help="core dump of the QEMU process, also packed, in a tar archive, or ABRT's directory",
+    )
+    core.add_argument(
+        "--ram-file",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="the file that backs guest RAM which the core left out (memory-backend-file), or"
+        " BLOCK=PATH (repeatable); by default the path that the core names",
     )
     add_file_options(parser)
     add_output_options(parser)
@@ -276,6 +285,7 @@ def core_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of :class:`vringcore.options.Options` that the options give."""
     return {
         **file_options(arguments),
+        "ram_files": tuple(arguments.ram_file),
         "member": arguments.member,
         "tmpdir": arguments.tmpdir,
         "max_unpacked": arguments.max_unpacked,

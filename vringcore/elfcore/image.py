@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _MAX_STRING = 4096
+_LARGE = 1 << 24
 
 
 class ProcessImage:
@@ -53,6 +54,7 @@ class ProcessImage:
         :meth:`adopt` was given
     :ivar executable: the module that AT_PHDR or AT_ENTRY lies in, None if none does
     :ivar raw_notes: notes that belong to no thread and are not decoded here
+    :ivar shared: files of shared memory that the core left out, to lay under it
     :ivar slim: what a slim core says of itself, or /proc of a running process; None for any other
     """
 
@@ -83,6 +85,7 @@ class ProcessImage:
         self.siginfo = notes.siginfo
         self.raw_notes = notes.raw
         self.problems = list(notes.problems)
+        self.shared: list[FilePages] = []
         self.adopt(group_by_file(notes.files, memory))
 
     def adopt(self, modules: list[Module]) -> None:
@@ -151,6 +154,15 @@ class ProcessImage:
             hint=str(self.problems[0]) if self.problems else "it was not written by Linux or gdb",
         )
 
+    @property
+    def names_unread_files(self) -> bool:
+        """Whether it names a large file of which it holds not even the first byte: shared RAM."""
+        return any(
+            mapping.end - mapping.start >= _LARGE and not self.memory.holds(mapping.start, 1)
+            for mapping, _ in self._mapped
+            if mapping.file_offset == 0
+        )
+
     def image_of(self, build_id: str) -> Module | None:
         """Return the ELF file of a build-id by its first page in memory, without any note.
 
@@ -189,7 +201,7 @@ class ProcessImage:
         if executable is not None and self.executable is None:
             modules.append(self._module_of(executable))
             files[executable.source.path] = executable.source
-        return OverlaySpace(
+        space = OverlaySpace(
             self.memory,
             [
                 FilePages(m.start, m.end, m.file_offset, files.get(module.path), module.missing)
@@ -198,6 +210,9 @@ class ProcessImage:
                 if not self._is_writable(m, executable if module is self.executable else None)
             ],
         )
+        if self.shared:
+            space.lay(self.shared)
+        return space
 
     def close(self) -> None:
         """Close what the memory is read from; a temporary unpacked file is gone with it."""

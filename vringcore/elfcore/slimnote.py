@@ -90,9 +90,11 @@ class SlimNote(msgspec.Struct, frozen=True, omit_defaults=True):
     :param of: who wrote the original: ``gcore``, ``kernel``, ``live`` for a running process …
     :param complete: whether the original was whole
     :param problems: what was damaged in it
-    :param captured_at: seconds since 1970 when a live process was read
+    :param captured_at: seconds since 1970 when a live process was read, or the original taken
+    :param captured_by: who said so of the original; without a time, why none is believed
     :param clock_ns: CLOCK_MONOTONIC at that moment, as the process has it; None if not known
     :param guest_ram: whether the original held the guest's memory, as reports say it
+    :param ram_files: guest RAM that was not in the original but read from a file: block and path
     :param arguments: the command line, secrets redacted: argv itself is not in the memory
     :param mapped: what was mapped in the original; the segments are only what was kept of it
     :param lost: what of that the original did not hold
@@ -108,8 +110,10 @@ class SlimNote(msgspec.Struct, frozen=True, omit_defaults=True):
     complete: bool = True
     problems: tuple[str, ...] = ()
     captured_at: float | None = None
+    captured_by: str = ""
     clock_ns: int | None = None
     guest_ram: str = ""
+    ram_files: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] | None = None
     mapped: tuple[Mapped, ...] = ()
     lost: tuple[Lost, ...] = ()

@@ -59,6 +59,18 @@ class OverlaySpace(AddressSpace[HostAddress]):
                 self._pages.append(page)
                 self._starts.append(page.address)
 
+    def lay(self, pages: Iterable[FilePages]) -> None:
+        """Lay more files under the core, in place of what lay at their addresses before."""
+        new = sorted(pages, key=attrgetter("address"))
+        old = (
+            page
+            for page in self._pages
+            if not any(p.address < page.end and page.address < p.end for p in new)
+        )
+        self._pages = sorted([*old, *new], key=attrgetter("address"))
+        self._starts = [page.address for page in self._pages]
+        self._ranges = None
+
     def read(self, address: HostAddress, size: int) -> bytes:
         """Return exactly ``size`` bytes.
 

@@ -11,25 +11,35 @@ from vringcore.model.values import Absent
 if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
 
+CONTRADICTED = "contradicted"
 NOT_RECORDED = Absent("not-recorded", None, "neither gdb nor the kernel writes the time")
 
 
 def captured_at(core: ProcessImage) -> tuple[str | Absent, str]:
     """Return when a core was taken, in ISO 8601 in UTC, and who says so ("" if nobody does).
 
-    A slim core says it itself. For others the name counts (systemd-coredump, core_pattern) or
-    ABRT's files beside it, unless the core contradicts them. The file's modification time never
-    does.
+    A slim core says it itself, and who said so of its original. For others the name counts
+    (systemd-coredump, core_pattern) or ABRT's files beside it, unless the core contradicts them.
+    The file's modification time never does.
     """
-    if core.slim is not None and core.slim.captured_at is not None:
-        return iso_time(core.slim.captured_at), "the core's own note"
+    taken, source = taken_at(core)
+    return iso_time(taken) if isinstance(taken, float) else taken, source
+
+
+def taken_at(core: ProcessImage) -> tuple[float | Absent, str]:
+    """Return the same in seconds since 1970."""
+    slim = core.slim
+    if slim is not None and slim.captured_at is not None:
+        return slim.captured_at, slim.captured_by or "the core's own note"
+    if slim is not None and slim.captured_by:
+        return Absent(CONTRADICTED, None, slim.captured_by), ""
     saved = saved_as(core.path)
     if saved is None or saved.time is None:
         return NOT_RECORDED, ""
     doubt = contradiction(saved, core)
     if doubt:
-        return Absent("contradicted", None, f"{_source(saved)} is not believed: {doubt}"), ""
-    return iso_time(saved.time), f"{_source(saved)}{_remark(saved, core)}"
+        return Absent(CONTRADICTED, None, f"{_source(saved)} is not believed: {doubt}"), ""
+    return float(saved.time), f"{_source(saved)}{_remark(saved, core)}"
 
 
 def saved_as(path: str) -> SavedAs | None:

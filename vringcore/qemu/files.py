@@ -23,6 +23,7 @@ from vringcore.memory.files import FileSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vringcore.debuginfo.find import FoundFiles
     from vringcore.debuginfo.provider import DebugInfo
     from vringcore.elfcore.headers import ProgramHeader
     from vringcore.elfcore.image import ProcessImage
@@ -52,15 +53,9 @@ class ProgramFiles:
         self._core = core
         self._options = options
         module = core.executable
-        self._found = find_files(
-            module.build_id if module else "",
-            core.executable_path,
-            executable=options.executable,
-            debug_files=options.debug_files,
-            debug_dirs=options.debug_dirs,
-            sysroot=options.sysroot,
-            beside=core.path,
-        )
+        self._found = self._find(core.executable_path)
+        if not self._found.executable:
+            self._find_as_told()
         self.executable: Executable | None = None
         self.brought: dict[str, Bundle] = {}
         self.mapped: dict[str, FileSource] = {}
@@ -79,6 +74,29 @@ class ProgramFiles:
         self._debug: DebugInfo | None = None
         self.pack: Pack | None = None
         self.near = False
+
+    def _find(self, path: str) -> FoundFiles:
+        core, options = self._core, self._options
+        return find_files(
+            core.executable.build_id if core.executable else "",
+            path,
+            executable=options.executable,
+            debug_files=options.debug_files,
+            debug_dirs=options.debug_dirs,
+            sysroot=options.sysroot,
+            beside=core.path,
+        )
+
+    def _find_as_told(self) -> None:
+        """Look where ABRT says that the program was, if the core does not tell or errs."""
+        from vringcore.elfcore.crashdir import read_around
+
+        saved = read_around(self._core.path)
+        if saved is None or saved.executable in (None, self._core.executable_path):
+            return
+        found = self._find(saved.executable or "")
+        if found.executable:
+            self._found = found
 
     def _place_by_file(self, options: Options) -> None:
         """Find the modules of a core that names no files, by the executable's own file.

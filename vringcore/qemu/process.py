@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
     from vringcore.elfcore.slimnote import SlimNote
     from vringcore.layout.provider import Layouts
+    from vringcore.memory.files import FileSource
+    from vringcore.memory.overlay import OverlaySpace
     from vringcore.memory.space import AddressSpace, HostSpace
     from vringcore.model.requests import InFlight
     from vringcore.options import Options
@@ -78,12 +80,15 @@ class Process:
             self.limits.append(_movement(core.slim))
         layouts = files.layouts(store)
         layouts.hint(VARIABLES)
+        core.shared = []
         space = core.with_files(files.mapped, files.executable)
         self.views = self.make_views(space, layouts, files.bias, ModuleSymbols())
         self.views.thread_block = lambda: files.thread_block
         space.explain = RamGaps(self.views)
         self._check_program()
         self._add_symbols()
+        self.ram_files: dict[str, FileSource] = {}
+        self._lay_ram_files(space, options)
         self.objects = ObjectModel(self.views)
         if self.views.layouts.find_fact(PACK_FACT) is not None or files.pack is not None:
             self._admit_pack()
@@ -132,6 +137,23 @@ class Process:
         if why:
             self.near = why.partition(";")[0] if packed_layouts.NEAR in why else ""
             self.limits.append(packed_layouts.limitation(why))
+
+    def _lay_ram_files(self, space: OverlaySpace, options: Options) -> None:
+        """Fill what the core lacks of guest RAM from the files that back it, and say so."""
+        core = self.core
+        if core.slim is not None and core.slim.ram_files:
+            from vringcore.qemu.ram_files import told
+
+            self.limits += [told(name, path) for name, path in core.slim.ram_files]
+        if not options.ram_files:
+            if core.slim is not None or core.kind == "live":
+                return
+            if not core.names_unread_files:
+                return
+        from vringcore.qemu.ram_files import lay_under
+
+        self.ram_files, limits = lay_under(core, self.views, space, options)
+        self.limits += limits
 
     def _add_symbols(self) -> None:
         symbols = self.views.symbols
@@ -264,6 +286,8 @@ class Process:
             self.symbols.close()
         if "backtraces" in self.__dict__:
             self.backtraces.close()
+        for source in self.ram_files.values():
+            source.close()
         self.files.close()
         self.core.close()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vringcore.memory.gaps import Gap, GapKind
+from vringcore.memory.segments import HINTS
 from vringcore.qemu.absence import attempt
 from vringcore.qemu.structs import RAMBlock, RAMList
 from vringcore.view.lists import collect
@@ -45,7 +48,7 @@ class RamGaps:
 
     def __call__(self, gap: Gap) -> Gap:
         """Return the gap as it came, or as NOT_DUMPED with what would have kept it."""
-        if gap.kind not in (GapKind.UNMAPPED, GapKind.NOT_DUMPED):
+        if gap.kind not in (GapKind.UNMAPPED, GapKind.NOT_DUMPED, GapKind.FILE_NEEDED):
             return gap
         if self._blocks is None:
             self._blocks = []  # while they are read, a hole met on the way is just a hole
@@ -53,5 +56,10 @@ class RamGaps:
             found = [attempt(lambda b=b: (b.host, b.host + b.max_length)) for b in blocks]  # type: ignore[misc]
             self._blocks = [place for place in found if isinstance(place, tuple)]
         if any(start <= gap.address < end for start, end in self._blocks):
-            return Gap(GapKind.NOT_DUMPED, gap.address, gap.size, NOT_DUMPED_HINT)
+            if gap.file:
+                hint = f"guest RAM in {gap.file}: give that file, or a copy, with --ram-file PATH"
+                return msgspec.structs.replace(gap, hint=hint)
+            known = gap.hint not in ("", HINTS.get(gap.kind))
+            hint = gap.hint if known else NOT_DUMPED_HINT
+            return Gap(GapKind.NOT_DUMPED, gap.address, gap.size, hint)
         return gap

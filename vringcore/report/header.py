@@ -31,12 +31,23 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
     if core.near_match:
         parts.append("TYPES OF ANOTHER BUILD")
     page.header(f"{clean(core.path)}: {', '.join(parts)}")
-    if core.guest_ram.startswith("absent"):
+    if _lacks_ram(core.guest_ram):
         page.remark(
-            f"guest RAM is {clean(core.guest_ram)} in this core, and the rings lie in it; for the"
-            " next one: -machine dump-guest-core=on, and coredump_filter 0x7f if guest memory is"
-            " shared or in huge pages"
+            f"guest RAM is {clean(core.guest_ram)} in this core, and the rings lie in guest RAM;"
+            " for the next one: -machine dump-guest-core=on, and coredump_filter 0x7f if guest"
+            " memory is shared or in huge pages; RAM in a file: --ram-file"
         )
+
+
+def _lacks_ram(state: str) -> bool:
+    """Tell whether memory is missing that rings can lie in: a ROM holds none."""
+    what, _, missing = state.partition(" (missing: ")
+    names = missing.removesuffix(")").split(", ")
+    return (
+        what == "absent"
+        or what.startswith("absent ")
+        or (what == "partial" and not all(name.endswith((".rom", ".bios")) for name in names))
+    )
 
 
 def nothing_found(report: Report) -> str:

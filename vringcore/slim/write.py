@@ -18,6 +18,8 @@ from vringcore.layout.bundle import to_json
 from vringcore.layout.recorded import names_in
 from vringcore.memory.trace import merge
 from vringcore.model.slim import SlimPart
+from vringcore.model.values import Absent
+from vringcore.qemu.captured import NOT_RECORDED, taken_at
 from vringcore.qemu.commandline import argument_places, arguments
 from vringcore.qemu.ramblocks import ram_blocks
 from vringcore.qemu.redact import redact
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
+    from vringcore.elfcore.image import ProcessImage
     from vringcore.slim.collect import TracedProcess
     from vringcore.slim.notes import RawNote
 
@@ -151,6 +154,7 @@ def _memory(
     kept.copy(process.backtraces.space, extents_of(process))
     scrubber = Scrubber(secrets_of(argv))
     writable = [(r.address, r.address + r.size) for r in process.core.memory.ranges() if r.writable]
+    writable += [(pages.address, pages.end) for pages in process.core.shared]
     # The program's constants hold no secrets, but words that a weak password may be.
     kept.change(lambda start, data: scrubber(data) if _meets(writable, start) else data)
     read = merge([*process.trace.touched(), *process.included.touched()])
@@ -261,10 +265,13 @@ def _own_notes(
         complete=not core.truncated,
         problems=tuple(str(problem) for problem in core.problems),
     )
+    if before.captured_at is None and not before.captured_by:
+        before = _with_time(before, core)
     note = msgspec.structs.replace(
         before,
         writer=f"vringcore {VERSION}",
         guest_ram=process.core_info.guest_ram,
+        ram_files=before.ram_files or tuple((n, s.path) for n, s in process.ram_files.items()),
         arguments=None if gathered.argv is None else redact(gathered.argv),
         mapped=before.mapped or _mapped(process),
         lost=before.lost or _lost(process),
@@ -276,6 +283,14 @@ def _own_notes(
     yield SLIM_OWNER, slimnote.NT_SLIM_LAYOUTS, slimnote.pack(to_json(build))
     for each in (names, *map(names_in, process.symbols.asked())):
         yield SLIM_OWNER, slimnote.NT_SLIM_NAMES, slimnote.pack(to_json(each))
+
+
+def _with_time(note: SlimNote, core: ProcessImage) -> SlimNote:
+    """Return the note with what the core's name says of the time, or why that is not believed."""
+    taken, source = taken_at(core)
+    if not isinstance(taken, Absent):
+        return msgspec.structs.replace(note, captured_at=taken, captured_by=source)
+    return note if taken is NOT_RECORDED else msgspec.structs.replace(note, captured_by=taken.hint)
 
 
 def _left_out(gathered: Gathered, before: SlimNote | None) -> tuple[str, ...]:
