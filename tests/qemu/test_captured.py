@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import vringcore
-from tests.lab.cases import NOWHERE, iter_dumps, unpacked
+from tests.cores import lab_cores
+from tests.lab.cases import NOWHERE, CoreCase, iter_dumps, unpacked
+from vringcore.elfcore.core import open_elf_core
 from vringcore.layout.store import LayoutStore
 from vringcore.model.report import CoreInfo
 from vringcore.model.values import Absent
 from vringcore.options import Options
+from vringcore.qemu.files import ProgramFiles
 from vringcore.slim.slim import slim_core
 
 DUMP = next(core for core in iter_dumps() if core.name == "dumps/7.2/stuck-migration/gcore")
@@ -80,3 +84,25 @@ def test_the_time_of_the_file_is_no_time_of_capture(tmp_path: Path) -> None:
     found = info(path)
     assert isinstance(found.captured_at, Absent)
     assert found.captured_at.reason == "not-recorded"
+
+
+@pytest.mark.parametrize("case", lab_cores(lambda core: core.name == "7.2/stuck/gcore"))
+def test_abrts_executable_is_looked_at_where_the_cores_path_leads_nowhere(
+    case: CoreCase, tmp_path: Path
+) -> None:
+    (tmp_path / "coredump").symlink_to(case.path)
+    (tmp_path / "executable").write_text("/opt/moved/qemu\n")
+    there = tmp_path / "root/opt/moved/qemu"
+    there.parent.mkdir(parents=True)
+    shutil.copy(case.case.executable, there)
+    with open_elf_core(str(tmp_path / "coredump")) as core:
+        files = ProgramFiles(core, Options(sysroot=str(tmp_path / "root")))
+        with closing(files):
+            assert files.executable is not None
+            assert files.executable.source.path == str(there)
+            assert files.build_id == case.case.manifest["build_id"]
+    there.write_bytes(Path("/bin/true").read_bytes())  # another build is not taken
+    with open_elf_core(str(tmp_path / "coredump")) as core:
+        files = ProgramFiles(core, Options(sysroot=str(tmp_path / "root")))
+        with closing(files):
+            assert files.executable is None

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from tests.cores import lab_cores
+from tests.lab.cases import CoreCase
 from tests.report import samples
 from tests.report.strategies import any_of
 from vringcore.model.queues import Counts, SplitGuest
@@ -369,6 +371,34 @@ def test_missing_guest_ram_is_told_with_what_would_help() -> None:
     for printer in PRINTERS:
         assert "note: guest RAM is absent (dump-guest-core=off)" in text(printer, report)
         assert "guest RAM is" not in text(printer, samples.REPORT)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("partial (missing: ram0)", True),
+        ("partial (missing: pc.rom, 4096 bytes of pc.ram)", True),
+        ("partial (missing: pc.rom)", False),  # a ROM holds no rings
+        ("partial (missing: pc.bios, 0000:00:02.0/virtio-net-pci.rom)", False),
+        ("absent", True),
+        ("present", False),
+        ("unknown (no RAM blocks)", False),
+    ],
+)
+def test_the_hint_is_given_where_rings_can_be_lost(state: str, told: bool) -> None:
+    core = structs.replace(samples.CORE, guest_ram=state)
+    report = structs.replace(samples.REPORT, core=core)
+    for printer in PRINTERS:
+        assert (f"note: guest RAM is {state}" in text(printer, report)) == told
+
+
+@pytest.mark.parametrize(
+    "case", lab_cores(lambda core: core.name in ("7.2/huge-ram/gcore", "7.2/huge-ram/kernel"))
+)
+def test_on_a_core_that_left_out_shared_huge_pages(case: CoreCase) -> None:
+    with case.open() as core:
+        printed = text(print_queues, core.report())
+    assert ("note: guest RAM is partial" in printed) == (case.kind == "gcore")
 
 
 def test_limits_are_notes() -> None:
