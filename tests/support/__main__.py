@@ -16,7 +16,9 @@ from tests.support.matrix import builds, measure, run
 def main(arguments: list[str] | None = None) -> int:
     """Print the generated parts, or write them into the page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.support", description=__doc__)
-    parser.add_argument("build", nargs="*", help="only these of the lab's builds")
+    parser.add_argument(
+        "build", nargs="*", help="only these of the lab's builds; tables of others stay"
+    )
     parser.add_argument("--dumps", action="store_true", help="only the small cores' table")
     parser.add_argument("--write", metavar="PAGE", type=Path, help="renew the tables of this page")
     chosen = parser.parse_args(arguments)
@@ -24,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.dumps:
         found = builds()
         names = chosen.build or list(found)
-        parts[page.LAB] = page.matrix(run(name, found[name]) for name in names)
+        tables = [run(name, found[name]) for name in names]
+        parts[page.LAB] = page.matrix(tables, chosen.write.read_text() if chosen.write else "")
     if chosen.write is None:
         print("\n\n".join(parts.values()))
         return 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import zstandard
 
 from tests.lab.cases import NOWHERE, CoreCase
@@ -23,7 +24,7 @@ from vringcore.slim.slim import slim_core
 Cores = Mapping[str, CoreCase]
 Maker = Callable[[Cores, Path], "Sample | None"]
 
-STUCK = ("stuck", "fork-stuck")
+STUCK = ("stuck", "fork-stuck", "fork-deadlock")
 """Scenarios that stand for a build, the first that it has."""
 
 _KEPT = 0.6
@@ -43,7 +44,11 @@ class Sample:
 
     def options(self, given: Options) -> Options:
         """How it is opened with a kind of debug information."""
-        return Options(sysroot=NOWHERE) if self.own_layouts else given
+        if self.own_layouts:
+            return Options(sysroot=NOWHERE)
+        own = self.case.options
+        places = (*given.debug_dirs, *own.debug_dirs)
+        return msgspec.structs.replace(given, debug_dirs=places, sysroot=own.sysroot)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import vringcore
 from tests.lab.cases import CoreCase, iter_cores
 from tests.lab.paths import lab_root
 from tests.support import cores, programs
+from tests.support.cores import Sample
 from tests.support.facts import PARTS, Count, compare
 from vringcore.errors import VringcoreError
 from vringcore.layout.store import LayoutStore
@@ -34,11 +35,12 @@ class Cell:
 
 @dataclass
 class Table:
-    """One build: cells by kind of core and kind of debug information."""
+    """One build: cells by kind of core and kind of debug information, and all of its cores."""
 
     build: str
     qemu_version: str
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    every: dict[str, Cell] = field(default_factory=dict)
 
 
 def builds() -> dict[str, dict[str, CoreCase]]:
@@ -57,7 +59,7 @@ def run(build: str, found: dict[str, CoreCase]) -> Table:
     with _scratch() as scratch:
         samples = dict(_samples(found, scratch))
         for kind in programs.KINDS:
-            if kind.missing():
+            if kind.missing(one.case.executable):
                 continue
             place = scratch / kind.name.replace(" ", "-").replace("/", "-")
             place.mkdir()
@@ -70,10 +72,13 @@ def run(build: str, found: dict[str, CoreCase]) -> Table:
                         cell = measure(sample, sample.options(given), store)
                         table.cells.setdefault(row.name, {})[column] = cell
             shutil.rmtree(place)
+    store = LayoutStore()
+    for name, core in found.items():
+        table.every[name] = measure(Sample(core, core.path), core.options, store)
     return table
 
 
-def measure(sample: cores.Sample, options: Options, store: LayoutStore | None = None) -> Cell:
+def measure(sample: Sample, options: Options, store: LayoutStore | None = None) -> Cell:
     """Open a core and hold its report against the truth."""
     try:
         process = open_process(str(sample.path), options, store or LayoutStore())
@@ -88,9 +93,7 @@ def _is_run(row: cores.CoreKind, kind: programs.DebugKind) -> bool:
     return not row.wrapped or kind is programs.KINDS[0]
 
 
-def _samples(
-    found: dict[str, CoreCase], scratch: Path
-) -> Iterator[tuple[cores.CoreKind, cores.Sample]]:
+def _samples(found: dict[str, CoreCase], scratch: Path) -> Iterator[tuple[cores.CoreKind, Sample]]:
     for number, kind in enumerate(cores.KINDS):
         place = scratch / f"core-{number}"
         place.mkdir()

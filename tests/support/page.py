@@ -31,16 +31,28 @@ def replaced(page: str, part: str, text: str) -> str:
     return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
 
 
-def matrix(tables: Iterable[Table]) -> str:
-    """A table for each build, and why cells are empty."""
-    return "\n\n".join("\n".join(_table(table)) for table in tables)
+def matrix(tables: Iterable[Table], page: str = "") -> str:
+    """Tables for each build, and why cells are empty.
+
+    The page's tables of builds that are not among them stay.
+    """
+    old = page.partition(f"<!-- {LAB} -->")[2].partition(f"<!-- end of {LAB} -->")[0]
+    sections = {each.partition("\n")[0]: each.strip() for each in old.split("### ")[1:]}
+    for table in tables:
+        sections[table.build] = "\n".join(_table(table)).strip()
+    return "\n\n".join(f"### {sections[build]}" for build in sorted(sections, key=_by_version))
+
+
+def _by_version(build: str) -> tuple[list[int], str]:
+    version, _, variant = build.partition("-")
+    return [int(part) for part in version.split(".")], variant
 
 
 def _table(table: Table) -> Iterator[str]:
     columns = [kind.name for kind in programs.KINDS] + [OWN]
     columns = [each for each in columns if any(each in row for row in table.cells.values())]
     reasons: list[str] = []
-    yield f"### {table.build}"
+    yield table.build
     yield ""
     yield f"QEMU {table.qemu_version}."
     yield ""
@@ -54,6 +66,17 @@ def _table(table: Table) -> Iterator[str]:
     yield ""
     for number, reason in enumerate(reasons, 1):
         yield f"{number}. Refused: {reason}"
+    if reasons:
+        yield ""
+    yield "Every core of the lab, with the debug information in the binary:"
+    yield ""
+    yield "| core | equal | absent | differing |"
+    yield "|---|---|---|---|"
+    for name, cell in table.every.items():
+        if cell.count is None:
+            yield f"| {name} | refused: {_first_line(cell.refused)} | | |"
+        else:
+            yield _counted(name, cell.count)
 
 
 def _shown(cell: Cell | None, reasons: list[str]) -> str:
@@ -80,11 +103,12 @@ def _first_line(text: str) -> str:
 def dumps(counts: dict[str, Count]) -> str:
     """One row for each small core."""
     lines = ["| small core | equal | absent | differing |", "|---|---|---|---|"]
-    lines += [
-        f"| {name} | {found.equal} | {len(found.absent)} | {len(found.differing)} |"
-        for name, found in counts.items()
-    ]
+    lines += [_counted(name, found) for name, found in counts.items()]
     return "\n".join(lines)
+
+
+def _counted(name: str, found: Count) -> str:
+    return f"| {name} | {found.equal} | {len(found.absent)} | {len(found.differing)} |"
 
 
 def rows_of_dumps(page: str) -> dict[str, tuple[int, int, int]]:
