@@ -163,7 +163,7 @@ def request_not_answered_by_nbd_server(facts: Facts) -> Iterator[Finding]:
             ),
             next_steps=(
                 *_ages(group),
-                "ask the server which requests it holds, at the places above",
+                "ask the server which of these requests it holds, by their offsets",
                 "look at the connection on both ends: ss -tpi, Send-Q and Recv-Q",
             ),
         )
