@@ -51,12 +51,8 @@ class UnitIndex:
             for name in found[kind]:
                 places.setdefault(name, []).append(number)
 
-    def type_place(self, kind: int, name: bytes) -> tuple[int, int] | None:
-        """Return the first definition of a type: its unit's number and its offset there."""
-        return self._types[kind].get(name)
-
     def type_places(self, kind: int, name: bytes) -> list[tuple[int, int]]:
-        """Return every definition of a type."""
+        """Return every definition of a type: its unit's number and its offset there."""
         first = self._types[kind].get(name)
         return [] if first is None else [first, *self._again[kind].get(name, ())]
 

@@ -44,18 +44,6 @@ _LISTS = {
 NAMES = {machine: tuple(names.split()) for machine, names in _LISTS.items()}
 """The registers of NT_PRSTATUS, for the architectures whose registers this library can name."""
 
-STACK_POINTERS = {
-    "x86-64": "rsp",
-    "aarch64": "sp",
-    "i386": "esp",
-    "arm": "sp",
-    "s390x": "r15",
-    "ppc64": "r1",
-    "riscv64": "sp",
-    "loongarch64": "r3",
-}
-"""The stack pointer's name."""
-
 THREAD_POINTERS = {
     "x86-64": "fs_base",
     "s390x": "a0_a1",
