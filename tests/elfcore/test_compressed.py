@@ -104,6 +104,16 @@ def test_a_compressed_file_that_is_cut_gives_what_is_there(
             assert "cut or damaged" in str(core.problems[0])
 
 
+def test_one_that_is_cut_at_once_is_not_called_empty(
+    tmp_path: Path, scratch: Path, packed: tuple[str, bytes]
+) -> None:
+    path = write(tmp_path, packed[1][:10])
+    with pytest.raises(CoreFormatError, match="cut before its first byte") as caught:
+        open_elf_core(path, tmpdir=str(scratch))
+    assert path in str(caught.value)
+    assert caught.value.hint == "copy it again"
+
+
 def test_damage_in_the_middle_gives_what_came_before(
     tmp_path: Path, scratch: Path, packed: tuple[str, bytes]
 ) -> None:

@@ -388,8 +388,10 @@ def test_missing_guest_ram_is_told_with_what_would_help() -> None:
 def test_the_hint_is_given_where_rings_can_be_lost(state: str, told: bool) -> None:
     core = structs.replace(samples.CORE, guest_ram=state)
     report = structs.replace(samples.REPORT, core=core)
+    cut = structs.replace(report, core=structs.replace(core, complete=False))
     for printer in PRINTERS:
         assert (f"note: guest RAM is {state}" in text(printer, report)) == told
+        assert "note: guest RAM is" not in text(printer, cut)
 
 
 @pytest.mark.parametrize(

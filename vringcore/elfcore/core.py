@@ -136,11 +136,24 @@ def open_elf_core(
             source, problems = open_packed(
                 path, member=member, tmpdir=tmpdir, max_unpacked=max_unpacked, progress=progress
             )
+            given = os.path.getsize(path) if os.path.isfile(path) else 0  # noqa: PTH113, PTH202
+            if given and not source.size:
+                raise _nothing_unpacked(path, problems)
         return ElfCore(source, problems)
     except BaseException:
         if source is not None:
             source.close()
         raise
+
+
+def _nothing_unpacked(path: str, problems: list[CoreFormatError]) -> CoreFormatError:
+    """Return what to say of a packed core that is not empty, and of which nothing is left."""
+    return CoreFormatError(
+        "the compressed core is cut before its first byte could be unpacked",
+        where=path,
+        seen=problems[0].seen if problems else f"{os.path.getsize(path)} bytes",  # noqa: PTH202
+        hint="copy it again",
+    )
 
 
 def _read_core_header(source: FileSource) -> ElfHeader:

@@ -81,6 +81,8 @@ def package_of(name: str) -> str:
             f"Debian: {package}-dbgsym of the same version; Fedora: `dnf debuginfo-install"
             f" qemu-system-{_DEBIAN.get(target, target)}-core`"
         )
+    if not name:
+        return "Debian: qemu-system-*-dbgsym, RHEL: `dnf debuginfo-install qemu-kvm-core`"
     return "RHEL: `dnf debuginfo-install qemu-kvm-core` of the same version"
 
 

@@ -44,7 +44,10 @@ def next_capture(
     found: list[Advice] = []
     if facts.is_qemu is False:
         return ()
-    if facts.guest_ram in ("absent", "partial", "unknown") and written_by != "slim":
+    # What a cut core lacks of RAM may be what was cut off, unless the command line says otherwise.
+    left_out = facts.complete or filter_needed(blocks) or any(not b.dumped for b in blocks)
+    lacking = facts.guest_ram in ("absent", "partial", "unknown") and left_out
+    if lacking and written_by != "slim":
         found += ram_advice(blocks, pid)
     if not facts.complete and written_by != "slim":
         found.append(

@@ -41,6 +41,9 @@ def guest_ram(core: ProcessImage) -> tuple[GuestRam, list[RamBlock]]:
         return GuestRam(state, there, wanted, "the core is cut: what is behind is lost"), blocks
     sizes = ", ".join(f"{block.size >> 20} MiB" for block in blocks)
     seen = "no memory of that size holds anything" if not there else "memory of that size is there"
+    files = ", ".join(block.file for block in blocks if block.file and block.shared)
+    if files and state != "present":
+        seen += f"; the file that backs it can be read with --ram-file: {files}"
     return GuestRam(state, there, wanted, f"the command line asks for {sizes}: {seen}"), blocks
 
 

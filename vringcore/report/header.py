@@ -31,7 +31,7 @@ def print_header(page: Page, core: CoreInfo, qemu: QemuInfo) -> None:
     if core.near_match:
         parts.append("TYPES OF ANOTHER BUILD")
     page.header(f"{clean(core.path)}: {', '.join(parts)}")
-    if _lacks_ram(core.guest_ram):
+    if core.complete and _lacks_ram(core.guest_ram):  # of a cut one, another note says why
         page.remark(
             f"guest RAM is {clean(core.guest_ram)} in this core, and the rings lie in guest RAM;"
             " for the next one: -machine dump-guest-core=on, and coredump_filter 0x7f if guest"
