@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.elfcore.tls import executable_block
 from vringcore.errors import VringcoreError
 from vringcore.qemu.block_structs import Coroutine
+from vringcore.qemu.thread_blocks import thread_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def running(process: Process) -> Running:
     """Return the coroutines that threads are in; of what cannot be read none is known."""
     threads: dict[int, int] = {}
     innermost, leaders = set(), set()
-    for lwp, block in _blocks(process):
+    for lwp, block in thread_blocks(process):
         try:
             leader = _own(process, LEADER, block)
             current = _own(process, CURRENT, block)
@@ -54,20 +54,6 @@ def running(process: Process) -> Running:
             innermost.add(at)
             threads.update(dict.fromkeys(_chain(process, at, leader), lwp))
     return Running(threads, frozenset(innermost), frozenset(leaders))
-
-
-def _blocks(process: Process) -> Iterator[tuple[int, int]]:
-    """Yield each thread's number, and where it has the program's variables of its own."""
-    core = process.core
-    if process.files.executable is not None:
-        segments = process.files.executable.program_headers
-    else:
-        segments = core.executable.program_headers if core.executable is not None else []
-    for thread in core.threads:
-        if thread.fs_base:
-            block = executable_block(core.machine, thread.fs_base, segments)
-            if block is not None and block >= 0:
-                yield thread.lwp, block
 
 
 def _own(process: Process, names: tuple[str, ...], block: int) -> int:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.elfcore.tls import executable_block
 from vringcore.errors import CorruptDataError, VringcoreError
 from vringcore.model.report import Limitation
 from vringcore.model.values import Absent
 from vringcore.qemu.loop_structs import EventLoopContext, IOThreadLoop
 from vringcore.qemu.roles import iothreads
+from vringcore.qemu.thread_blocks import thread_blocks
 from vringcore.qemu.thread_ids import ThreadIds
 from vringcore.view.lists import collect
 
@@ -139,26 +139,20 @@ def _of_iothreads(process: Process, threads: Threads) -> Iterator[Place]:
 
 def _own_loops(process: Process) -> Iterator[tuple[int, int]]:
     """Yield each thread's number and its own event loop, 0 where it has none."""
-    views, core = process.views, process.core
+    views = process.views
     layouts = views.layouts
     variables = (layouts.find_variable(name, "util/async.c") for name in _OWN)
     variable = next((each for each in variables if each is not None), None)
     through_iothread = variable is None
     if variable is None:
         variable = layouts.find_variable(_OWN_IOTHREAD, "iothread.c")
-    source = process.files.executable or core.executable
-    if variable is None or not variable.thread_local or source is None:
+    if variable is None or not variable.thread_local:
         return
-    for thread in core.threads:
-        if not thread.fs_base:
-            continue
-        block = executable_block(core.machine, thread.fs_base, source.program_headers)
-        if block is None or block < 0:
-            continue
+    for lwp, block in thread_blocks(process):
         own = views.pointer(block + variable.address)
         if own and through_iothread:
             own = views.at(IOThreadLoop, own).ctx
-        yield thread.lwp, own
+        yield lwp, own
 
 
 def _of_nodes(process: Process) -> Iterator[int]:
