@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vringcore.model.queues import Counts
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, hexadecimal
-from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column, column_of
-from vringcore.report.queues import event_cell, last_avail, outstanding, shown, used
+from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column
+from vringcore.report.pointers import AROUND, print_pointers
+from vringcore.report.queues import event_cell, last_avail, shown, used
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,25 +42,7 @@ def print_positions(page: Page, queue: Queue, packed: PackedRing | None) -> None
     if packed is not None:
         values["driver_event"] = event_cell(packed.guest.driver_event)
         values["device_event"] = event_cell(packed.guest.device_event)
-    values["inuse"] = shown(queue, "in_use")
-    if isinstance(queue.counts, Counts):
-        for name in ("unseen", "popped", "leaked", "past_used_event"):
-            values[name] = getattr(queue.counts, name)
-    values["notification"] = shown(queue, "notification")
-    busy = outstanding(queue)
-    page.table(
-        [
-            Column("pointer", list(values)),
-            column_of("value", values.values()),
-            Column("meaning", [MEANINGS[name] for name in values], foldable=True),
-        ],
-        [
-            STAND_OUT
-            if busy and name in ("inuse", "unseen") and isinstance(value, int) and value
-            else ""
-            for name, value in values.items()
-        ],
-    )
+    print_pointers(page, queue, values, MEANINGS)
 
 
 def print_slots(
@@ -95,8 +77,6 @@ def print_slots(
 def _kept(slots: Sequence[PackedSlot], *, detailed: bool) -> list[PackedSlot]:
     if detailed:
         return list(slots)
-    from vringcore.report.ring import AROUND
-
     count = len(slots)
     marked = {at for at, slot in enumerate(slots) if slot.marks}
     near = {(at + step) % count for at in marked for step in range(-AROUND, AROUND + 1)}

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import UNSET
 
-from vringcore.model.queues import Counts
 from vringcore.model.rings import PackedRing, SplitRing
 from vringcore.model.values import Absent
 from vringcore.report.cells import NOTHING, clean, hexadecimal
 from vringcore.report.in_order import print_in_order
 from vringcore.report.packed_ring import print_positions, print_slots
 from vringcore.report.page import ALARM, FAINT, STAND_OUT, Column, Page, column_of
-from vringcore.report.queues import outstanding, shown
+from vringcore.report.pointers import AROUND, DISTANCES, print_pointers
+from vringcore.report.queues import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +42,6 @@ MEANINGS = {
 }
 
 
-AROUND = 4
-"""Slots shown on either side of a pointer."""
-
 Entry = TypeVar("Entry", "AvailEntry", "UsedEntry")
 
 
@@ -64,7 +61,7 @@ def print_ring(page: Page, document: RingDocument, *, detailed: bool) -> None:
     if queue.ring == "packed":
         print_positions(page, queue, packed)
     else:
-        _print_pointers(page, queue, None if split is None else split.guest)
+        _print_positions(page, queue, None if split is None else split.guest)
     if packed is not None:
         _print_chains(page, document.chains)
         print_in_order(page, queue)
@@ -97,11 +94,7 @@ def _places(page: Page, queue: Queue, packed: PackedRing) -> list[str]:
     ]
 
 
-BUSY = ("inuse", "unseen", "outstanding")
-"""What tells that a queue has requests that wait for the device."""
-
-
-def _print_pointers(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
+def _print_positions(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
     """Print the pointers in the order in which a request passes them, then the distances."""
     values: dict[str, Any] = {}
     if guest is not None:
@@ -114,25 +107,8 @@ def _print_pointers(page: Page, queue: Queue, guest: SplitGuest | None) -> None:
     if guest is not None:
         values["used_event"] = guest.used_event
         values["avail_event"] = guest.avail_event
-    values["inuse"] = shown(queue, "in_use")
-    if isinstance(queue.counts, Counts):
-        if queue.stale:
-            values["outstanding"] = queue.counts.outstanding
-        for name in ("unseen", "popped", "leaked", "past_used_event"):
-            values[name] = getattr(queue.counts, name)
-    values["notification"] = shown(queue, "notification")
-    busy = outstanding(queue)
-    page.table(
-        [
-            Column("pointer", list(values)),
-            column_of("value", values.values()),
-            Column("meaning", [MEANINGS[name] for name in values], foldable=True),
-        ],
-        [
-            STAND_OUT if busy and name in BUSY and isinstance(value, int) and value else ""
-            for name, value in values.items()
-        ],
-    )
+    distances = ("outstanding", *DISTANCES) if queue.stale else DISTANCES
+    print_pointers(page, queue, values, MEANINGS, distances)
 
 
 def _print_chains(page: Page, chains: Sequence[Chain]) -> None:
