@@ -41,7 +41,7 @@ HEADER = (4, 4, 8)
 @pytest.fixture(scope="module")
 def sound() -> Iterator[Process]:
     """virtio-blk with indirect descriptors, requests in flight in each of four queues."""
-    cases = [core for core in CORES if core.case.name.endswith("7.2/stuck")]
+    cases = [core for core in CORES if core.case.name.endswith("/stuck")]
     process = open_lab(cases[0])
     yield process
     process.close()

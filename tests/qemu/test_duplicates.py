@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def stuck() -> Iterator[Process]:
-    cases = [core for core in CORES if core.case.name.endswith("7.2/stuck")]
+    cases = [core for core in CORES if core.case.name.endswith("/stuck")]
     process = open_lab(cases[0])
     yield process
     process.close()

@@ -233,7 +233,9 @@ def test_kernel_engines_hold_as_many_as_they_count(core: CoreCase, opened: Proce
         here = [w for w in found if w.place == place]
         submitted = [w for w in here if w.detail.startswith("submitted")]
         queued = [w for w in here if w.detail.startswith("queued")]
-        counted = engines.get(engine, {"in_flight": 0, "in_queue": 0})
+        # QEMU 10.2 has one io_uring in each event loop, which counts nothing.
+        uncounted = len(core.gdb["requests"]) if core.case.scenario == f"stuck-{place}" else 0
+        counted = engines.get(engine, {"in_flight": uncounted, "in_queue": 0})
         assert len(submitted) == counted["in_flight"]
         assert len(queued) == counted["in_queue"]
         assert len({w.address for w in here}) == len(here)
