@@ -12,6 +12,7 @@ import pytest
 from tests.cli.command import ROOT
 from tests.cores import lab_cores
 from tests.lab.cases import CoreCase
+from vringcore.layout.cache import LayoutCache
 
 RUN = "from vringcore.cli.entry import entry; entry()"
 FULL = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)); {RUN}"
@@ -49,6 +50,12 @@ def test_answers_do_not_hang_on_the_cache(case: CoreCase, tmp_path: Path) -> Non
     assert said(start(case, "/proc/nowhere")) == plain  # not even root may write there
     assert said(start(case, None, HOME=str(tmp_path / "home"))) == plain
     assert said(start(case, None, HOME="")) == plain
+
+
+def test_an_empty_home_is_not_the_root_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    assert LayoutCache.default() is None
 
 
 @pytest.mark.parametrize("case", CASES)

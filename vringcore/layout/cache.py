@@ -32,6 +32,8 @@ class LayoutCache:
         """
         base = os.environ.get("XDG_CACHE_HOME", "")
         if not os.path.isabs(base):  # noqa: PTH117 - pathlib costs an import
+            if os.environ.get("HOME") == "":  # taken for the root directory otherwise
+                return None
             base = os.path.expanduser("~/.cache")  # noqa: PTH111
             if not os.path.isabs(base):  # noqa: PTH117
                 return None
