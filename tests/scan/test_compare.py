@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -79,10 +80,20 @@ def test_cores_of_two_vms_are_refused() -> None:
         compared(cores.dump("10.0/stuck"), cores.dump("10.0/idle"))
 
 
-def test_the_verb() -> None:
-    path = str(cores.dump("10.0/stuck"))
-    run = command("compare", path, path, "--sysroot", "/nowhere", "--no-cache")
+def test_the_verb(tmp_path: Path) -> None:
+    path = cores.dump("10.0/stuck")
+    later = shutil.copy(path, tmp_path / "later.zst")
+    run = command("compare", str(path), str(later), "--sysroot", "/nowhere", "--no-cache")
     assert (run.returncode, run.stderr) == (5, "")
     assert (
         "Stuck: no completion came on 4 queues of disk0, 8 requests in flight in both" in run.stdout
     )
+
+
+def test_one_core_given_twice_is_no_comparison(tmp_path: Path) -> None:
+    path = str(cores.dump("10.0/stuck"))
+    (tmp_path / "link").symlink_to(path)
+    for second in (path, str(tmp_path / "link")):
+        run = command("compare", path, second)
+        assert (run.returncode, run.stdout) == (2, "")
+        assert "one core is given twice" in run.stderr

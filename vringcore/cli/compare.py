@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vringcore.cli import options
-from vringcore.errors import EXIT_OK, EXIT_PARTIAL, EXIT_STUCK
+from vringcore.errors import EXIT_OK, EXIT_PARTIAL, EXIT_STUCK, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -50,8 +51,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_output_options(parser)
 
 
+def _same_file(first: str, second: str) -> bool:
+    """Return whether both name one file; a member of an archive is known by its name alone."""
+    try:
+        return Path(first).samefile(second)
+    except (OSError, ValueError):
+        return first == second
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison; return the exit code."""
+    if _same_file(arguments.first, arguments.second):
+        raise UsageError(
+            "one core is given twice, in which nothing can have moved",
+            where=arguments.second,
+            expected="two cores of one VM, taken one after the other",
+        )
     from vringcore.api import open_core
     from vringcore.cli.output import write_json, write_page
     from vringcore.layout.store import LayoutStore
