@@ -35,7 +35,7 @@ from vringcore.layout.types import (
 )
 from vringcore.model.devices import Device
 from vringcore.model.queues import Queue
-from vringcore.model.report import Report, RingDocument
+from vringcore.model.report import Report
 from vringcore.model.schema import document_schema
 from vringcore.model.values import encode
 
