@@ -376,11 +376,12 @@ def test_a_region_of_another_form_is_told(
     space = Patched(process.views.space, {region["addr"] + place: data})
     report = core_over(process, space).report(PARTS)
     (device,) = report.devices or ()
-    for queue in queues(device):
-        assert isinstance(queue.inflight_record, Absent)
-        assert "inflight region" in queue.inflight_record.hint
-        assert isinstance(counts(queue).popped, Absent)
-        assert isinstance(counts(queue).outstanding, int)
+    queue, *others = queues(device)
+    assert isinstance(queue.inflight_record, Absent)
+    assert "inflight region" in queue.inflight_record.hint
+    assert isinstance(counts(queue).popped, Absent)
+    assert isinstance(counts(queue).outstanding, int)
+    assert all(isinstance(other.inflight_record, InflightRecord) for other in others)
     assert any("noted" in limit.what for limit in report.limits)
 
 
@@ -410,16 +411,18 @@ def test_a_batch_that_was_given_back_is_not_in_flight(process: Process, region: 
     _, version, count, last, used_idx = struct.unpack("<QHHHH", space.read(address, 16))
     assert version == 1
     states = space.read(address + 16, 16 * count)
-    (head,) = (at for at in range(count) if states[16 * at])
+    head, *others = (at for at in range(count) if states[16 * at])
     patches = {
         address + 12: struct.pack("<HH", head, used_idx - 1 & 0xFFFF),
         address + 16 + 16 * head + 6: struct.pack("<H", last),
     }
     device = device_of(core_over(process, Patched(space, patches)))
-    (queue,) = queues(device)
+    queue = queues(device)[0]
     assert isinstance(queue.inflight_record, InflightRecord)
-    assert (queue.inflight_record.heads, queue.inflight_record.given_back) == ((), (head,))
-    assert queue.in_flight == ()
+    assert queue.inflight_record.given_back == (head,)
+    assert sorted(queue.inflight_record.heads) == others
+    assert isinstance(queue.in_flight, tuple)
+    assert sorted(held.head for held in queue.in_flight) == others
 
 
 def test_a_region_that_was_not_dumped_is_absent(process: Process, region: Any) -> None:
