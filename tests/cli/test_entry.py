@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.command import ROOT, vringcore
 
+ENTRY = "from vringcore.cli.entry import entry; entry()"
+
 
 def test_what_msgspec_can_do_without_is_not_imported(tmp_path: Path) -> None:
     """Other packages bring ``typing_extensions`` into an environment; a run must not pay for it."""
@@ -65,3 +67,11 @@ def test_the_words_of_argparse_are_not_translated(verb: str) -> None:
     said = vringcore(verb, "--member", LANGUAGE="de", LC_ALL="de_DE.UTF-8")
     assert said.returncode == 2
     assert "expected one argument" in said.stderr
+
+
+def test_a_closed_output_is_no_bug() -> None:
+    """As of ``vringcore why CORE >&-`` in a script that wants the exit code alone."""
+    core = ROOT / "tests" / "dumps" / "10.0" / "stuck" / "core.zst"
+    command = f"exec {sys.executable} -c '{ENTRY}' why {core} --no-cache >&- 2>&-"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, check=False)
+    assert done.returncode == 5

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from tests.cli.command import ROOT, vringcore
 from tests.cores import lab_cores
 from tests.lab.cases import CoreCase
 from tests.report import samples
@@ -444,3 +445,13 @@ def test_a_request_in_parts_is_counted_where_they_wait() -> None:
     waits = tuple(Waiting(place, Address(0x1000), node) for place, node in places)
     printed = text(print_requests, with_request(structs.replace(samples.REQUEST, waits_in=waits)))
     assert "top: tracked-request > low: tracked-request (3) > throttle (3)" in printed
+
+
+def test_no_number_is_cut_on_the_narrowest_terminal() -> None:
+    core = ROOT / "tests" / "dumps" / "7.2" / "stuck" / "core.zst"
+    printed = [
+        vringcore("queues", str(core), "--no-cache", COLUMNS=columns).stdout.split("\n\n")[1]
+        for columns in ("60", "20")
+    ]
+    assert printed[0] == printed[1]
+    assert "inuse" in printed[0]

@@ -119,13 +119,23 @@ class Page:
         self._console.print(Padding(line, (0, 0, 0, indent), expand=False))
 
     def table(self, columns: Iterable[Column], styles: Sequence[str] = ()) -> None:
-        """Print a table without cutting a value; ``styles`` has one entry per row."""
+        """Print a table; ``styles`` has one entry per row.
+
+        No value is cut: where not even the columns that are always shown fit, lines are longer
+        than the terminal is wide.
+        """
         from rich.table import Table
         from rich.text import Text
 
         kept = self._fitting(list(columns))
+        needed = sum(column.least + GAP for column in kept) - GAP
         table = Table(
-            box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
+            box=None,
+            padding=(0, GAP, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+            header_style="bold",
+            width=None if self.fits(needed) else needed,
         )
         for column, header in zip(kept, self._headers(kept), strict=True):
             table.add_column(
@@ -137,7 +147,7 @@ class Page:
         for index, row in enumerate(zip(*(column.cells for column in kept), strict=True)):
             style = styles[index] if styles else ""
             table.add_row(*(Text(self.notes.text(cell)) for cell in row), style=style)
-        self._console.print(table)
+        self._console.print(table, crop=False)
 
     def listing(self, pairs: Sequence[tuple[str, str]], indent: int = 2) -> None:
         """Print names and their values, one pair a line, the values aligned."""
