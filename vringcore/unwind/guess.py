@@ -4,6 +4,8 @@ unwind information. What is found so is a guess.
 A return address stands behind a call instruction. Of the words on the stack that do, the first is
 taken from which call frame information leads on to another such word, or the one that the frame
 pointer leads to, whichever comes first. Other words behind calls are left-overs as often as not.
+One that call frame information calls the outermost is taken last: a left-over above a zero looks
+so too.
 """
 
 from __future__ import annotations
@@ -71,14 +73,17 @@ class Guesser:
         reach = MAX_SCAN
         if by_pointer is not None and self._returns(by_pointer[self._machine.pc]):
             reach = by_pointer[self._machine.sp] - registers[self._machine.sp]
+        outermost = None
         for found in self._candidates(registers, min(reach, MAX_SCAN)):
             self._left -= 1
             if self._left < 0:
                 break
             further = self._callers(found)
-            if further is not None and (not further or self._returns(further[self._machine.pc])):
+            if further and self._returns(further[self._machine.pc]):
                 return found
-        return by_pointer
+            if further == {}:
+                outermost = outermost or found
+        return outermost or by_pointer
 
     def _candidates(self, registers: Registers, size: int) -> Iterator[Registers]:
         machine = self._machine
