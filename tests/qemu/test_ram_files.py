@@ -141,6 +141,28 @@ def test_a_file_of_another_size_is_refused_and_told(case: CoreCase, tmp_path: Pa
     assert any("not the file that backed it" in limit.what for limit in found.limits)
 
 
+@pytest.mark.parametrize("case", IN_FILE)
+def test_any_other_file_is_not_read_on_the_word_of_a_core(case: CoreCase, tmp_path: Path) -> None:
+    """A forged core could name a disk image; its bytes would be in the answer."""
+    named = Path(write_ram(case, tmp_path / "ram"))
+    if named.exists() or not named.parent.name.startswith("vringcore-lab-"):
+        pytest.skip(f"{named} is not the lab's to write")
+    made = [each for each in (named.parent, *named.parent.parents) if not each.exists()]
+    named.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.move(tmp_path / "ram", named)
+        found = report(case)
+        given = report(case, ram_files=[named])
+    finally:
+        named.unlink(missing_ok=True)
+        for each in made:
+            each.rmdir()
+    assert isinstance(found.devices[0].queues[0].guest.avail_idx, Absent)
+    (said,) = (limit for limit in found.limits if "was not read" in limit.what)
+    assert said.hint == f"if it still holds that VM's memory: --ram-file ram0={named}"
+    assert check_against_gdb(case, given) == 8
+
+
 @pytest.mark.parametrize("case", lab_cores(lambda core: core.name == "7.2/stuck/gcore"))
 def test_a_core_that_lacks_nothing_takes_no_file(case: CoreCase, tmp_path: Path) -> None:
     with (tmp_path / "ram").open("wb") as file:

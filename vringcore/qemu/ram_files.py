@@ -36,6 +36,10 @@ MIN_SIZE = 1 << 20
 
 MAX_LISTED = 8
 
+RAM_DIRECTORIES = ("/dev/shm/", "/dev/hugepages", "/var/lib/libvirt/qemu/ram/")  # noqa: S108
+"""Where a file is guest RAM and nothing else. A core can be forged: one that names any other file
+of this machine must not bring its contents into an answer, so there the user says that it may."""
+
 
 class LostBlock:
     """A RAMBlock of which the core lacks bytes.
@@ -86,8 +90,9 @@ def lay_under(
     """Lay the files of guest RAM under a core's memory; return them by block, and what to say.
 
     Files that the user gave (``--ram-file``) come first; then, for a block of which the core has
-    nothing, the file that NT_FILE names, below the sysroot if there is one, or of that name beside
-    the core. Each must have the size that was mapped.
+    nothing, the file that NT_FILE names, below the sysroot if there is one, otherwise in one of
+    :data:`RAM_DIRECTORIES`, or of that name beside the core. Each must have the size that was
+    mapped.
 
     :raises FileError: if a file that was given cannot be read
     :raises UsageError: if it is no block's, or may be that of several
@@ -180,6 +185,9 @@ def _found(
     for path in _places(module.path, core.path, options.sysroot):
         if not os.path.isfile(path):  # noqa: PTH113
             continue
+        if path == module.path and not path.startswith(RAM_DIRECTORIES):
+            limits.append(_not_taken(block, path))
+            continue
         try:
             source = FileSource.open(path, what="RAM file")
         except FileError as error:
@@ -201,6 +209,14 @@ def _places(path: str, core_path: str, sysroot: str | None) -> Iterator[str]:
     if found:
         yield found
     yield os.path.join(os.path.dirname(core_path), name)  # noqa: PTH118, PTH120
+
+
+def _not_taken(block: LostBlock, path: str) -> Limitation:
+    return Limitation(
+        f"guest RAM {block.name} is not in the core, and {path}, which backed it, was not read",
+        "a file outside of " + ", ".join(RAM_DIRECTORIES) + " is not read on a core's word alone",
+        f"if it still holds that VM's memory: --ram-file {block.name}={path}",
+    )
 
 
 def _refused(block: LostBlock, path: str, why: str) -> Limitation:
