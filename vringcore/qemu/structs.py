@@ -76,7 +76,7 @@ class BusState(View):
     parent = pointer()
     name = pointer()
     children = place()
-    next_ = pointer("sibling.le_next")
+    next_ = pointer("sibling.le_next")  # read along: a walk over the list needs it next
 
 
 class BusChild(View):
@@ -85,7 +85,7 @@ class BusChild(View):
 
     child = pointer()
     index = integer()
-    next_ = pointer("sibling.tqe_next")
+    next_ = pointer("sibling.tqe_next")  # likewise
 
 
 class PCIDevice(View):
@@ -119,7 +119,7 @@ class VMChangeStateEntry(View):
     unit = ("system/runstate.c", "softmmu/runstate.c", "softmmu/vl.c")
 
     opaque = pointer()
-    next_ = pointer("entries.tqe_next")
+    next_ = pointer("entries.tqe_next")  # likewise
 
 
 class VirtIODevice(View):
