@@ -72,7 +72,7 @@ def test_every_definition_of_every_unit_is_as_pyelftools_has_it(qemu: Path) -> N
             assert isinstance(record, Record)
             checked += 1
             differing += plain(record) != truth
-    assert checked > 50_000
+    assert checked > 40_000
     assert differing == 0
     print(f"{version_of(qemu)}: {checked} definitions equal, ours in {ours_seconds:.1f} s")
 

@@ -435,9 +435,9 @@ class Search:
         if not mentions.usable:
             return [] if mentions.lack(name) else None
         self._asked.add(name)
-        if len(self._asked) > MAX_ASKED and mentions.anywhere(name):
-            return None
         try:
+            if len(self._asked) > MAX_ASKED and mentions.anywhere(name):
+                return None
             for way in (mentions.referred, mentions.spelled):
                 told = _at_file_scope(way(name), kind)
                 if told is None or told:
