@@ -125,7 +125,10 @@ def nbd(found: gdb.Value) -> dict[str, Any]:
             }
             for n in taken
         ],
-        "holder": int(state["receive_mutex"]["holder"]),
+        # Since 6.2; before, the reader held no mutex.
+        "holder": int(state["receive_mutex"]["holder"])
+        if any(f.name == "receive_mutex" for f in state.type.fields())
+        else 0,
     }
 
 
@@ -240,6 +243,8 @@ def idle() -> int:
     """How many coroutines are in the pools, QEMU's own and each thread's."""
     shared = optional_variable("release_pool")  # until 8.2
     of_thread = "co_tls_alloc_pool" if shared is not None else "co_tls_local_pool"
+    if shared is not None and optional_variable("alloc_pool") is not None:
+        of_thread = "alloc_pool"  # until 7.0
     count = length(shared) if shared is not None else length_of_batches(variable("global_pool"))
     for thread in gdb.selected_inferior().threads():
         thread.switch()
