@@ -107,6 +107,7 @@ def node(found: gdb.Value) -> dict[str, Any]:
 def nbd(found: gdb.Value) -> dict[str, Any]:
     state = found["opaque"].cast(gdb.lookup_type("BDRVNBDState").pointer())
     timer = state["reconnect_delay_timer"]
+    members = {field.name for field in state.dereference().type.fields()}
     low, high = state["requests"].type.range()
     taken = [n for n in range(low, high + 1) if int(state["requests"][n]["coroutine"])]
     return {
@@ -126,9 +127,9 @@ def nbd(found: gdb.Value) -> dict[str, Any]:
             for n in taken
         ],
         # Since 6.2; before, the reader held no mutex.
-        "holder": int(state["receive_mutex"]["holder"])
-        if any(f.name == "receive_mutex" for f in state.type.fields())
-        else 0,
+        "holder": int(state["receive_mutex"]["holder"]) if "receive_mutex" in members else 0,
+        # Until 6.1 a coroutine of the connection's own read all replies.
+        "connection": met(state["connection_co"]) if "connection_co" in members else 0,
     }
 
 

@@ -68,6 +68,7 @@ def test_each_is_found_by_the_lists_that_it_is_in(case: Case) -> None:
     slots = {
         slot["coroutine"] for node in truth["nodes"] if node["nbd"] for slot in node["nbd"]["slots"]
     }
+    slots |= {node["nbd"]["connection"] for node in truth["nodes"] if node["nbd"]} - {0}
     queued = {co for backend in truth["backends"] for co in backend["queued"]}
     held = {
         co
