@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.diagnose.builders import (
     ALARMS,
@@ -19,6 +20,7 @@ from tests.diagnose.builders import (
     SLEEP,
     VCPU,
     asleep,
+    backend,
     block,
     bottom_half,
     codes,
@@ -37,7 +39,8 @@ from vringcore.diagnose.engine import diagnose
 from vringcore.model.block import Engine, NbdConnection, PoolElement, TrackedRequest
 from vringcore.model.queues import Counts, EventSuppression, PackedGuest
 from vringcore.model.requests import Descriptor
-from vringcore.model.values import Address
+from vringcore.model.threads import SystemCall
+from vringcore.model.values import Address, Pointer
 
 BQL, CONTEXT = 0x1000, 0x2000
 
@@ -302,6 +305,36 @@ def test_the_monitor_is_dead_because_the_migration_drains_with_the_big_lock() ->
     assert found.verdict.code == "migration-waits-for-drain"
     assert "the monitor does not answer" in found.verdict.summary
     assert found.verdict.chain[0].startswith("main loop (100) -> QEMU's big lock")
+
+
+def test_a_drain_is_told_where_a_stripped_program_does_not_name_it() -> None:
+    """The poll is of a function without a name; vm_stop is exported, and the disk is drained."""
+    drains = ("ppoll", "", "aio_poll", "", "blk_set_aio_context", "", "vm_stop", "", "start_thread")
+    call = SystemCall(202, "futex", {"address": Pointer(Address(0x55))})
+    main = thread(MAIN, "main-loop", "lll_mutex_lock", call=call)
+    migration = thread(MIGRATION, "migration", *drains)
+    held = replace(lock(BQL, "BQL", MIGRATION, MAIN), address=Address(0x55))
+    busy = device(queue(avail=8, inuse=1), backend=backend(in_flight=1, quiesced=1))
+    found = diagnose(report(busy, threads=(main, migration), locks=(held,)))
+    assert found.verdict.code == "migration-waits-for-drain"
+    assert finding(found, "migration-waits-for-drain").confidence == "medium"
+    assert finding(found, "main-loop-waits-for-bql").confidence == "high"
+    assert "vm_stop" in found.verdict.summary
+
+
+@pytest.mark.parametrize(
+    ("drains", "quiesced"),
+    [
+        (("ppoll", "aio_poll", "", "blk_set_aio_context", "vm_stop"), 0),
+        (("ppoll", "aio_poll", "job_finish", "blk_set_aio_context", "vm_stop"), 1),
+        (("ppoll", "aio_poll", "", "somewhere"), 1),
+        (("ppoll", "", "blk_set_aio_context", "vm_stop"), 1),
+    ],
+)
+def test_not_every_nested_loop_is_a_drain(drains: tuple[str, ...], quiesced: int) -> None:
+    busy = device(queue(avail=8, inuse=1), backend=backend(in_flight=1, quiesced=quiesced))
+    found = report(busy, threads=(thread(MIGRATION, "migration", *drains),))
+    assert "migration-waits-for-drain" not in codes(found)
 
 
 def test_a_main_loop_in_its_own_sleep_is_well() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec import UNSET, structs
 
+import vringcore
 from tests.lab.cases import NOWHERE, CoreCase, iter_cores
 from tests.lab.paths import lab_programs, lab_root
 from tests.lab.qmp_compare import compare_core
@@ -332,6 +333,30 @@ FORKS = [
     if core.case.version in ("7.2-fork", "10.0")
     and core.case.scenario.startswith(("fork", "stuck"))
 ][:4] or [pytest.param(None, marks=pytest.mark.skip("no cores: `python -m tests.lab all`"))]
+
+
+MIGRATION = [
+    pytest.param(core, id=core.name)
+    for core in (*stock_cores(), *iter_cores())
+    if core.case.scenario == "stuck-migration" and core.kind == "gcore"
+] or NONE
+
+
+@pytest.mark.parametrize("core", MIGRATION)
+def test_one_incident_has_one_verdict_in_every_build(core: CoreCase) -> None:
+    """Stripped, without debug information, or of another release: the cause and its signature."""
+    with vringcore.open_core(core.path, executable=core.case.executable) as opened:
+        found = opened.why()
+        threads = opened.report(("threads",)).threads
+    assert found.verdict.code == "migration-waits-for-drain"
+    assert "vm_stop" in found.verdict.summary
+    assert "the monitor does not answer" in found.verdict.summary
+    assert found.signature == (
+        "migration-waits-for-drain+main-loop-waits-for-bql+request-not-answered-by-nbd-server"
+        " | virtio-blk | migration: drain to stop the VM (vm_stop)"
+    )
+    assert isinstance(threads, tuple)
+    assert [thread.role for thread in threads].count("migration") == 1
 
 
 @pytest.mark.parametrize("core", FORKS)

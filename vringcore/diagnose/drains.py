@@ -63,6 +63,8 @@ def _drains(facts: Facts) -> Iterator[Drain]:
         function = stacks.drain_of(thread)
         if function:
             found, certain = _waited_for(facts, thread, function)
+            if function not in stacks.DRAINS and not found:
+                continue  # a nested loop like any other
             yield Drain(thread, function, found, certain=certain)
 
 

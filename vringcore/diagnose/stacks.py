@@ -9,6 +9,7 @@ from vringcore.model.values import Absent, Pointer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vringcore.model.locks import Lock
     from vringcore.model.threads import Thread
 
 LOOPS = {
@@ -33,6 +34,9 @@ DRAINS = (
     "blk_drain",
 )
 """Functions that return once no request is left (block/io.c, block/block-backend.c)."""
+
+POLL = "aio_poll"
+"""What a drain calls until no request is left (util/aio-posix.c)."""
 
 PURPOSES = (
     ("vm_stop", "to stop the VM (vm_stop)"),
@@ -100,13 +104,25 @@ def pointers(thread: Thread) -> set[int]:
 
 
 def drain_of(thread: Thread) -> str:
-    """Return the function in which a thread waits until requests have ended, "" for none."""
+    """Return the function in which a thread waits until requests have ended, "" for none.
+
+    That is ``aio_poll`` where the drain itself has no name, as in a stripped program: one without
+    a name polls, on behalf of one that is known to drain.
+    """
     found = names(thread)
     drain = next((name for name in found if name in DRAINS), "")
     if not drain:
-        return ""
+        return POLL if _polls_for_the_nameless(thread) else ""
     inner = found[: found.index(drain)]
     return drain if any(name in ("aio_poll", "main_loop_wait") for name in inner) else ""
+
+
+def _polls_for_the_nameless(thread: Thread) -> bool:
+    path = [plain(frame.function or "") for frame in thread.frames]
+    if POLL not in path:
+        return False
+    callers = path[path.index(POLL) + 1 :]
+    return callers[:1] == [""] and bool(purpose_of(callers))
 
 
 def purpose_of(functions: Iterable[str]) -> str:
@@ -115,15 +131,22 @@ def purpose_of(functions: Iterable[str]) -> str:
     return next((words for name, words in PURPOSES if name in found), "")
 
 
-def waits_for_big_lock(thread: Thread) -> bool:
-    """Tell whether a thread waits for QEMU's big lock, by the address of its futex."""
+def waits_for_big_lock(thread: Thread, lock: Lock | None) -> bool:
+    """Tell whether a thread waits for QEMU's big lock, by the address of its futex.
+
+    :param lock: the big lock, None where it is not known: then the address must have its name
+    """
     call = thread.system_call
     if call is None or isinstance(call, Absent):
         return False
     place = call.arguments.get("address")
     # Its name since 9.0, and before (system/cpus.c).
-    symbol = place.symbol if isinstance(place, Pointer) else None
-    return symbol in ("bql", "qemu_global_mutex") and "mutex" in " ".join(names(thread)[:6])
+    if not isinstance(place, Pointer):
+        return False
+    is_it = place.symbol in ("bql", "qemu_global_mutex")
+    if lock is not None and place.symbol is None:
+        is_it = int(place.address) == int(lock.address)
+    return is_it and "mutex" in " ".join(names(thread)[:6])
 
 
 BLOCKING = {

@@ -117,7 +117,7 @@ class _Builder:
         if self._facts.big_lock() is not None:
             return
         for thread in self._facts.threads:
-            if stacks.waits_for_big_lock(thread):
+            if stacks.waits_for_big_lock(thread, None):
                 lock = self._node("lock:BQL", "QEMU's big lock")
                 why = "its system call waits for that futex"
                 self._edge(self._thread(thread.lwp), lock, why, evidence.of_thread(thread))

@@ -1,6 +1,8 @@
 """What a thread is: by the function that it began with, and by QEMU's own lists of vCPUs and
 I/O threads, joined by ``pthread_t``, which is the thread pointer. Where that is not known, as of a
 process that was not stopped, by the number that the kernel gave it: in a container it may differ.
+The thread of a migration that goes on is told by MigrationState, too: a stripped program does not
+name the function that it began with.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vringcore.errors import VringcoreError
-from vringcore.qemu.thread_structs import CPUS, CPUState, IOThread, QemuThread
+from vringcore.qemu.machine import migration_status
+from vringcore.qemu.thread_structs import CPUS, CPUState, IOThread, MigrationThread, QemuThread
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 MAIN_LOOP = "main-loop"
 VCPU = "vcpu"
 IOTHREAD = "iothread"
+MIGRATION = "migration"
 
 _START_ROUTINES = {
     MAIN_LOOP: "main qemu_main_loop main_loop_wait qemu_default_main",
@@ -30,7 +34,7 @@ _START_ROUTINES = {
     " hvf_cpu_thread_fn qemu_kvm_cpu_thread_fn qemu_tcg_cpu_thread_fn qemu_tcg_rr_cpu_thread_fn"
     " qemu_dummy_cpu_thread_fn",
     IOTHREAD: "iothread_run",
-    "migration": "migration_thread bg_migration_thread",
+    MIGRATION: "migration_thread bg_migration_thread",
     "migration-return-path": "source_return_path_thread",
     "multifd": "multifd_send_thread multifd_recv_thread multifd_send_fill_packet_thread",
     "postcopy": "postcopy_ram_listen_thread postcopy_listen_thread postcopy_ram_fault_thread"
@@ -42,6 +46,12 @@ _START_ROUTINES = {
     "vnc": "vnc_worker_thread",
     "preallocation": "do_touch_pages do_madv_populate_write_pages touch_all_pages",
 }
+
+_MIGRATING = frozenset(
+    {"setup", "active", "device", "pre-switchover", "postcopy-active", "postcopy-device"}
+    | {"cancelling"}
+)
+"""Of MigrationStatus (qapi/migration.json): those in which its thread is at work."""
 
 ROLES = {name: role for role, names in _START_ROUTINES.items() for name in names.split()}
 """What a thread is by the name of a function near the beginning of its stack (QEMU 2 to 10)."""
@@ -70,10 +80,27 @@ class Roles:
             return VCPU, self._vcpus[key]
         if role in (None, IOTHREAD) and key in self._iothreads:
             return IOTHREAD, self._iothreads[key]
+        if role is None and pthread and pthread == self._migration:
+            return MIGRATION, None
         if role is None and lwp == self._main:
             # Its stack is a coroutine's, or could not be followed.
             return MAIN_LOOP, None
         return role, None
+
+    @cached_property
+    def _migration(self) -> int | None:
+        """The pthread_t of the outgoing migration's thread, while there is one.
+
+        Another thread may be given the number of one that has ended.
+        """
+        views = self._views
+        try:
+            if migration_status(views) not in _MIGRATING:
+                return None
+            state = views.pointer(views.address_of("current_migration"))
+            return views.at(MigrationThread, state).thread if state else None
+        except VringcoreError:
+            return None
 
     @cached_property
     def _vcpus(self) -> dict[int, str]:

@@ -35,5 +35,14 @@ class IOThread(View):
     thread_id = integer()
 
 
+class MigrationThread(View):
+    """migration/migration.h: the outgoing migration's QemuThread."""
+
+    c_type = "struct MigrationState"
+    unit = ("migration/migration.c",)
+
+    thread = integer("thread.thread")
+
+
 CPUS = {"cpus_queue": "cpu-common.c", "cpus": "cpus-common.c"}
 """The list of CPUStates and the file that defines it; its first name since QEMU 8.1."""

@@ -77,7 +77,8 @@ def _status(facts: Facts) -> tuple[Evidence, ...]:
 def _sure(facts: Facts, drain: Drain) -> str:
     """Return the confidence: by whether the disk is known, and how long its requests wait."""
     ages = [h.age or 0 for disk in drain.disks for h in requests_of(facts, disk)]
-    return "high" if drain.certain and ages and max(ages) >= SLOW_NS else "medium"
+    sure = drain.certain and drain.function in stacks.DRAINS
+    return "high" if sure and ages and max(ages) >= SLOW_NS else "medium"
 
 
 def _of_migration(drain: Drain) -> bool:
@@ -91,7 +92,8 @@ def migration_waits_for_drain(facts: Facts) -> Iterator[Finding]:
     From: the migration thread is in a drain; the disks are those that are drained and have
     requests in flight.
     Confidence: high where one disk is drained and its oldest request has waited for 2 s; else
-    medium, since a drain that goes on looks the same for a moment.
+    medium, since a drain that goes on looks the same for a moment, as it does where the program is
+    stripped and the function that drains has no name.
     Wrong if: the drain was about to end, or waits for something else than a guest's requests: a
     job, an export.
     Source: incident "live migration hangs in bdrv_drained_begin, from virtio_blk_data_plane_stop".
@@ -202,7 +204,7 @@ def main_loop_blocked_with_bql(facts: Facts) -> Iterator[Finding]:
     """
     lock = facts.big_lock()
     for thread in facts.with_role("main-loop"):
-        if stacks.sleeps(thread) or stacks.waits_for_big_lock(thread):
+        if stacks.sleeps(thread) or stacks.waits_for_big_lock(thread, lock):
             continue
         waits = stacks.blocking(thread)
         owner = None if lock is None else number(lock.owner)
@@ -260,7 +262,7 @@ def main_loop_waits_for_bql(facts: Facts) -> Iterator[Finding]:
         holders = [d.thread for d in drains(facts) if d.thread.role == "migration"]
         owner = holders[0] if len(holders) == 1 and lock is None else None
     for thread in facts.with_role("main-loop"):
-        if not stacks.waits_for_big_lock(thread):
+        if not stacks.waits_for_big_lock(thread, lock):
             continue
         waits = stacks.blocking(owner) if owner is not None else ""
         by = f", which the {thread_name(owner)} holds" if owner is not None and lock else ""
