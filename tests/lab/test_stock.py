@@ -29,6 +29,7 @@ from vringcore.layout.pack_store import read_file, shipped
 from vringcore.layout.store import LayoutStore
 from vringcore.layout.types import Record, Symbol
 from vringcore.memory.files import FileSource
+from vringcore.model.findings import Verdict
 from vringcore.model.requests import BlockRequest
 from vringcore.options import Options
 from vringcore.qemu.accessors import ACCESSORS, THREAD_ACCESSORS, Accessors
@@ -348,6 +349,7 @@ def test_one_incident_has_one_verdict_in_every_build(core: CoreCase) -> None:
     with vringcore.open_core(core.path, executable=core.case.executable) as opened:
         found = opened.why()
         threads = opened.report(("threads",)).threads
+    assert isinstance(found.verdict, Verdict)
     assert found.verdict.code == "migration-waits-for-drain"
     assert "vm_stop" in found.verdict.summary
     assert "the monitor does not answer" in found.verdict.summary

@@ -21,8 +21,8 @@ def entry() -> NoReturn:
     # A short run that holds what it made: collecting costs time, from the first import on.
     gc.disable()
     # Closed by the caller (`>&-`): what is printed goes nowhere, the exit code still tells.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     code = _run()
     sys.stderr.flush()
     os._exit(code)

@@ -156,7 +156,15 @@ def queue_columns(rows: Sequence[Row]) -> list[Column]:
         column_of("handle_output", [each.handle_output for each in queues], 10, numeric=False),
         Column("address", [hexadecimal(queue.address) for queue in queues], rank=11),
     ]
+    for column in columns:
+        if column.rank == 0 and column.cells and all(map(_of_no_use_now, column.cells)):
+            column.rank = 1
     return [column for column in columns if not _says_nothing(column)]
+
+
+def _of_no_use_now(cell: str | Absent) -> bool:
+    """Tell whether a cell is QEMU's stale copy, or kept by the back-end that runs the ring."""
+    return by_vhost(cell) or (isinstance(cell, str) and cell.startswith("("))
 
 
 def last_avail(queue: Queue) -> int | str | Absent:
