@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import arm64, fork, packages, stock
+from tests.lab.forms import FORMS, PLAIN, Form
 from tests.lab.paths import lab_root, qemu_directory, work_directory
 
 _BUILD_PACKAGES = (
@@ -65,7 +66,7 @@ class Plan:
     `release` is the beginning of the version wanted of a suite that has several, or goes on to the
     next; otherwise it is the suite's newest. `targets` are what is built, `cross` gives options and
     environment of a build for another machine, from a directory for its tools. Of a `stock` version
-    the suite's own binary is taken, and nothing is built.
+    the suite's own binary is taken, and nothing is built. `form` is what compiles it otherwise.
     """
 
     suite: str
@@ -76,6 +77,7 @@ class Plan:
     targets: tuple[str, ...] = _TARGETS
     cross: Callable[[Path], tuple[list[str], dict[str, str]]] | None = None
     stock: bool = False
+    form: Form = PLAIN
 
 
 VERSIONS = {
@@ -93,6 +95,9 @@ VERSIONS = {
         cross=arm64.configuration,
     ),
     "10.2": Plan("sid", newer_meson=True, release="10.2"),
+} | {
+    f"7.2-{name}": Plan("bookworm", newer_meson=False, targets=_TARGETS[:1], form=form)
+    for name, form in FORMS.items()
 }
 
 
@@ -106,7 +111,7 @@ def qemu(version: str) -> Path:
     missing = [name for name in plan.targets if not (target / Path(name).name).exists()]
     if not missing:
         return target
-    packages.install(*_BUILD_PACKAGES)
+    packages.install(*_BUILD_PACKAGES, *plan.form.packages)
     work = work_directory() / f"qemu-{version}"
     shutil.rmtree(work, ignore_errors=True)
     source = packages.fetch_source("qemu", plan.suite, work, plan.release)
@@ -119,6 +124,8 @@ def qemu(version: str) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for name in missing:
         shutil.copy2(objects / name, target)
+    if plan.form.finish is not None:
+        plan.form.finish(objects, target)
     record = {"version": version, "source": source.name, "configure": configured}
     (target / "build.json").write_text(json.dumps(record, indent=1))
     shutil.rmtree(work)
@@ -128,7 +135,7 @@ def qemu(version: str) -> Path:
 def _compile(version: str, source: Path, objects: Path, targets: list[str]) -> list[str]:
     environment = dict(os.environ)
     plan = VERSIONS[version]
-    command = [str(source / "configure"), *plan.options]
+    command = [str(source / "configure"), *plan.options, *plan.form.options]
     if plan.cross is not None:
         options, added = plan.cross(source / "cross-tools")
         command += options

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.lab import arm64_case, runner
+from tests.lab.forms import FORMS
 from tests.lab.scenario import Scenario
 from tests.lab.scenarios import (
     aio,
@@ -79,6 +80,8 @@ ALL: tuple[Scenario, ...] = (
 )
 OF_STOCK: tuple[Scenario, ...] = (stuck.STUCK, stuck.STUCK_MIGRATION, nine.NINE_DEVICES)
 """Of a distribution's own binary: nothing is compiled, so these are made in a minute each."""
+OF_FORMS: tuple[Scenario, ...] = (stuck.STUCK_MIGRATION, stuck.STUCK)
+"""Of the same QEMU compiled otherwise."""
 OF_FORKS: tuple[Scenario, ...] = (forked.FORK_STUCK, forked.FORK_DEADLOCK)
 OF_SHARED_RAM: tuple[Scenario, ...] = (shared.SHARED_RAM, shared.HUGE_RAM)
 """Made by name alone: what most tests compare is not in their cores, and pages are set aside."""
@@ -90,6 +93,8 @@ def names_for(version: str) -> tuple[str, ...]:
     """The scenarios that are made of a version; of a fork only its own."""
     if version.endswith("-stock"):
         return tuple(scenario.name for scenario in OF_STOCK)
+    if version.partition("-")[2] in FORMS:
+        return tuple(scenario.name for scenario in OF_FORMS)
     if version.endswith("-arm64"):
         return tuple(arm64_case.SCENARIOS)
     if version.endswith("-fork"):
