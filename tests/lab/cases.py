@@ -28,6 +28,10 @@ NOWHERE = str(Path(__file__) / "nothing")
 """A system root that has no file at all."""
 
 
+SHARED_RAM = ("shared-ram", "huge-ram")
+"""The scenarios whose core by gcore is of the default coredump_filter, the kernel's of all bits."""
+
+
 @dataclass(frozen=True)
 class CoreCase:
     """One core of a case; `kind` is "gcore", "kernel" or "proc" (tests/lab/rawcore.py)."""
@@ -82,6 +86,16 @@ class CoreCase:
     def while_alive(self) -> bool:
         """Whether it was taken while the monitor was asked; else later, as the process died."""
         return self.kind != "kernel"
+
+    @property
+    def filtered(self) -> bool:
+        """Whether shared guest RAM is left out, as it is by default."""
+        return self.kind == "gcore" and self.case.scenario in SHARED_RAM
+
+    @property
+    def unfiltered(self) -> bool:
+        """Whether pages of files are in it, the program's among them."""
+        return self.kind == "kernel" and self.case.scenario in SHARED_RAM
 
     def beside(self, word: str) -> str:
         """The name of a file about this core: ``gdb.json`` of `core`, ``gdb.kernel.json`` …"""

@@ -17,7 +17,6 @@ import vringcore
 from tests.cores import cores, has_devices, lab_cores
 from tests.lab.cases import CoreCase
 from tests.lab.gdb_run import FRAMES, write_truth
-from tests.lab.scenarios import OF_SHARED_RAM
 from vringcore.model.threads import Frame, Thread
 from vringcore.model.values import Absent, EnumValue, Pointer
 from vringcore.qemu.block_structs import BdrvTrackedRequest
@@ -206,8 +205,7 @@ def test_nothing_is_guessed(case: Case) -> None:
 
 def has_libraries(core: CoreCase) -> bool:
     """Tell whether a core holds the libraries' own pages."""
-    filtered = core.case.scenario in {each.name for each in OF_SHARED_RAM}
-    return core.kind == "proc" or (core.kind == "kernel" and filtered)
+    return core.kind == "proc" or core.unfiltered
 
 
 def test_without_the_libraries_no_frame_of_the_program_is_lost(

@@ -47,9 +47,8 @@ def test_without_the_executable_the_version_names_the_file(lab_core: CoreCase) -
     with open_elf_core(str(lab_core.path)) as core:
         views = Views(core.with_files({}), Layouts(Bundle()), 0, NoSymbols())
         version = machine.qemu_version(views, core.executable)
-    if (
-        lab_core.kind == "proc" or lab_core.case.for_arm64
-    ):  # the program's constants are in the core itself
+    # The program's constants are in the core itself.
+    if lab_core.kind == "proc" or lab_core.case.for_arm64 or lab_core.unfiltered:
         assert version == lab_core.case.manifest["qemu_version"]
         return
     assert isinstance(version, Absent)
@@ -102,6 +101,8 @@ def test_whether_guest_ram_is_in_the_core(lab_core: CoreCase, process: Process) 
     state = machine.guest_ram_state(process.views)
     if not lab_core.gdb["state"]["dump_guest_core"]:
         assert state == "absent (dump-guest-core=off)"
+    elif lab_core.filtered:
+        assert state == "partial (missing: ram0)"
     elif lab_core.while_alive:
         assert state == "present"
     else:

@@ -21,9 +21,7 @@ from vringcore.options import Options
 from vringcore.slim.slim import slim_core
 
 SIZE = 256 << 20
-SHARED = lab_cores(
-    lambda core: core.kind == "gcore" and core.case.scenario in ("shared-ram", "huge-ram")
-)
+SHARED = lab_cores(lambda core: core.filtered)
 IN_FILE = lab_cores(lambda core: core.kind == "gcore" and core.case.scenario == "shared-ram")
 
 
