@@ -53,12 +53,23 @@ def test_a_stand_in_has_what_it_stands_for() -> None:
     assert said == " a b c StandIn\n"
 
 
-def test_a_schema_of_json_can_still_be_made() -> None:
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("msgspec.json.schema(list[int])", "'type': 'integer'"),
+        ("msgspec.json.schema_components([int])", "'type': 'integer'"),
+        ("msgspec.inspect.type_info(list[int])", "ListType(item_type=IntType"),
+        ("msgspec.toml.encode, msgspec.yaml.encode", "function encode"),
+        ("msgspec.json.encode(datetime.datetime(2026, 1, 2))", "2026-01-02T00:00:00"),
+        ("datetime.datetime.__module__, datetime.sys.maxsize > 0", "datetime True"),
+    ],
+)
+def test_what_was_held_back_is_there_when_it_is_asked_for(expression: str, expected: str) -> None:
     said = python(
         "from vringcore.cli.startup import import_lightly; import_lightly()\n"
-        "import msgspec; print(msgspec.json.schema(list[int]))"
+        f"import datetime, msgspec; print({expression})"
     )
-    assert "integer" in said
+    assert expected in said
 
 
 @pytest.mark.parametrize("verb", ["queues", "devices"])

@@ -1,10 +1,11 @@
 """Imports of the command's own process, without what a run has no use for.
 
-msgspec asks ``uuid`` and ``decimal`` for the classes of values that it can encode, and takes from
-``typing_extensions``, where that is installed, what ``typing`` has, too. argparse would translate
-its own words, and its words alone. Together that is a sixth of a short run. Stand-ins are there
-while msgspec and argparse are imported and no longer; what they do not have themselves they get
-from the module they stand for. This process is ours: a library must not do such a thing.
+msgspec asks ``uuid``, ``decimal`` and ``datetime`` for the classes of values that it can encode,
+takes from ``typing_extensions``, where that is installed, what ``typing`` has, too, and imports all
+of its own parts. argparse would translate its own words, and its words alone. Together that is a
+fifth of a short run. Stand-ins are there while msgspec and argparse are imported and no longer;
+what they do not have themselves they get from the module they stand for. This process is ours: a
+library must not do such a thing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SCHEMA = "msgspec._json_schema"
 
 
 class StandIn(ModuleType):
@@ -23,26 +29,36 @@ class StandIn(ModuleType):
         self.__dict__.update(names)
 
     def __getattr__(self, name: str) -> Any:
-        here = sys.modules.pop(self.__name__, None)
+        in_place = sys.modules.get(self.__name__) is self
+        if in_place:
+            del sys.modules[self.__name__]
         try:
             return getattr(import_module(self.__name__), name)
         finally:
-            if here is not None:
-                sys.modules[self.__name__] = here
+            if in_place:
+                sys.modules[self.__name__] = self
 
 
 def import_lightly() -> None:
     """Import msgspec and argparse."""
-    stand_ins = (
+    # All that datetime has in the end, without the Python that it takes the place of.
+    import _datetime
+
+    safe = type("SafeUUID", (), {"unknown": None})
+    stand_ins = {
+        "datetime": _datetime,
         # No report holds such values.
-        StandIn(
-            "uuid", UUID=type("UUID", (), {}), SafeUUID=type("SafeUUID", (), {"unknown": None})
+        "uuid": StandIn("uuid", UUID=type("UUID", (), {}), SafeUUID=safe),
+        "decimal": StandIn("decimal", Decimal=type("Decimal", (), {})),
+        # What a run never makes: other formats, and schemas of JSON.
+        **{name: StandIn(name) for name in ("msgspec.inspect", "msgspec.toml", "msgspec.yaml")},
+        _SCHEMA: StandIn(
+            _SCHEMA, schema=_later("schema"), schema_components=_later("schema_components")
         ),
-        StandIn("decimal", Decimal=type("Decimal", (), {})),
-        StandIn("textwrap"),  # for a JSON schema of descriptions, which a run never makes
-        StandIn("gettext", gettext=str, ngettext=_of_number),
-    )
-    names = {each.__name__: each for each in stand_ins if each.__name__ not in sys.modules}
+        "textwrap": StandIn("textwrap"),
+        "gettext": StandIn("gettext", gettext=str, ngettext=_of_number),
+    }
+    names = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     with_extensions = "typing_extensions" in sys.modules
     sys.modules.update(names)
     if not with_extensions:
@@ -56,6 +72,11 @@ def import_lightly() -> None:
             sys.modules.pop(name, None)
         if not with_extensions:
             sys.modules.pop("typing_extensions", None)
+
+
+def _later(name: str) -> Callable[..., Any]:
+    """Return a function of msgspec's that is imported when it is called."""
+    return lambda *args, **options: getattr(import_module(_SCHEMA), name)(*args, **options)
 
 
 def _of_number(singular: str, plural: str, number: int) -> str:
