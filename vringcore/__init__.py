@@ -12,11 +12,12 @@ Names are loaded when first used, so that importing one module of the package co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from vringcore.version import VERSION
 
+TYPE_CHECKING = False  # typing itself is a tenth of a short run: whoever needs it imports it
 if TYPE_CHECKING:
+    from typing import Any
+
     from vringcore.api import Core, open_core
     from vringcore.errors import VringcoreError
     from vringcore.layout.store import LayoutStore

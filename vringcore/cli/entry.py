@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn
 
-from vringcore.cli.startup import import_lightly
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 EXIT_INTERRUPTED = 130
 
@@ -18,7 +19,8 @@ def entry() -> NoReturn:
     The process ends at once: taking the interpreter down in order costs a fifth of a short run and
     does nothing for anybody, since every file was closed and every buffer written.
     """
-    # A short run that holds what it made: collecting costs time, from the first import on.
+    # A short run that holds what it made: collecting costs time, from the first import on, so
+    # nothing that matters is imported above.
     gc.disable()
     # Closed by the caller (`>&-`): what is printed goes nowhere, the exit code still tells.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
@@ -31,6 +33,8 @@ def entry() -> NoReturn:
 def _run() -> int:
     """Run the command; return the exit code also where it was cut short from outside."""
     try:
+        from vringcore.cli.startup import import_lightly
+
         import_lightly()
         from vringcore.cli.main import main
 

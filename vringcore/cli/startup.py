@@ -42,7 +42,7 @@ class StandIn(ModuleType):
 def import_lightly() -> None:
     """Import msgspec and argparse."""
     # All that datetime has in the end, without the Python that it takes the place of.
-    import _datetime
+    import _datetime  # type: ignore[import-not-found]
 
     safe = type("SafeUUID", (), {"unknown": None})
     stand_ins = {

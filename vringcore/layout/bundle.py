@@ -59,8 +59,6 @@ class Bundle(msgspec.Struct, omit_defaults=True):
     facts: dict[str, str] = {}
 
 
-_bundle_decoder = msgspec.json.Decoder(Bundle)
-_typed_decoder = msgspec.json.Decoder(Typed)
 _encoder = msgspec.json.Encoder()
 
 
@@ -93,7 +91,7 @@ def from_json(data: bytes, *, where: str = "the layout bundle") -> Bundle:
     """
     check_size(len(data), where=where)
     try:
-        bundle = _bundle_decoder.decode(data)
+        bundle = msgspec.json.decode(data, type=Bundle)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise LayoutError(
             "a layout bundle is damaged",
@@ -126,7 +124,7 @@ def get_type(bundle: Bundle, key: str) -> Typed | None:
     if raw is None:
         return None
     try:
-        typed = _typed_decoder.decode(raw)
+        typed = msgspec.json.decode(raw, type=Typed)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise LayoutError(
             "a type in a layout bundle is damaged", where=key, seen=str(error)
