@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from functools import cache, lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,9 +50,6 @@ _SHN_XINDEX = 0xFFFF
 _IDENT_SIZE = 16
 _MAX_HEADERS = 1 << 20
 """More program or section headers than this are a lie, and a sparse file can make room for it."""
-
-_USUAL_HEADERS = 2048
-"""Bytes of program headers that a library does not exceed; a core does."""
 
 _MAX_STRING_TABLE = 16 << 20
 _MAX_NOTES = 4 << 20
@@ -204,22 +201,13 @@ def read_program_headers(source: Source, header: ElfHeader) -> list[ProgramHeade
     room = max(0, source.size - header.phoff) // layout.size
     raw = source.read(header.phoff, min(header.phnum, room) * layout.size)
     raw = raw[: len(raw) - len(raw) % layout.size]
-    decode = _same_program_headers if len(raw) <= _USUAL_HEADERS else _program_headers
-    return list(decode(raw, header.byteorder, header.elf_class))
-
-
-def _program_headers(raw: bytes, byteorder: str, elf_class: int) -> tuple[ProgramHeader, ...]:
-    rows = _struct(byteorder + _PHDR[elf_class]).iter_unpack(raw)
-    if elf_class == 64:
-        return tuple([ProgramHeader(*fields) for fields in rows])
-    return tuple(
+    rows = layout.iter_unpack(raw)
+    if header.elf_class == 64:
+        return [ProgramHeader(*fields) for fields in rows]
+    return [
         ProgramHeader(kind, flags, offset, vaddr, paddr, filesz, memsz, align)
         for kind, offset, vaddr, paddr, filesz, memsz, flags, align in rows
-    )
-
-
-_same_program_headers = lru_cache(maxsize=256)(_program_headers)
-"""Of each library once: every core of a build maps the same ones."""
+    ]
 
 
 def read_section_headers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vringcore.addresses import HostAddress
@@ -18,11 +19,15 @@ from vringcore.memory.gaps import Gap, GapKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vringcore.elfcore.headers import ElfHeader, ProgramHeader
+    from vringcore.elfcore.headers import ElfHeader, ProgramHeader, Source
     from vringcore.elfcore.notes import FileMapping
     from vringcore.memory.segments import SegmentSpace
 
     Identity = tuple[ElfHeader | None, list[ProgramHeader], str, int | None]
+    Headers = tuple[ElfHeader | None, tuple[ProgramHeader, ...], str]
+
+_START = 1024
+"""Bytes of a file in which its headers and its build-id nearly always end."""
 
 _DELETED = " (deleted)"
 _NO_FILE = ("/memfd:", "/dev/", "/SYSV", "/anon_hugepage")
@@ -145,16 +150,53 @@ class Module:
 
     def _read_identity(self) -> Identity:
         image = _Image(self, self._memory)
-        # Most mapped files of a desktop-like process are no ELF files: a cheap look first.
-        if image.read(0, len(ELF_MAGIC)) != ELF_MAGIC:
+        start = image.read(0, _START)
+        # Most mapped files of a desktop-like process are no ELF files.
+        if start[: len(ELF_MAGIC)] != ELF_MAGIC:
             return None, [], "", None
-        try:
-            header = read_header(image)
-        except VringcoreError:
+        header, segments, build_id = _headers_in(start, image.size) or _headers_of(image)
+        if header is None:
             return None, [], "", None
-        segments = read_program_headers(image, header)
-        build_id = build_id_of_segments(image, header, segments)
-        return header, segments, build_id, self.bias_by(segments)
+        return header, list(segments), build_id, self.bias_by(segments)
+
+
+def _headers_of(source: Source) -> Headers:
+    """Return a file's header, program headers and build-id."""
+    try:
+        header = read_header(source)
+    except VringcoreError:
+        return None, (), ""
+    segments = tuple(read_program_headers(source, header))
+    return header, segments, build_id_of_segments(source, header, segments)
+
+
+@lru_cache(maxsize=256)
+def _headers_in(start: bytes, size: int) -> Headers | None:
+    """Return the same by a file's first bytes alone, None if it takes more than those.
+
+    Of each library once: every core of a build maps the same ones.
+
+    :param size: the size of the file
+    """
+    source = _Start(start, size)
+    found = _headers_of(source)
+    return None if source.left else found
+
+
+class _Start:
+    """The first bytes of a file, which notes when it is asked for others."""
+
+    what = "module"
+    path = ""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.size = size
+        self.left = False
+        self._data = data
+
+    def read(self, offset: int, size: int) -> bytes:
+        self.left |= offset + size > len(self._data)
+        return self._data[offset : offset + size]
 
 
 class _Image:
