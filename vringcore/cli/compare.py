@@ -21,8 +21,12 @@ stand where they stood. A queue whose requests last while no completion comes is
 stuck; one where others come back is slow.
 
 moved     steps of an index from the first core to the second, modulo 2^16
-lasting   requests in flight in both: the same head and the same structure
+lasting   requests in flight in both: the same head, structure, content and time
+          of beginning
 gone, new in flight in the first alone, in the second alone
+
+The time between them is that on the host's clock if `vringcore capture` took
+them, otherwise by their names, or about that of their files.
 """
 EPILOG = """\
 exit codes: 0 nothing is stuck, 5 at least one queue is, 4 it cannot be told
@@ -39,6 +43,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cores = parser.add_argument_group("the cores")
     cores.add_argument("first", metavar="FIRST", help="the earlier core")
     cores.add_argument("second", metavar="SECOND", help="the later core of the same process")
+    for which in ("first", "second"):
+        cores.add_argument(
+            f"--{which}-ram-file",
+            metavar="PATH",
+            action="append",
+            default=[],
+            help=f"guest RAM that the {which} core left out, as its file was then; or BLOCK=PATH"
+            " (repeatable)",
+        )
     options.add_file_options(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--tmpdir", metavar="DIR", help="where compressed cores are unpacked")
@@ -80,7 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         "progress": options.progress_line(),
         "store": store,
     }
-    with open_core(arguments.first, **how) as first, open_core(arguments.second, **how) as second:
+    ram = tuple(arguments.first_ram_file), tuple(arguments.second_ram_file)
+    with (
+        open_core(arguments.first, ram_files=ram[0], **how) as first,
+        open_core(arguments.second, ram_files=ram[1], **how) as second,
+    ):
         document = compare(first, second)
     if arguments.json:
         write_json(document)

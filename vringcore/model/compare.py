@@ -36,7 +36,7 @@ class IndexMove(msgspec.Struct, frozen=True):
 
 
 class Lasting(msgspec.Struct, frozen=True):
-    """A request in flight in both cores, the same by head and QEMU's structure.
+    """A request in flight in both cores, the same by head, QEMU's structure, content and beginning.
 
     :param at_least_ns: for how long it had been in flight at the second, at least; null if unknown
     """
@@ -51,8 +51,9 @@ class Lasting(msgspec.Struct, frozen=True):
 class QueueChange(msgspec.Struct, frozen=True):
     """What one queue did between the cores.
 
-    :param state: ``stuck`` (requests last and no completion came), ``slow`` (requests last while
-        others complete), ``moving``, ``idle`` (nothing moved, nothing lasts), ``unknown``
+    :param state: ``stuck`` (requests last and no completion came, for a second at least), ``slow``
+        (requests last while others complete), ``moving``, ``idle`` (nothing moved, nothing lasts),
+        ``unknown``
     :param lasting: requests in flight in both
     :param gone: in flight in the first alone
     :param new: in flight in the second alone
@@ -89,6 +90,8 @@ class CompareDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     :param state: ``stuck`` (at least one queue is), ``slow``, ``moving``, ``idle``, ``unknown``
     :param elapsed_ns: between the cores; null where they do not tell
+    :param elapsed_source: ``clock`` (the host's, noted by ``vringcore capture``), ``calendar``
+        (when each was taken), ``files`` (the last writes to the files), "" if nothing tells
     """
 
     schema: str = "vringcore/compare/1"
@@ -96,6 +99,7 @@ class CompareDocument(msgspec.Struct, frozen=True, kw_only=True):
     first: Side
     second: Side
     elapsed_ns: int | None
+    elapsed_source: str
     state: str
     summary: str
     queues: tuple[QueueChange, ...]

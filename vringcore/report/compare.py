@@ -25,11 +25,11 @@ def print_compare(page: Page, document: CompareDocument, *, detailed: bool = Fal
     print_header(page, document.second.core, document.second.qemu)
     page.line()
     page.line(clean(document.summary))
+    verdicts = _verdict(document.first.verdict), _verdict(document.second.verdict)
     if document.first.signature != document.second.signature:
-        page.line(
-            f"the verdict changed: {_verdict(document.first.verdict)}, then"
-            f" {_verdict(document.second.verdict)}"
-        )
+        page.line(f"the verdict changed: {verdicts[0]}, then {verdicts[1]}")
+    else:
+        page.line(f"the verdict of each alone: {verdicts[1]}")
     shown = [each for each in document.queues if detailed or each.state != "idle"]
     if shown:
         _queues(page, shown)
@@ -38,7 +38,7 @@ def print_compare(page: Page, document: CompareDocument, *, detailed: bool = Fal
     idle = len(document.queues) - len(shown)
     if idle:
         page.remark(f"{idle} queues where nothing moved and nothing waits: -v shows them")
-    page.close(document.limits if detailed else ())
+    page.close(document.limits)
 
 
 def _queues(page: Page, queues: list[QueueChange]) -> None:
