@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import zipfile
 from functools import cache
@@ -14,7 +15,8 @@ from vringcore.errors import VringcoreError
 from vringcore.scan import recognise
 from vringcore.scan.archives import Archives
 from vringcore.scan.place import Place
-from vringcore.scan.sources import Held, open_place
+from vringcore.scan.scratch import forget
+from vringcore.scan.sources import Held, Part, open_place
 
 KINDS = ("tar", "tar.gz", "zip", "nested")
 NAMES = ["10.0/idle", "10.0/stuck"]
@@ -72,15 +74,52 @@ def test_cut(kind: str, directory: Path) -> None:
         assert walk(whole[: random.Random(seed).randrange(len(whole))]) <= len(NAMES)
 
 
-def test_a_member_that_unpacks_to_too_much(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr("core", cores.unpacked("10.0/idle")[:4096] + bytes(64 << 20))
-    data = path.read_bytes()
-    place = Place("a", size=len(data), data=data)
-    (found,) = Archives().members(place, Held(data, "a"), recognise.ZIP)
-    stored = Place(
-        str(path), offset=found.place.offset, length=found.place.length, packing="deflate"
-    )
-    with pytest.raises(VringcoreError, match="more than is allowed"):
-        open_place(stored, {}, 1 << 20)
+def bomb(path: Path, method: int, declared: int | None = None) -> Path:
+    """Write a zip archive of one core of 64 MiB that packs to little; it may say it is smaller."""
+    core = cores.unpacked("10.0/idle")[:4096] + bytes(64 << 20)
+    with zipfile.ZipFile(path, "w", method) as made:
+        made.writestr("core", core)
+        if declared is not None:
+            made.infolist()[0].file_size = declared  # the directory says so, at the end
+    return path
+
+
+def unpacked_size(path: Path, limit: int | None = None, tmpdir: str | None = None) -> int:
+    """Go through an archive of one core as a scan does, to its last byte."""
+    place = Place(str(path), size=path.stat().st_size)
+    with open_place(place, {}) as source:
+        (found,) = Archives(tmpdir, limit).members(place, source, recognise.ZIP)
+    if found.problem:
+        raise ValueError(found.problem)
+    with open_place(found.place, {}, limit, tmpdir) as core:
+        forget(found.place.scratch)
+        return core.size
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_unpacks_to_too_much(tmp_path: Path, method: int) -> None:
+    path = bomb(tmp_path / "bomb.zip", method)
+    assert unpacked_size(path) == 4096 + (64 << 20)
+    with pytest.raises((VringcoreError, ValueError), match="more than is allowed"):
+        unpacked_size(path, 1 << 20)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_unpacks_to_more_than_its_archive_says(tmp_path: Path, method: int) -> None:
+    path = bomb(tmp_path / "bomb.zip", method, 5000)
+    if method == zipfile.ZIP_DEFLATED:
+        with pytest.raises(VringcoreError, match="more than its archive says"):
+            unpacked_size(path)
+    else:
+        with pytest.raises(ValueError, match="archive could not be read to its end"):
+            unpacked_size(path)
+
+
+def test_zeros_that_were_unpacked_take_no_room(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "bomb.zip", zipfile.ZIP_DEFLATED)
+    place = Place(str(path), size=path.stat().st_size)
+    with open_place(place, {}) as source:
+        (found,) = Archives().members(place, source, recognise.ZIP)
+    with open_place(found.place, {}, tmpdir=str(tmp_path)) as core:
+        assert isinstance(core, Part)
+        assert os.fstat(core.fileno()).st_blocks * 512 < 1 << 20

@@ -25,8 +25,8 @@ lasting   requests in flight in both: the same head, structure, content and time
           of beginning
 gone, new in flight in the first alone, in the second alone
 
-The time between them is that on the host's clock if `vringcore capture` took
-them, otherwise by their names, or about that of their files.
+The time between them is known if `vringcore capture` took them, or if their
+names tell.
 """
 EPILOG = """\
 exit codes: 0 nothing is stuck, 5 at least one queue is, 4 it cannot be told

@@ -86,9 +86,9 @@ class Walk:
 
     def is_core(self, member: tarfile.TarInfo) -> bool:
         """Tell whether a member begins as a core does, unpacked if it is compressed."""
-        start = self._read(member, _PEEK)
+        start = self.start_of(member, _PEEK)
         if start.startswith(_BLOCKS):
-            start = self._read(member, _PEEK_BLOCKS)
+            start = self.start_of(member, _PEEK_BLOCKS)
         if not start.startswith(ELF_MAGIC):
             start = unpacked_start(start, _START)
         big = start[5:6] == b"\x02"
@@ -135,8 +135,11 @@ class Walk:
                 size -= len(data)
         target.skip_to(member.size)
 
-    def _read(self, member: tarfile.TarInfo, size: int) -> bytes:
-        """Return the beginning of a member; reading it is what moves the archive on."""
+    def start_of(self, member: tarfile.TarInfo, size: int) -> bytes:
+        """Return the beginning of a member; reading it is what moves the archive on.
+
+        :raises CoreFormatError: if the archive is damaged there
+        """
         file = self._tar.extractfile(member)
         assert file is not None
         try:

@@ -91,7 +91,7 @@ class CompareDocument(msgspec.Struct, frozen=True, kw_only=True):
     :param state: ``stuck`` (at least one queue is), ``slow``, ``moving``, ``idle``, ``unknown``
     :param elapsed_ns: between the cores; null where they do not tell
     :param elapsed_source: ``clock`` (the host's, noted by ``vringcore capture``), ``calendar``
-        (when each was taken), ``files`` (the last writes to the files), "" if nothing tells
+        (when each was taken), "" if nothing tells
     """
 
     schema: str = "vringcore/compare/1"

@@ -1,41 +1,45 @@
 """Members of tar and zip archives, without unpacking what can be read where it lies.
 
 A stored member of a tar or zip archive is a range of the archive's file, a deflated one of a zip is
-a range that a worker unpacks; everything else is unpacked here, one member after the other.
+a range that a worker unpacks; everything else is unpacked here, one member after the other. Tar
+archives are walked by what opens a single core in one (:mod:`vringcore.elfcore.tarwalk`).
 """
 
 from __future__ import annotations
 
 import io
 import os
-import tarfile
-import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from vringcore.elfcore.compressed import Target
+from vringcore.elfcore.tarwalk import Walk
 from vringcore.errors import CoreFormatError, LimitError, VringcoreError
 from vringcore.scan import recognise
 from vringcore.scan.place import MARK, Place
-from vringcore.scan.sources import MAX_MEMBER, Held, Spool
+from vringcore.scan.scratch import share
+from vringcore.scan.sources import IN_MEMORY, Held, Part, inflated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import IO
+    from collections.abc import Iterator
 
     from vringcore.memory.files import FileSource
-    from vringcore.scan.sources import Source
 
 MAX_DEPTH = 1
 """Archives within an archive are opened, those within them are not."""
 
-MAX_READ = 16 << 20
-"""Bytes that a header of an archive may have: a member's own bytes are read in small pieces."""
+MAX_DIRECTORY = 64 << 20
+"""Bytes that the directory of a zip archive may have: some 600,000 members."""
 
-_PIECE = 1 << 20
-_BACK = 2 * tarfile.BLOCKSIZE
-"""Bytes that the reader of archives steps back: to the end of a member, to the last header."""
+_START = 1 << 20
+"""Bytes of a member that tell what it is: of bzip2, which unpacks blocks of 900 kB whole."""
+
+_PIECE = 1 << 12
+"""Bytes of a zip's member that are asked for at once: the library unpacks as many packed bytes
+without a limit, which bzip2 makes 90 MB of at most."""
 
 _ZIP_HEADER = 30
 _ENCRYPTED = 1
@@ -61,65 +65,62 @@ class Archives:
         self, tmpdir: str | None = None, max_unpacked: int | None = None, *, may_share: bool = True
     ) -> None:
         self._tmpdir = tmpdir
-        self._limit = max_unpacked or MAX_MEMBER
+        self._limit = max_unpacked
         self._may_share = may_share
 
-    def members(self, place: Place, source: Source, kind: str, depth: int = 0) -> Iterator[Found]:
+    def members(
+        self, place: Place, source: FileSource, kind: str, depth: int = 0
+    ) -> Iterator[Found]:
         """Yield what an archive holds, in its own order; ``source`` stays open.
 
         Where the archive is damaged, what comes before is yielded, then the problem.
         """
         walk = self._zip if kind == recognise.ZIP else self._tar
         try:
-            if kind == recognise.PACKED_TAR:
-                reader: Any = _Forward(recognise.unpacked(source))
-            else:
-                reader = io.BufferedReader(_Raw(source), 1 << 16)
-            yield from walk(place, source, reader, kind, depth)
+            yield from walk(place, source, kind, depth)
         except (VringcoreError, *_DAMAGE) as error:
-            yield Found(place, problem=str(error) or type(error).__name__)
+            problem = str(error) or type(error).__name__
+            yield Found(place, problem=f"the archive could not be read to its end: {problem}")
 
-    def _tar(
-        self, place: Place, source: Source, reader: IO[bytes], kind: str, depth: int
-    ) -> Iterator[Found]:
-        with tarfile.open(fileobj=reader, mode="r:") as archive:
-            while True:
-                member = archive.next()
-                if member is None:
-                    _check_end(reader, archive.offset, place)
-                    break
-                setattr(archive, "members", [])  # noqa: B010 - it would keep them all
-                if not member.isreg():
-                    continue
+    def _tar(self, place: Place, source: FileSource, kind: str, depth: int) -> Iterator[Found]:
+        with closing(Walk(source, None)) as walk:
+            for member in walk:
                 inner = _inner(place, member.name, member.size, float(member.mtime))
                 if kind == recognise.TAR and not member.issparse():
                     inner = _moved(inner, place, member.offset_data, member.size)
-                    with _view(source, member.offset_data, member.size) as view:
-                        yield from self._look(inner, view, depth)
-                else:
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    yield from self._unpacked(inner, file.read, depth)
+                    yield from self._look(
+                        inner, View(source, member.offset_data, member.size), depth
+                    )
+                    continue
+                found = recognise.kind_of(Held(walk.start_of(member, _START), inner.name))
+                if not _is_wanted(found, depth):
+                    yield _answer(inner, found)
+                    continue
+                with Part.of(walk.open(member, self._tmpdir, self._limit)) as whole:
+                    yield from self._unpacked(inner, whole, found, depth)
+                if walk.problems:
+                    raise walk.problems[0]
 
-    def _zip(
-        self, place: Place, source: Source, reader: IO[bytes], _kind: str, depth: int
-    ) -> Iterator[Found]:
-        with zipfile.ZipFile(reader) as archive:
+    def _zip(self, place: Place, source: FileSource, _kind: str, depth: int) -> Iterator[Found]:
+        with zipfile.ZipFile(_Raw(source)) as archive:
             for member in archive.infolist():
                 if member.is_dir():
                     continue
                 inner = _inner(place, member.filename, member.file_size, _zip_time(member))
                 if member.flag_bits & _ENCRYPTED:
-                    yield Found(inner, skipped="encrypted")
-                    continue
-                if member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    yield Found(inner, problem="the member is encrypted: unpack it by hand")
+                elif member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     yield from self._zip_range(inner, place, source, member, depth)
                 else:
-                    with archive.open(member) as file:
-                        yield from self._unpacked(inner, file.read, depth)
+                    yield from self._zip_packed(inner, archive, member, depth)
 
     def _zip_range(
-        self, inner: Place, place: Place, source: Source, member: zipfile.ZipInfo, depth: int
+        self,
+        inner: Place,
+        place: Place,
+        source: FileSource,
+        member: zipfile.ZipInfo,
+        depth: int,
     ) -> Iterator[Found]:
         """Yield a member by its range: a worker unpacks it, if it must be."""
         header = source.read(member.header_offset, _ZIP_HEADER)
@@ -128,24 +129,41 @@ class Archives:
         at = member.header_offset + _ZIP_HEADER
         at += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         inner = _moved(inner, place, at, member.compress_size)
-        view = _view(source, at, member.compress_size)
+        view = View(source, at, member.compress_size)
         if member.compress_type == zipfile.ZIP_STORED:
             yield from self._look(inner, view, depth)
             return
         inner = msgspec.structs.replace(inner, packing="deflate")
-        start = Held(_inflated_start(view), inner.name)
-        kind = recognise.kind_of(start)
+        kind = recognise.kind_of(Held(_inflated_start(view), inner.name))
         if kind in recognise.ARCHIVES and depth < MAX_DEPTH:
-            from vringcore.scan.sources import inflated
-
-            with inflated(view, inner, self._limit) as whole:
+            with inflated(view, inner, self._limit, self._tmpdir) as whole:
                 # What lies in it is no range of any file.
                 inner = msgspec.structs.replace(inner, offset=0, length=None, packing="")
-                yield from self._kept(self.members(inner, whole, kind, depth + 1), whole)
+                yield from self._unpacked(inner, whole, kind, depth)
         else:
             yield _answer(inner, kind)
 
-    def _look(self, inner: Place, source: Source, depth: int) -> Iterator[Found]:
+    def _zip_packed(
+        self, inner: Place, archive: zipfile.ZipFile, member: zipfile.ZipInfo, depth: int
+    ) -> Iterator[Found]:
+        """Yield a member in a packing that the library alone knows; it keeps to its size."""
+        with archive.open(member) as file:
+            start = b""
+            while len(start) < _START and (piece := file.read(_PIECE)):
+                start += piece
+            kind = recognise.kind_of(Held(start, inner.name))
+            if not _is_wanted(kind, depth):
+                yield _answer(inner, kind)
+                return
+            with Target(inner.name, self._tmpdir, self._limit) as target:
+                while start:
+                    target.write(start)
+                    start = file.read(_PIECE)
+                whole = Part.of(target.source())
+        with whole:
+            yield from self._unpacked(inner, whole, kind, depth)
+
+    def _look(self, inner: Place, source: FileSource, depth: int) -> Iterator[Found]:
         """Yield a member that is a range of the archive, or what lies in it."""
         kind = recognise.kind_of(source)
         if kind in recognise.ARCHIVES and depth < MAX_DEPTH:
@@ -153,27 +171,12 @@ class Archives:
         else:
             yield _answer(inner, kind)
 
-    def _unpacked(self, inner: Place, read: Callable[[int], bytes], depth: int) -> Iterator[Found]:
-        """Yield a member that must be unpacked here; one that is no core is only begun."""
-        start = read(_PIECE)
-        kind = recognise.kind_of(Held(start, inner.name))
-        archive = kind in recognise.ARCHIVES and depth < MAX_DEPTH
-        if not archive and kind != recognise.CORE:
-            yield _answer(inner, kind)
+    def _unpacked(self, inner: Place, whole: Part, kind: str, depth: int) -> Iterator[Found]:
+        """Yield a member that was unpacked here, or what lies in it, with the bytes of each."""
+        if kind == recognise.CORE:
+            yield self._taken_out(inner, whole, 0, whole.size)
             return
-        spool = Spool(inner.name, self._limit, self._tmpdir)
-        while start:
-            spool.write(start)
-            start = read(_PIECE)
-        with spool.source() as whole:
-            if archive:
-                yield from self._kept(self.members(inner, whole, kind, depth + 1), whole)
-            else:
-                yield self._taken_out(inner, whole, 0, whole.size)
-
-    def _kept(self, inside: Iterator[Found], whole: Source) -> Iterator[Found]:
-        """Yield members of an archive that exists only here: with their bytes."""
-        for found in inside:
+        for found in self.members(inner, whole, kind, depth + 1):
             place = found.place
             if found.skipped or found.problem or place.data is not None or place.scratch:
                 yield found
@@ -181,41 +184,28 @@ class Archives:
                 length = place.size if place.length is None else place.length
                 yield self._taken_out(place, whole, place.offset, length)
 
-    def _taken_out(self, place: Place, whole: Source, offset: int, length: int) -> Found:
+    def _taken_out(self, place: Place, whole: Part, offset: int, length: int) -> Found:
         """Return a member with its bytes: in memory, or if they are many in a temporary file."""
-        from vringcore.scan.sources import IN_MEMORY
-
-        place = msgspec.structs.replace(place, offset=0, length=None)
         if length <= IN_MEMORY:
-            return Found(msgspec.structs.replace(place, data=whole.pread(offset, length)))
+            data = whole.pread(offset, length)
+            return Found(msgspec.structs.replace(place, data=data, offset=0, length=None))
         if not self._may_share:
             problem = "too large to be sent to a cluster; unpack the archive on shared storage"
             return Found(place, problem=problem)
-        with tempfile.NamedTemporaryFile(
-            prefix="vringcore-", dir=self._tmpdir, delete=False
-        ) as file:
-            for at in range(offset, offset + length, _PIECE):
-                file.write(whole.pread(at, min(_PIECE, offset + length - at)))
-        return Found(msgspec.structs.replace(place, scratch=file.name))
+        scratch = share(whole.again(), self._tmpdir)
+        return Found(msgspec.structs.replace(place, scratch=scratch, offset=offset, length=length))
 
 
-def _check_end(reader: IO[bytes], offset: int, place: Place) -> None:
-    """Refuse an archive that ends with anything but its end: the reader takes damage for it."""
-    reader.seek(offset)
-    block = reader.read(tarfile.BLOCKSIZE)
-    if block.strip(b"\0"):
-        raise CoreFormatError(
-            "the archive is damaged",
-            where=f"offset {offset:#x} of {place.name}",
-            expected="the header of a member, or the end of the archive",
-            hint="the members before it were read",
-        )
+def _is_wanted(kind: str, depth: int) -> bool:
+    return kind == recognise.CORE or (kind in recognise.ARCHIVES and depth < MAX_DEPTH)
 
 
 def _answer(place: Place, kind: str) -> Found:
     if kind == recognise.CORE:
         return Found(place)
-    return Found(place, skipped="nested too deep" if kind in recognise.ARCHIVES else "no core")
+    if kind in recognise.ARCHIVES:
+        return Found(place, problem="an archive within an archive within an archive: unpack it")
+    return Found(place, skipped="no core")
 
 
 def _inner(place: Place, name: str, size: int, modified: float | None) -> Place:
@@ -234,10 +224,6 @@ def _zip_time(member: zipfile.ZipInfo) -> float | None:
         return float(timegm((*member.date_time, 0, 0, 0)))
     except ValueError:
         return None
-
-
-def _view(source: FileSource, offset: int, length: int) -> Source:
-    return View(source, offset, length)
 
 
 class View(Held):
@@ -260,7 +246,7 @@ class View(Held):
         return self._of.pread(self._start + offset, max(0, min(size, self.size - offset)))
 
 
-def _inflated_start(source: Source) -> bytes:
+def _inflated_start(source: FileSource) -> bytes:
     import zlib
 
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -271,7 +257,7 @@ def _inflated_start(source: Source) -> bytes:
 
 
 class _Raw(io.RawIOBase):
-    """A source as a file that can be seeked, for the standard library's readers."""
+    """A source as a file that can be seeked, for the standard library's reader of zip archives."""
 
     def __init__(self, source: FileSource) -> None:
         self._source = source
@@ -291,63 +277,20 @@ class _Raw(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self._source.pread(self._at, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-class _Forward(io.RawIOBase):
-    """What a decompressor yields as a file that is read forwards, but for the last piece."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = b""
-        self._start = 0
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        target = offset + (self._at if whence == os.SEEK_CUR else 0)
-        if whence == os.SEEK_END or target < self._start:
-            raise CoreFormatError("a packed archive cannot be read backwards")
-        while target > self._start + len(self._held) and self._advance():
-            pass
-        self._at = target
-        return target
-
     def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > MAX_READ:
-            raise LimitError("a header of the archive is too large", seen=f"{size} bytes")
-        parts = []
-        while size:
-            skip = self._at - self._start
-            part = self._held[skip : skip + size]
-            if not part and not self._advance():
-                break
-            parts.append(part)
-            self._at += len(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def _advance(self) -> bool:
-        """Take the next piece; the last bytes before it are kept for a step back."""
-        piece = next(self._pieces, None)
-        if piece is None:
-            return False
-        keep = self._held[-_BACK:]
-        self._start += len(self._held) - len(keep)
-        self._held = keep + piece
-        return True
+        if size < 0:
+            size = max(0, self._source.size - self._at)
+        if size > MAX_DIRECTORY:
+            raise LimitError(
+                "the directory of the archive is too large",
+                where=self._source.path,
+                seen=f"{size} bytes",
+                expected=f"at most {MAX_DIRECTORY}",
+            )
+        data = self._source.pread(self._at, size)
+        self._at += len(data)
+        return data
 
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError, RuntimeError)
+"""What the standard library raises where a zip archive is damaged, or made as it does not know."""

@@ -55,16 +55,14 @@ def compare(first: Core, second: Core) -> CompareDocument:
 
 def _limits(between: Elapsed, one_file: str) -> Iterator[Limitation]:
     if between.nanoseconds is None:
+        files = between.written
+        hint = "`vringcore capture` does"
+        if files is not None:
+            hint += f"; the files were last written {files / SECOND_NS:.0f} s apart"
         yield Limitation(
             "how much time lies between the cores is not known",
             "neither gdb nor the kernel writes when a core was taken",
-            "`vringcore capture` does",
-        )
-    elif between.source == "files":
-        yield Limitation(
-            "the time between the cores is that between the last writes to their files",
-            "neither gdb nor the kernel writes when a core was taken; a copy has another time",
-            "`vringcore capture` notes the host's clock",
+            hint,
         )
     elif between.nanoseconds < LEAST_NS:
         yield Limitation(
@@ -85,7 +83,9 @@ def _ram_of_one_file(first: Core, second: Core) -> str:
     names = []
     for core in (first.process.core, second.process.core):
         slim = () if core.slim is None else core.slim.ram_files
-        names.append({pages.source.path for pages in core.shared} | {path for _, path in slim})
+        names.append(
+            {each.source.path for each in core.shared if each.source} | {p for _, p in slim}
+        )
     return min(names[0] & names[1], default="")
 
 
@@ -123,9 +123,7 @@ def _functions(thread: Thread | None) -> tuple[str, ...]:
     return tuple(frame.function for frame in frames if frame.function)[:SHOWN]
 
 
-def _summary(
-    state: str, queues: tuple[QueueChange, ...], between: Elapsed, *, paused: str
-) -> str:
+def _summary(state: str, queues: tuple[QueueChange, ...], between: Elapsed, *, paused: str) -> str:
     time = _in_time(between)
     if state == "stuck":
         text = _stuck(queues, time)
@@ -160,12 +158,8 @@ def _stuck(queues: tuple[QueueChange, ...], time: str) -> str:
 
 
 def _in_time(between: Elapsed) -> str:
-    if between.nanoseconds is None:
-        return ""
-    seconds = between.nanoseconds / SECOND_NS
-    if between.source == "files":
-        return f" in about {seconds:.0f} s, by the times of the files"
-    return f" in {seconds:.1f} s"
+    nanoseconds = between.nanoseconds
+    return "" if nanoseconds is None else f" in {nanoseconds / SECOND_NS:.1f} s"
 
 
 def _counted(count: int, what: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vringcore.scan.rows import failed
+from vringcore.scan.scratch import forget
 from vringcore.scan.sources import missing
 from vringcore.scan.worker import scan_place, start_worker
 
@@ -132,7 +133,7 @@ class _Run:
             self._running.close()
         self._running.join()
         for place in self._open.values():
-            forget(place)
+            forget(place.scratch)
 
     def _submit(self, place: Place, attempts: int) -> None:
         future = self._pool.submit(self._running, place, attempts)
@@ -153,17 +154,8 @@ class _Run:
                 self._submit(place, attempts + 1)
                 return None
             row = self._pool.reason(place, error, attempts)
-        forget(place)
+        forget(place.scratch)
         return row
-
-
-def forget(place: Place) -> None:
-    """Remove what was unpacked for one core."""
-    from contextlib import suppress
-
-    if place.scratch:
-        with suppress(OSError):
-            os.unlink(place.scratch)  # noqa: PTH108
 
 
 def _processors() -> int:

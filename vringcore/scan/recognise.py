@@ -9,8 +9,6 @@ from vringcore.elfcore.headers import ELF_MAGIC, ET_CORE
 from vringcore.errors import VringcoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vringcore.memory.files import FileSource
 
 CORE = "core"
@@ -69,11 +67,3 @@ def _kind_of(start: bytes) -> str:
     if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return TAR
     return ZIP if start.startswith(_ZIPS) else OTHER
-
-
-def unpacked(source: FileSource) -> Iterator[bytes]:
-    """Yield what a compressed file holds.
-
-    :raises CoreFormatError: where it is cut or damaged
-    """
-    return chunks_of(source) or iter(())

@@ -10,8 +10,9 @@ from vringcore.errors import UsageError
 from vringcore.scan.find import Finder, Problem
 from vringcore.scan.journal import Journal
 from vringcore.scan.place import PARTS, Settings
-from vringcore.scan.pool import Pool, forget
+from vringcore.scan.pool import Pool
 from vringcore.scan.rows import failed, time_of
+from vringcore.scan.scratch import forget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -136,7 +137,7 @@ class Scan:
             place = found.place if isinstance(found, Problem) else found
             if self.journal is not None and self.journal.has(place, time_of(place.modified)):
                 self.resumed += 1
-                forget(place)
+                forget(place.scratch)
                 continue
             self.found += 1
             if isinstance(found, Problem):

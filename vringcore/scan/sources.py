@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from vringcore.errors import FileError, LimitError, UsageError
+from vringcore.elfcore.compressed import Target
+from vringcore.errors import CoreFormatError, FileError, UsageError
 from vringcore.memory.files import FileSource
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ REMOTE_BLOCKS = 256
 IN_MEMORY = 4 << 20
 """Members of archives up to this many bytes are kept in memory, larger ones in a file."""
 
-MAX_MEMBER = 1 << 40
 NO_FILE = -1
 
 
@@ -37,6 +34,21 @@ class Part(FileSource):
     def __init__(self, fd: int, path: str, size: int, what: str, start: int = 0) -> None:
         super().__init__(fd, path, size, what, start)
         self.bytes_read = 0
+
+    @classmethod
+    def of(cls, source: FileSource) -> Part:
+        """Take over an open file: the other one is closed by that."""
+        taken = cls(source._fd, source.path, source.size, source.what, source._start)
+        source._fd = NO_FILE
+        return taken
+
+    def again(self) -> Part:
+        """Return the same file, open once more."""
+        return Part.of(self.part(0, self.size, self.path))
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
 
     def narrow(self, offset: int, length: int) -> Part:
         """Show ``length`` bytes from ``offset`` on alone; fewer where the file ends."""
@@ -209,108 +221,70 @@ def open_file(path: str, storage: Mapping[str, Any]) -> Source:
     return Remote(store, inner, path, int(size))
 
 
-def open_place(place: Place, storage: Mapping[str, Any], limit: int | None = None) -> Source:
+def open_place(
+    place: Place, storage: Mapping[str, Any], limit: int | None = None, tmpdir: str | None = None
+) -> Source:
     """Open a core as it lies there: still packed, if it is packed by itself.
 
     :param limit: bytes that a member may unpack to
-    :raises FileError: if it cannot be opened
+    :param tmpdir: where a deflated member is unpacked to
+    :raises FileError: if it cannot be opened, or there is no room
+    :raises CoreFormatError: if a deflated member is damaged
+    :raises LimitError: if it unpacks to more than is allowed
     """
+    source: Source
     if place.data is not None:
-        return Held(place.data, place.name)
-    source = open_file(place.scratch or place.path, storage)
-    if place.length is not None and isinstance(source, Part | Remote):
-        source = source.narrow(place.offset, place.length)
-    source.path = place.name
-    return inflated(source, place, limit) if place.packing else source
+        source = Held(place.data, place.name)
+    else:
+        source = open_file(place.scratch or place.path, storage)
+        if place.length is not None and isinstance(source, Part | Remote):
+            source = source.narrow(place.offset, place.length)
+        source.path = place.name
+    if not place.packing:
+        return source
+    with source:
+        return inflated(source, place, limit, tmpdir)
 
 
-def inflated(source: Source, place: Place, limit: int | None) -> Source:
-    """Return what a deflated member of a zip archive holds; ``source`` is closed."""
+def inflated(source: Source, place: Place, limit: int | None, tmpdir: str | None) -> Part:
+    """Return what a deflated member of a zip archive holds; ``source`` stays open.
+
+    :raises CoreFormatError: if it is damaged, or unpacks to more than the archive says
+    :raises LimitError: if it unpacks to more than ``limit`` bytes
+    :raises FileError: if there is no room
+    """
     import zlib
 
-    spool = Spool(place.name, limit or MAX_MEMBER)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    with source:
-        try:
+    try:
+        with Target(place.name, tmpdir, limit) as target:
             at = 0
             while not unpacker.eof:
                 packed = unpacker.unconsumed_tail
                 if not packed:
                     packed = source.pread(at, 1 << 16)
                     at += len(packed)
-                spool.write(unpacker.decompress(packed, 1 << 20))
+                target.write(unpacker.decompress(packed, 1 << 20))
+                if target.size > place.size:
+                    raise CoreFormatError(
+                        "the member unpacks to more than its archive says",
+                        where=place.name,
+                        seen=f"more than {place.size} bytes",
+                        hint="the archive is damaged, or made to fill the disk",
+                    )
                 if not packed:
                     break
-        except zlib.error as error:
-            raise FileError(
-                "the member of the archive is damaged", where=place.name, seen=str(error)
-            ) from error
-        made = spool.source()
-        made.bytes_read = source.bytes_read
+            made = Part.of(target.source())
+    except zlib.error as error:
+        raise CoreFormatError(
+            "the member of the archive is damaged", where=place.name, seen=str(error)
+        ) from error
+    except OSError as error:
+        raise FileError(
+            "the member of the archive cannot be unpacked",
+            where=place.name,
+            seen=error.strerror or str(error),
+            hint="choose a directory with room by --tmpdir",
+        ) from error
+    made.bytes_read = source.bytes_read
     return made
-
-
-class Spool:
-    """What is unpacked on the way: in memory as long as it is small, then in a nameless file.
-
-    :param limit: the most bytes that it takes
-    """
-
-    def __init__(self, name: str, limit: int, directory: str | None = None) -> None:
-        self._name = name
-        self._limit = limit
-        self._directory = directory
-        self._parts: list[bytes] = []
-        self._fd = NO_FILE
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Add bytes.
-
-        :raises LimitError: if they are too many
-        :raises FileError: if there is no room
-        """
-        self.size += len(data)
-        if self.size > self._limit:
-            self.close()
-            raise LimitError(
-                "the member unpacks to more than is allowed",
-                where=self._name,
-                seen=f"more than {self._limit} bytes",
-                hint="allow more with --max-unpacked",
-            )
-        if self._fd == NO_FILE and self.size <= IN_MEMORY:
-            self._parts.append(data)
-            return
-        try:
-            if self._fd == NO_FILE:
-                self._fd, path = tempfile.mkstemp(prefix="vringcore-", dir=self._directory)
-                os.unlink(path)  # noqa: PTH108
-                data = b"".join([*self._parts, data])
-                self._parts.clear()
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            self.close()
-            raise FileError(
-                "there is no room for a member of the archive",
-                where=self._name,
-                seen=error.strerror or str(error),
-                hint="choose a directory with room by --tmpdir",
-            ) from error
-
-    def source(self) -> Source:
-        """Return all of it, to be read; it is gone when that is closed."""
-        if self._fd == NO_FILE:
-            return Held(b"".join(self._parts), self._name)
-        fd, self._fd = self._fd, NO_FILE
-        return Part(fd, self._name, self.size, "core")
-
-    def close(self) -> None:
-        """Forget everything."""
-        self._parts.clear()
-        fd, self._fd = self._fd, NO_FILE
-        if fd != NO_FILE:
-            with suppress(OSError):
-                os.close(fd)

@@ -48,7 +48,8 @@ class Worker:
         source = None
         error: ErrorDetail | None = None
         try:
-            source = open_place(place, self._settings.storage, self._settings.max_unpacked)
+            settings = self._settings
+            source = open_place(place, settings.storage, settings.max_unpacked, settings.tmpdir)
             with open_core_of(source, self._settings, self._builds) as core:
                 known.core(core.info)
                 known.qemu(core.qemu)
