@@ -16,7 +16,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 _SCRIPT = """#!{python}
-import re
 import sys
 from vringcore.cli.entry import entry
 if __name__ == "__main__":

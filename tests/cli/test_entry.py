@@ -42,6 +42,16 @@ def test_stand_ins_are_gone_after_the_imports() -> None:
     ]
 
 
+def test_what_is_held_back_is_not_imported_unasked() -> None:
+    said = python(
+        "from vringcore.cli.startup import import_lightly; import_lightly()\n"
+        "import sys\n"
+        "names = 'uuid decimal datetime textwrap gettext locale msgspec.inspect msgspec.yaml'\n"
+        "print([name for name in names.split() if name in sys.modules])"
+    )
+    assert said == "[]\n"
+
+
 def test_a_stand_in_has_what_it_stands_for() -> None:
     said = python(
         "import sys; from vringcore.cli.startup import StandIn\n"

@@ -11,7 +11,6 @@ library must not do such a thing.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +28,21 @@ class StandIn(ModuleType):
         self.__dict__.update(names)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__path__":  # asked by every `from ... import`: none of these is a package
+            raise AttributeError(name)
         in_place = sys.modules.get(self.__name__) is self
         if in_place:
             del sys.modules[self.__name__]
         try:
-            return getattr(import_module(self.__name__), name)
+            return getattr(_imported(self.__name__), name)
         finally:
             if in_place:
                 sys.modules[self.__name__] = self
+
+
+def _imported(name: str) -> ModuleType:
+    __import__(name)  # importlib itself would bring in warnings
+    return sys.modules[name]
 
 
 def import_lightly() -> None:
@@ -76,7 +82,7 @@ def import_lightly() -> None:
 
 def _later(name: str) -> Callable[..., Any]:
     """Return a function of msgspec's that is imported when it is called."""
-    return lambda *args, **options: getattr(import_module(_SCHEMA), name)(*args, **options)
+    return lambda *args, **options: getattr(_imported(_SCHEMA), name)(*args, **options)
 
 
 def _of_number(singular: str, plural: str, number: int) -> str:
