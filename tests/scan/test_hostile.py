@@ -13,10 +13,11 @@ import pytest
 from tests.scan import cores
 from vringcore.errors import VringcoreError
 from vringcore.scan import recognise
+from vringcore.scan.access import open_place
 from vringcore.scan.archives import Archives
 from vringcore.scan.place import Place
 from vringcore.scan.scratch import forget
-from vringcore.scan.sources import Held, Part, open_place
+from vringcore.scan.sources import Held, Part
 
 KINDS = ("tar", "tar.gz", "zip", "nested")
 NAMES = ["10.0/idle", "10.0/stuck"]

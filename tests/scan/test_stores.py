@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 import vringcore
+from tests.cli.command import vringcore as command
 from tests.scan import cores
 from tests.scan.cores import CODES, member
+from tests.scan.web import web
+from vringcore.errors import EXIT_PARTIAL
 
 pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
 pytest.importorskip("fsspec", reason="pip install 'vringcore[scan]'")
@@ -81,24 +81,86 @@ def test_s3_by_range(s3: dict[str, str], tmp_path: Path) -> None:
     assert verdicts(rows) == expected
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    """A directory with a core of 64 MiB, a small packed one, and a tar archive of two."""
+    directory = tmp_path / "fleet"
+    cores.copies(directory, ["7.2/stuck-migration"])
+    (directory / "large.core").write_bytes(padded(cores.unpacked("10.0/stuck")))
+    cores.tar(directory / "a.tar", ["10.0/stuck", "10.0/idle"], raw=True)
+    return directory
+
+
+WEB = ["large.core", member("7.2/stuck-migration"), "a.tar"]
+WEB_VERDICTS = sorted(
+    [
+        ("large.core", CODES["10.0/stuck"]),
+        (member("7.2/stuck-migration"), CODES["7.2/stuck-migration"]),
+        (member("10.0/stuck"), CODES["10.0/stuck"]),
+        (member("10.0/idle"), CODES["10.0/idle"]),
+    ]
+)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_http_from_a_server_without_ranges(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+def test_http(fleet: Path, ranges: bool) -> None:
+    """By range little is read; without ranges all, once, and never more than what is told."""
     pytest.importorskip("aiohttp", reason="pip install aiohttp")
-    cores.copies(tmp_path, ["10.0/stuck"])
-    handler = partial(Quiet, directory=str(tmp_path))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/{member('10.0/stuck')}"
-    with vringcore.scan(url, workers=1, cache=False) as found:
+    with (
+        web(fleet, ranges=ranges) as server,
+        vringcore.scan(*(f"{server.url}/{n}" for n in WEB), workers=1, cache=False) as found,
+    ):
         rows = list(found)
-    server.shutdown()
-    server.server_close()
-    assert verdicts(rows) == [(member("10.0/stuck"), CODES["10.0/stuck"])]
+    assert verdicts(rows) == WEB_VERDICTS
+    (large,) = (row for row in rows if row.path.endswith("large.core"))
+    assert large.modified == "2026-11-03T10:00:00.000Z"
+    if ranges:
+        assert 0 < large.cost.bytes_read < large.size / 50
+        assert server.sent < large.size / 4
+    else:
+        assert 0 < large.cost.bytes_read <= large.size
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_http_from_a_server_that_tells_no_size(fleet: Path) -> None:
+    pytest.importorskip("aiohttp", reason="pip install aiohttp")
+    with (
+        web(fleet, ranges=False, tells_size=False) as server,
+        vringcore.scan(f"{server.url}/large.core", workers=1, cache=False) as found,
+    ):
+        (row,) = found
+    assert verdicts([row]) == [("large.core", CODES["10.0/stuck"])]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_had_from_the_web_is_a_row(fleet: Path) -> None:
+    """404, 403, a server that is not there, a name that is none: the rest is scanned."""
+    pytest.importorskip("aiohttp", reason="pip install aiohttp")
+    with web(fleet) as gone:
+        nobody = f"{gone.url}/x"
+    with web(fleet) as server:
+        words = [f"{server.url}/nothing", f"{server.url}/secret", nobody, "http://host.invalid/x"]
+        words.append(f"{server.url}/{WEB[1]}")
+        with vringcore.scan(*words, workers=1, cache=False) as found:
+            rows = {row.path: row for row in found}
+    assert set(rows) == set(words)
+    for word, reason in zip(words, ("404", "403", "onnect", "host.invalid"), strict=False):
+        error = rows[word].error
+        assert error is not None
+        assert error.code == "file"
+        assert reason in error.message
+    assert rows[words[-1]].error is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_verb_on_what_is_not_there(fleet: Path) -> None:
+    pytest.importorskip("aiohttp", reason="pip install aiohttp")
+    with web(fleet) as server:
+        run = command("scan", f"{server.url}/nothing", "--no-cache")
+    assert run.returncode == EXIT_PARTIAL
+    assert run.stderr == ""
+    assert "1 of them could not be read" in run.stdout
 
 
 def test_a_store_that_is_not_there() -> None:

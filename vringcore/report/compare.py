@@ -17,6 +17,8 @@ MAX_LASTING = 8
 """Requests of one queue that are shown, but for -v."""
 
 _SECOND = 1_000_000_000
+_TOLD = _SECOND // 10
+"""A shorter time, which a request had at least, tells nothing."""
 
 
 def print_compare(page: Page, document: CompareDocument, *, detailed: bool = False) -> None:
@@ -71,7 +73,7 @@ def _lasting(page: Page, queues: list[QueueChange], *, detailed: bool) -> None:
         rows = each.lasting if detailed else each.lasting[:MAX_LASTING]
         for request in rows:
             time = request.at_least_ns
-            age = "" if time is None else f", for at least {time / _SECOND:.1f} s"
+            age = f", for at least {time / _SECOND:.1f} s" if time and time >= _TOLD else ""
             place = f", waits in {clean(request.waits_in)}" if request.waits_in else ""
             page.line(f"head {request.head}: {clean(request.summary)}{age}{place}", indent=2)
         if len(rows) < len(each.lasting):

@@ -19,9 +19,10 @@ from vringcore.elfcore.compressed import Target
 from vringcore.elfcore.tarwalk import Walk
 from vringcore.errors import CoreFormatError, LimitError, VringcoreError
 from vringcore.scan import recognise
+from vringcore.scan.access import inflated
 from vringcore.scan.place import MARK, Place
 from vringcore.scan.scratch import share
-from vringcore.scan.sources import IN_MEMORY, Held, Part, inflated
+from vringcore.scan.sources import IN_MEMORY, Held, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

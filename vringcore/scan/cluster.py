@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vringcore.scan.remote import missing
 from vringcore.scan.rows import failed
-from vringcore.scan.sources import missing
 from vringcore.scan.worker import scan_place
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vringcore.scan.changes import LEAST_NS, Changes, completed, paused_in
 from vringcore.scan.pair import SECOND_NS, Elapsed, check_same, elapsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from vringcore.api import Core
     from vringcore.model.report import Report
@@ -131,7 +131,8 @@ def _summary(state: str, queues: tuple[QueueChange, ...], between: Elapsed, *, p
         lasting = sum(len(each.lasting) for each in queues)
         text = f"{_counted(lasting, 'request')} lasted{time} while others were completed."
     elif state == "moving":
-        text = f"Everything moves: no request lasted{time}."
+        moving = [each for each in queues if each.state == "moving"]
+        text = f"Nothing is stuck: {_named(moving)} moved{time}, and no request lasted."
     elif state == "idle":
         text = f"No index moved{time}, and no request waits."
     elif any(each.lasting for each in queues):
@@ -143,8 +144,7 @@ def _summary(state: str, queues: tuple[QueueChange, ...], between: Elapsed, *, p
 
 def _stuck(queues: tuple[QueueChange, ...], time: str) -> str:
     stuck = [each for each in queues if each.state == "stuck"]
-    named = ", ".join(sorted({str(each.device_id or each.kind) for each in stuck}))
-    what = f"{_counted(len(stuck), 'queue')} of {named}"
+    what = _named(stuck)
     requests = sum(len(each.lasting) for each in stuck)
     kept = (
         f"{_counted(requests, 'request')} in flight in both"
@@ -155,6 +155,11 @@ def _stuck(queues: tuple[QueueChange, ...], time: str) -> str:
     told = f"no completion came on {what}" if moved else f"no index moved on {what}"
     rest = "; other queues go on" if any(completed(each) for each in queues) else ""
     return f"Stuck: {told}{time}, {kept}{rest}."
+
+
+def _named(queues: Sequence[QueueChange]) -> str:
+    names = {each.device_id if isinstance(each.device_id, str) else each.kind for each in queues}
+    return f"{_counted(len(queues), 'queue')} of {', '.join(sorted(names))}"
 
 
 def _in_time(between: Elapsed) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from vringcore.errors import FileError, UsageError
-from vringcore.scan.sources import missing
+from vringcore.scan.remote import missing
 from vringcore.scan.tables import arrow_table, columns_of, records
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vringcore.errors import FileError, UsageError, VringcoreError
+from vringcore.memory.files import kind_of
 from vringcore.scan import recognise
+from vringcore.scan.access import open_place
 from vringcore.scan.archives import Archives
 from vringcore.scan.place import Place
-from vringcore.scan.sources import failures, is_url, open_place, store_of
+from vringcore.scan.remote import check_url, failures, is_url, store_of, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from vringcore.scan.access import Source
     from vringcore.scan.place import Settings
 
 LOOK_AHEAD = 16
@@ -49,7 +53,7 @@ class Finder:
         self._settings = settings
         self._archives = Archives(settings.tmpdir, settings.max_unpacked, may_share=may_share)
         self.skipped: Counter[str] = Counter()
-        self._seen: set[str] = set()
+        self._seen: set[str | tuple[int, int]] = set()
         self._bytes = 1
         self._passed = self._within = 0
 
@@ -59,19 +63,27 @@ class Finder:
         return min(1.0, (self._passed + self._within) / self._bytes)
 
     def check(self) -> None:
-        """Refuse words that name nothing, before any work is done.
+        """Refuse words that name nothing, before any work is done. No store is asked.
 
-        :raises UsageError: if there are none, or one is no file, directory or match
+        :raises UsageError: if there are none, one is no file, directory or match, or a URL that
+            nothing installed can open
         """
         if not self._words:
             raise UsageError("nothing to scan was named", hint="see `vringcore scan --help`")
         for word in self._words:
-            if not is_url(word) and not os.path.lexists(word) and not _matches(word):
+            if is_url(word):
+                check_url(word)
+            elif not os.path.lexists(word) and not _matches(word):
                 raise UsageError("nothing is there to scan", seen=word)
 
     def places(self) -> Iterator[Place | Problem]:
         """Yield cores as they are found, in the order of the words and of names."""
-        listed = list(self._files())
+        listed = []
+        for found in self._files():
+            if isinstance(found, Problem):
+                yield found
+            else:
+                listed.append(found)
         self._bytes = sum(place.size for place in listed) or 1
         files = iter(listed)
         with ThreadPoolExecutor(LOOK_AHEAD) as threads:
@@ -101,11 +113,10 @@ class Finder:
 
     def _members(self, place: Place, kind: str) -> Iterator[Place | Problem]:
         names: Counter[str] = Counter()
-        with open_place(place, self._settings.storage) as source:
+        with self._open(place) as source:
             for found in self._archives.members(place, source, kind):
                 if found.problem:
-                    message = f"the archive could not be read to its end: {found.problem}"
-                    yield Problem(found.place, "archive", message)
+                    yield Problem(found.place, "archive", found.problem)
                 elif found.skipped:
                     self.skipped[found.skipped] += 1
                 else:
@@ -115,46 +126,76 @@ class Finder:
 
     def _kind(self, place: Place) -> str | Problem:
         try:
-            with open_place(place, self._settings.storage) as source:
+            with self._open(place) as source:
                 return recognise.kind_of(source)
         except VringcoreError as error:
             return Problem(place, error.code, str(error))
 
-    def _files(self) -> Iterator[Place]:
-        """Yield every file named once, however often it is."""
-        for word in self._words:
-            for place in _stored(word, self._settings) if is_url(word) else self._local(word):
-                if place.path not in self._seen:
-                    self._seen.add(place.path)
-                    yield place
+    def _open(self, place: Place) -> Source:
+        return open_place(place, self._settings.storage, tmpdir=self._settings.tmpdir)
 
-    def _local(self, word: str) -> Iterator[Place]:
+    def _files(self) -> Iterator[Place | Problem]:
+        """Yield every file named once, however often and by whatever path it is."""
+        for word in self._words:
+            for found in self._objects(word) if is_url(word) else self._local(word):
+                if isinstance(found, Problem):
+                    yield found
+                elif found.path not in self._seen:
+                    self._seen.add(found.path)
+                    yield found
+
+    def _objects(self, url: str) -> Iterator[Place | Problem]:
+        try:
+            yield from _stored(url, self._settings)
+        except FileError as error:
+            yield Problem(Place(url), error.code, str(error))
+
+    def _local(self, word: str) -> Iterator[Place | Problem]:
         for path in [word] if os.path.lexists(word) else _matches(word):
             if os.path.isdir(path):  # noqa: PTH112
                 yield from self._below(path)
             else:
-                yield from self._file(path, named=True)
+                yield from self._file(path, named=path == word)
 
-    def _below(self, directory: str) -> Iterator[Place]:
+    def _below(self, directory: str) -> Iterator[Place | Problem]:
         """Yield the regular files below a directory; links within it are not followed."""
-        for folder, folders, files in os.walk(directory, onerror=self._unreadable):
+        unreadable: list[OSError] = []
+        for folder, folders, files in os.walk(directory, onerror=unreadable.append):
             folders.sort()
             for name in sorted(files):
                 yield from self._file(os.path.join(folder, name), named=False)  # noqa: PTH118
+            yield from map(_unreadable, unreadable)
+            unreadable.clear()
+        yield from map(_unreadable, unreadable)
 
-    def _unreadable(self, _error: OSError) -> None:
-        self.skipped["directory that cannot be read"] += 1
-
-    def _file(self, path: str, *, named: bool) -> Iterator[Place]:
+    def _file(self, path: str, *, named: bool) -> Iterator[Place | Problem]:
+        """Yield a file; of one that is none, a row says so only if the user named it."""
         try:
             status = os.stat(path) if named else os.lstat(path)  # noqa: PTH116
-        except OSError:
-            self.skipped["gone"] += 1
+        except OSError as error:
+            if named:
+                yield Problem(Place(path), FileError.code, f"{error.strerror}: {path}")
+            else:
+                self.skipped["gone"] += 1
             return
-        if (status.st_mode & 0o170000) != 0o100000:
-            self.skipped["no regular file"] += 1
+        if not stat.S_ISREG(status.st_mode):
+            if named:
+                what = f"{kind_of(status.st_mode)} is no file with a core: {path}"
+                yield Problem(Place(path), FileError.code, what)
+            else:
+                self.skipped["no regular file"] += 1
             return
+        same = status.st_dev, status.st_ino
+        if status.st_ino and same in self._seen:
+            self.skipped["the same file by another path"] += path not in self._seen
+            return
+        self._seen.add(same)
         yield Place(path, size=status.st_size, modified=round(status.st_mtime, 3))
+
+
+def _unreadable(error: OSError) -> Problem:
+    message = f"the directory cannot be read: {error.strerror}: {error.filename}"
+    return Problem(Place(str(error.filename)), FileError.code, message)
 
 
 def _numbered(place: Place, count: int) -> Place:
@@ -180,15 +221,15 @@ def _stored(url: str, settings: Settings) -> Iterator[Place]:
     try:
         if any(sign in path for sign in "*[") or ("?" in path and not url.startswith("http")):
             found = store.glob(path, detail=True)
-        elif store.isfile(path) or url.startswith("http"):
+        elif url.startswith("http") or store.isfile(path):
             found = {path: store.info(path)}
         else:
             found = store.find(path, detail=True)
+            if not found:
+                store.info(path)  # raises what listing it hid
         entries = sorted(found.items())
     except failures() as error:
-        raise FileError(
-            "the store cannot be listed", where=url, seen=f"{type(error).__name__}: {error}"
-        ) from error
+        raise FileError("the store cannot be listed", where=url, seen=told(error)) from error
     if not entries:
         raise FileError("nothing is there to scan", where=url)
     for name, facts in entries:
@@ -206,4 +247,13 @@ def _modified(facts: dict[str, Any]) -> float | None:
         stamp = getattr(value, "timestamp", None)
         if stamp is not None:
             return round(float(stamp()), 3)
-    return None
+    return _http_date(facts.get("Last-Modified"))
+
+
+def _http_date(text: object) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(str(text)).timestamp()
+    except ValueError:
+        return None

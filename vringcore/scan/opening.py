@@ -24,8 +24,8 @@ from vringcore.qemu.process import Process
 if TYPE_CHECKING:
     from vringcore.elfcore.image import ProcessImage
     from vringcore.errors import CoreFormatError
+    from vringcore.scan.access import Source
     from vringcore.scan.place import Settings
-    from vringcore.scan.sources import Source
 
 NOWHERE = os.devnull
 """A system root that has no file: no path of a core is looked up on this machine."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vringcore.scan.remote import missing
 from vringcore.scan.rows import failed
 from vringcore.scan.scratch import forget
-from vringcore.scan.sources import missing
 from vringcore.scan.worker import scan_place, start_worker
 
 if TYPE_CHECKING:

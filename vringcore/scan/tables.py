@@ -10,7 +10,7 @@ import msgspec
 from vringcore.model import scan as model
 from vringcore.model.values import Absent
 from vringcore.scan.place import PARTS
-from vringcore.scan.sources import missing
+from vringcore.scan.remote import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

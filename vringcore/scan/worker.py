@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from vringcore.errors import DebugInfoMissingError, VringcoreError
 from vringcore.model.error import ErrorDetail
 from vringcore.model.scan import RowCost
+from vringcore.scan.access import open_place
 from vringcore.scan.opening import Builds, open_core_of
 from vringcore.scan.rows import Known, detail_of
-from vringcore.scan.sources import open_place
 
 if TYPE_CHECKING:
     from vringcore.model.scan import ScanRow
