@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +69,19 @@ def _write(path: str, write: Any) -> None:
     try:
         write(scratch)
         os.replace(scratch, path)  # noqa: PTH105
-    except OSError as error:
-        raise FileError(
-            "the rows cannot be exported", where=path, seen=error.strerror or str(error)
-        ) from error
+    except _failures() as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError("the rows cannot be exported", where=path, seen=reason) from error
     finally:
-        with suppress(OSError):
-            os.unlink(scratch)  # noqa: PTH108
+        for left in (scratch, f"{scratch}.wal", f"{scratch}-journal"):  # databases write beside
+            with suppress(OSError):
+                os.unlink(left)  # noqa: PTH108
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what those that write raise: the system's errors, and the databases' own."""
+    used = (sys.modules[name] for name in ("sqlite3", "duckdb") if name in sys.modules)
+    return OSError, *(module.Error for module in used)
 
 
 def _parquet(rows: Sequence[ScanRow], path: str, table: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from vringcore.errors import FileError, UsageError
+from vringcore.memory.files import kind_of
 from vringcore.model.scan import ScanRow
 from vringcore.model.values import encode
 
@@ -51,20 +54,16 @@ class Journal:
 
         :param resume: go on with what is there: a line that is not whole is dropped
         :param retry: cores with errors count as not done
-        :raises UsageError: if rows are there and ``resume`` is not asked for, or another scan
-            writes to them
+        :raises UsageError: if rows are there and ``resume`` is not asked for, another scan writes
+            to them, or it is no regular file
         :raises FileError: if it cannot be written
         """
-        self.path = path
+        self.path = path = os.path.realpath(path)  # a link to the file stays one
         self.rows = 0
         self._retry = retry
         self._done: dict[tuple[str, str], tuple[int, str | None]] = {}
+        self._fd = self._open()
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _CLOEXEC, 0o666)
-        except OSError as error:
-            raise _refused(path, error) from error
-        try:
-            self._lock()
             if os.fstat(self._fd).st_size:
                 if not resume:
                     raise UsageError(
@@ -112,7 +111,8 @@ class Journal:
             places[key] = (start, size)
             last = key
         self.rows = len(places)
-        scratch = f"{self.path}.{os.getpid()}.tmp"
+        # One that a killed scan left behind is written over: whoever writes here has the lock.
+        scratch = f"{self.path}.tmp"
         try:
             if not ordered:
                 with open(scratch, "wb") as file:  # noqa: PTH123
@@ -124,7 +124,15 @@ class Journal:
             else:
                 os.fsync(self._fd)
         except OSError as error:
-            raise _refused(self.path, error) from error
+            with suppress(OSError):
+                os.unlink(scratch)  # noqa: PTH108
+            raise FileError(
+                "the rows cannot be put in order",
+                where=self.path,
+                seen=error.strerror or str(error),
+                hint="all of them are there, in the order in which they were finished; --resume"
+                " orders them once there is room",
+            ) from error
 
     def close(self) -> None:
         """Force all rows to the disk and close the file."""
@@ -166,17 +174,52 @@ class Journal:
             raise _refused(self.path, error) from error
         self.rows = len(self._done)
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # not Unix
-            return
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError("another scan writes to this file", where=self.path) from error
-        except OSError:
-            return  # a file system without locks
+    def _open(self) -> int:
+        """Return the file, open and locked.
+
+        A scan that ends puts another file in its place: what was opened before that is no longer
+        the file of this name, and its lock says nothing.
+        """
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS, 0o666)
+            except OSError as error:
+                raise _refused(self.path, error) from error
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise UsageError(
+                        "rows can be kept in a regular file alone",
+                        where=self.path,
+                        seen=kind_of(status.st_mode),
+                        hint="--json prints them as they come",
+                    )
+                _lock(fd, self.path)
+                if os.path.samestat(status, os.stat(self.path)):  # noqa: PTH116
+                    return fd
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+
+def _lock(fd: int, path: str) -> None:
+    """Keep other scans from writing to the file.
+
+    :raises UsageError: if one does
+    """
+    try:
+        import fcntl
+    except ImportError:  # not Unix
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError("another scan writes to this file", where=path) from error
+    except OSError:
+        return  # a file system without locks
 
 
 def _lines(fd: int) -> Iterator[tuple[Done, int, int]]:
@@ -222,6 +265,8 @@ def read_lines(path: str) -> tuple[list[bytes], int]:
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_FLAGS = _CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+"""A FIFO without a reader must not keep us waiting."""
 
 
 def _refused(path: str, error: OSError) -> FileError:

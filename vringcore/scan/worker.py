@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from vringcore.model.error import ErrorDetail
 from vringcore.model.scan import RowCost
 from vringcore.scan.access import open_place
 from vringcore.scan.opening import Builds, open_core_of
+from vringcore.scan.remote import is_url
 from vringcore.scan.rows import Known, detail_of
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Worker:
             error = out_of_memory(place, self._settings.memory)
         except Exception as problem:  # noqa: BLE001 - one core's failure costs that core alone
             error = _bug(place, problem)
+        error = _changed(place, error) or error
         cost = RowCost(
             seconds=round(time.monotonic() - start, 4),
             cpu_seconds=round(time.thread_time() - cpu, 4),
@@ -120,6 +123,29 @@ def out_of_memory(place: Place, limit: int) -> ErrorDetail:
         f"more than {limit} bytes",
         "",
         "allow more with --memory, or ask this core alone with `vringcore why`",
+    )
+
+
+def _changed(place: Place, error: ErrorDetail | None) -> ErrorDetail | None:
+    """Return the reason of a core whose file is another than when it was found, None if it is not.
+
+    :param error: what reading it came to
+    """
+    if place.member or place.modified is None or is_url(place.path):
+        return None
+    try:
+        status = os.stat(place.path)  # noqa: PTH116
+    except OSError:
+        return None  # it is gone: what was read of it stands
+    if (status.st_size, round(status.st_mtime, 3)) == (place.size, place.modified):
+        return None
+    return ErrorDetail(
+        "changed",
+        f"the core was written to while it was scanned: {place.name}",
+        place.name,
+        f"{place.size} bytes, then {status.st_size}" + (f"; {error.message}" if error else ""),
+        "",
+        "--resume reads it again; what the row says may be of two moments",
     )
 
 
