@@ -11,7 +11,7 @@ from tests.cli.command import vringcore as command
 from tests.scan import cores
 from tests.scan.cores import CODES, member
 from tests.scan.web import web
-from vringcore.errors import EXIT_PARTIAL
+from vringcore.errors import EXIT_PARTIAL, UsageError
 
 pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
 pytest.importorskip("fsspec", reason="pip install 'vringcore[scan]'")
@@ -163,11 +163,56 @@ def test_the_verb_on_what_is_not_there(fleet: Path) -> None:
     assert "1 of them could not be read" in run.stdout
 
 
-def test_a_store_that_is_not_there() -> None:
-    from vringcore.errors import VringcoreError
+@pytest.mark.filterwarnings("ignore")
+def test_sftp(fleet: Path) -> None:
+    """A directory of it by range; what may not be read, and what is not there, are rows."""
+    pytest.importorskip("paramiko", reason="pip install paramiko")
+    from tests.scan.sftp import sftp
 
-    with (
-        pytest.raises(VringcoreError, match="store"),
-        vringcore.scan("nosuch://bucket/x", workers=1) as found,
-    ):
-        list(found)
+    (fleet / "secret").write_bytes(b"not for everybody")
+    root = "sftp://127.0.0.1"
+    with sftp(fleet) as server:
+        words = [f"{root}/", f"{root}/nothing"]
+        with vringcore.scan(*words, workers=1, cache=False, storage=server.storage) as found:
+            rows = list(found)
+            assert found.skipped == {"no core": 1}
+        sent = server.sent
+    errors = {row.path: row.error.message for row in rows if row.error}
+    assert set(errors) == {f"{root}/nothing", f"{root}/secret"}
+    assert "No such file" in errors[f"{root}/nothing"]
+    assert "Permission denied" in errors[f"{root}/secret"]
+    rows = [row for row in rows if row.error is None]
+    assert verdicts(rows) == WEB_VERDICTS
+    assert {row.path for row in rows} == {f"{root}/{name}" for name in WEB}
+    (large,) = (row for row in rows if row.path.endswith("large.core"))
+    assert 0 < large.cost.bytes_read < large.size / 50
+    assert sent < large.size / 4
+    assert all(row.modified is not None for row in rows)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sftp_that_lets_nobody_in(fleet: Path) -> None:
+    pytest.importorskip("paramiko", reason="pip install paramiko")
+    from tests.scan.sftp import sftp
+
+    with sftp(fleet) as server:
+        wrong = [{**server.storage, "password": "no"}, {**server.storage, "port": 1}]
+        for storage, reason in zip(wrong, ("Authentication failed", "port 1"), strict=True):
+            with vringcore.scan("sftp://127.0.0.1/", workers=1, storage=storage) as found:
+                (row,) = found
+            assert row.error is not None
+            assert row.error.code == "file"
+            assert reason in row.error.message
+
+
+def test_a_password_in_a_url_is_refused() -> None:
+    """It would stand in the path of every row."""
+    for url in ("sftp://me:secret@host/x", "https://me:secret@host/x"):
+        with pytest.raises(UsageError, match="password") as caught:
+            vringcore.scan(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="store"):  # before any work is done
+        vringcore.scan("nosuch://bucket/x", workers=1)

@@ -234,8 +234,24 @@ def _stored(url: str, settings: Settings) -> Iterator[Place]:
         raise FileError("nothing is there to scan", where=url)
     for name, facts in entries:
         if facts.get("type", "file") == "file":
-            full = name if is_url(name) else store.unstrip_protocol(name)
-            yield Place(full, size=int(facts.get("size") or 0), modified=_modified(facts))
+            yield Place(
+                _full(name, url, path, store),
+                size=int(facts.get("size") or 0),
+                modified=_modified(facts),
+            )
+
+
+def _full(name: str, url: str, path: str, store: Any) -> str:
+    """Return the URL of an object in the store that ``url`` names as ``path``.
+
+    What stands before the path is kept: some stores forget their host.
+    """
+    if is_url(name):
+        return name
+    whole, inner = url.rstrip("/"), path.rstrip("/")
+    if whole.endswith(inner) and (inner or name.startswith("/")):
+        return whole[: len(whole) - len(inner)] + name
+    return str(store.unstrip_protocol(name))
 
 
 def _modified(facts: dict[str, Any]) -> float | None:

@@ -176,14 +176,22 @@ def is_url(path: str) -> bool:
 def check_url(url: str) -> None:
     """Refuse a URL that nothing installed can open, without asking its store.
 
-    :raises UsageError: then
+    :raises UsageError: then, or if it has a password
     """
+    scheme, _, rest = url.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if at and ":" in user:
+        raise UsageError(
+            "a password in a URL would stand in every row",
+            seen=f"{scheme}://...@...",
+            hint="give it by --storage password=..., or let the store's package find it",
+        )
     try:
         import fsspec
     except ImportError as error:
         raise missing("fsspec", "scan") from error
     try:
-        fsspec.get_filesystem_class(url.partition("://")[0])
+        fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise UsageError(
             "the package for this kind of URL is not installed", seen=url, hint=str(error)
