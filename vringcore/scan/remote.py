@@ -193,11 +193,26 @@ def check_url(url: str) -> None:
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
+        package = _PACKAGES.get(scheme)
         raise UsageError(
-            "the package for this kind of URL is not installed", seen=url, hint=str(error)
+            "the package for this kind of URL is not installed",
+            seen=url,
+            hint=f"pip install {package}" if package else str(error),
         ) from error
     except ValueError as error:
         raise UsageError("no store is known for such a URL", seen=url, hint=str(error)) from error
+
+
+_PACKAGES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "http": "aiohttp requests",  # fsspec names both
+    "https": "aiohttp requests",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+}
+"""What fsspec needs for the URLs that are asked for most; of others it says so itself."""
 
 
 def store_of(url: str, storage: Mapping[str, Any]) -> tuple[Any, str]:

@@ -95,7 +95,7 @@ class Scan:
         """
         from vringcore.scan.tables import arrow_table
 
-        return arrow_table(sorted(self, key=_key))
+        return arrow_table(self._in_order())
 
     def to_pandas(self) -> Any:
         """Return all rows as a ``pandas.DataFrame``; see :meth:`to_arrow`.
@@ -104,7 +104,11 @@ class Scan:
         """
         from vringcore.scan.tables import data_frame
 
-        return data_frame(sorted(self, key=_key))
+        return data_frame(self._in_order())
+
+    def _in_order(self) -> Iterator[ScanRow]:
+        """Yield all rows by path and member; nothing is scanned before the first is asked for."""
+        yield from sorted(self, key=_key)
 
     def _run(self) -> Iterator[ScanRow]:
         rows = self._pool.rows(self._places())

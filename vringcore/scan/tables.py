@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 
 import msgspec
 
+from vringcore.errors import UsageError
 from vringcore.model import scan as model
 from vringcore.model.values import Absent
 from vringcore.scan.place import PARTS
@@ -110,5 +111,5 @@ def data_frame(rows: Iterable[ScanRow], table: str = "cores") -> Any:
     try:
         import pandas as pd
     except ImportError as error:
-        raise missing("pandas", "scan") from error
+        raise UsageError("pandas is not installed", hint="pip install pandas") from error
     return pd.DataFrame.from_records(list(records(rows, table)), columns=list(columns_of(table)))
