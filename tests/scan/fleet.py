@@ -3,9 +3,9 @@
 Each copy of a dump is another state of its VM, as far as that can be made truthfully: the free-
 running counters of every split ring (QEMU's and the guest's, with those of event suppression) go on
 by the same whole number of rounds, so that ring slots, requests in flight and counts stay what they
-were; and a VM with a name or UUID has another. What is not changed: addresses (a core's pointers
-are many, and of some nobody can tell that they are pointers), pids, times. One in a hundred is
-damaged: cut, or some of its packed bytes are wrong.
+were; its process lies at other addresses (`moved.py`); and a VM with a name or UUID has another.
+What is not changed: pids and times. One in a hundred is damaged: cut, or some of its packed bytes
+are wrong.
 
     python -m tests.scan.fleet 1000 fleet.tar
 """
@@ -25,12 +25,15 @@ import zstandard
 
 import vringcore
 from tests.lab.cases import DUMPS
+from tests.scan.moved import Movable
 from vringcore.qemu.survey import Survey
 from vringcore.ring_math import advance
 from vringcore.virtio.features import RING_PACKED, has_feature
 
 NAME = b"lab-vm"
 """What the lab calls a VM that has a name; the copies' names are as long."""
+
+PAGE = 4096
 
 DAMAGED = 100
 """One core in so many is damaged."""
@@ -39,17 +42,17 @@ OF_QEMU = ("last_avail_idx", "shadow_avail_idx", "used_idx", "signalled_used")
 
 
 class Template(msgspec.Struct):
-    """A dump to be multiplied: its bytes, and where counters of rings lie: offset, ring size."""
+    """A dump to be multiplied, and where counters of rings lie: offset, ring size."""
 
     name: str
-    data: bytes
+    core: Movable
     counters: list[tuple[int, int]]
     uuid: str | None = None
 
     def copy(self, number: int) -> bytes:
         """Return the core of another state; the same number gives the same bytes."""
         chance = random.Random(number)
-        data = bytearray(self.data)
+        data = bytearray(self.core.moved(-PAGE * chance.randrange(1 << 22)))
         rounds = chance.randrange(1 << 16)
         for offset, size in self.counters:
             old = int.from_bytes(data[offset : offset + 2], "little")
@@ -83,12 +86,16 @@ def template(path: Path) -> Template:
                 offsets = map(process.core.memory.file_offset_of, addresses)
                 counters += [(offset, size) for offset in offsets if offset is not None]
         uuid = core.qemu.vm_uuid
-    return Template(path.parent.name, data, counters, uuid if isinstance(uuid, str) else None)
+    return Template(
+        path.parent.name, Movable(data), counters, uuid if isinstance(uuid, str) else None
+    )
 
 
 def write(path: Path, count: int) -> dict[str, int]:
     """Write a tar of so many cores, each packed by zstd; return how many are damaged."""
-    templates = [template(each) for each in sorted(DUMPS.glob("*/*/core.zst"))]
+    found = sorted(DUMPS.glob("*/*/core.zst"))
+    # RAM that no core has does not move, pointers to it do.
+    templates = [template(each) for each in found if each.parent.name != "no-guest-ram"]
     packer = zstandard.ZstdCompressor(level=1)
     damaged = 0
     with tarfile.open(path, "w") as archive:
