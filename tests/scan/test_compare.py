@@ -114,8 +114,8 @@ IN_FILE = lab_cores(lambda core: core.kind == "gcore" and core.case.scenario == 
 def both(case: CoreCase, **options: object) -> CompareDocument:
     second = case.path.with_name("core.kernel")
     if not second.exists():
-        pytest.skip(f"no core of the kernel's: `python -m tests.lab make {case.name}`")
-    how = {"executable": str(case.executable)}
+        pytest.skip(f"no core of the kernel's: `python -m tests.lab make {case.case.version} {case.case.scenario}`")
+    how = {"executable": str(case.case.executable)}
     with (
         vringcore.open_core(str(case.path), **how, **options) as one,
         vringcore.open_core(str(second), **how) as two,
@@ -163,7 +163,7 @@ def test_ram_of_both_from_one_file_tells_nothing_of_the_guest(
     case: CoreCase, tmp_path: Path
 ) -> None:
     write_ram(case, tmp_path / "ram")
-    how = {"executable": str(case.executable), "ram_files": (str(tmp_path / "ram"),)}
+    how = {"executable": str(case.case.executable), "ram_files": (str(tmp_path / "ram"),)}
     with (
         vringcore.open_core(str(case.path), **how) as one,
         vringcore.open_core(str(case.path), **how) as two,
