@@ -114,7 +114,8 @@ IN_FILE = lab_cores(lambda core: core.kind == "gcore" and core.case.scenario == 
 def both(case: CoreCase, **options: object) -> CompareDocument:
     second = case.path.with_name("core.kernel")
     if not second.exists():
-        pytest.skip(f"no core of the kernel's: `python -m tests.lab make {case.case.version} {case.case.scenario}`")
+        made = f"{case.case.version} {case.case.scenario}"
+        pytest.skip(f"no core of the kernel's: `python -m tests.lab make {made}`")
     how = {"executable": str(case.case.executable)}
     with (
         vringcore.open_core(str(case.path), **how, **options) as one,

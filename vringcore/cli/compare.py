@@ -29,7 +29,8 @@ The time between them is known if `vringcore capture` took them, or if their
 names tell.
 """
 EPILOG = """\
-exit codes: 0 nothing is stuck, 5 at least one queue is, 4 it cannot be told
+exit codes: 0 nothing is stuck, 5 at least one queue is, 4 it cannot be told,
+2 they are not of one process, or in the wrong order
 
 examples:
   vringcore capture PID -o one; sleep 40; vringcore capture PID -o two

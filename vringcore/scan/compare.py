@@ -151,8 +151,12 @@ def _stuck(queues: tuple[QueueChange, ...], time: str) -> str:
         if requests
         else "what the driver published was not taken"
     )
-    moved = any(move.steps for each in stuck for move in each.indices)
-    told = f"no completion came on {what}" if moved else f"no index moved on {what}"
+    steps = [move.steps for each in stuck for move in each.indices]
+    some = (
+        "no index" if all(isinstance(count, int) for count in steps) else "no index that is known"
+    )
+    moved = any(isinstance(count, int) and count for count in steps)
+    told = f"no completion came on {what}" if moved else f"{some} moved on {what}"
     rest = "; other queues go on" if any(completed(each) for each in queues) else ""
     return f"Stuck: {told}{time}, {kept}{rest}."
 
