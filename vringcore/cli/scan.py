@@ -33,7 +33,7 @@ the order of path and member. Without -o the groups are printed and no row kept.
 """
 EPILOG = """\
 exit codes: 0 every core was read, 4 some were not (their rows say why),
-3 the rows cannot be written, 2 what was named cannot be scanned, 130 interrupted
+3 the rows cannot be written, 2 what was named is not there, 130 interrupted
 
 examples:
   vringcore scan /srv/cores -o rows.jsonl
