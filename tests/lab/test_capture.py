@@ -33,6 +33,7 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 HUNG = (
+    ("7.2-stock", "stuck", None),
     ("7.2", "stuck", None),
     ("7.2", "stuck", NOBODY),
     ("7.2", "stuck-threads", None),

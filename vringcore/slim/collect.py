@@ -25,9 +25,9 @@ from vringcore.qemu.block_structs import Coroutine
 from vringcore.qemu.device_structs import VirtIOBlockReq, VirtQueueElement
 from vringcore.qemu.files import ProgramFiles
 from vringcore.qemu.guest_structs import MemoryRegion
+from vringcore.qemu.guestmap import GuestMap, guest_blocks
 from vringcore.qemu.heapscan import MAX_SEGMENTS
 from vringcore.qemu.machine_structs import PCIInterrupts
-from vringcore.qemu.memory import flat_rows
 from vringcore.qemu.pci import proxy_of
 from vringcore.qemu.process import Process
 from vringcore.qemu.requests_devices import read_header_of
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from vringcore.view.views import Symbols
 
 V = TypeVar("V", bound=View)
+
+LOCALS = frozenset({"threads", "locals"})
+"""What nobody sees who does not ask for it: it is asked after what everybody sees."""
 
 MAX_WHOLE = 64 * 1024
 """Structures above this size are kept only as far as they were read."""
@@ -187,6 +190,7 @@ def ask_everything(process: TracedProcess) -> None:
     machine.guest_ram_state(process.views)
     survey = Survey(process)
     around = survey.process_parts(PROCESS_PARTS, [])
+    attempt(lambda: survey.process_parts(LOCALS, []))
     devices = survey.models(DEVICE_PARTS, [])
     _ask_why(process, devices, around)
     for device in devices:
@@ -291,9 +295,11 @@ def _ask_io_threads(process: TracedProcess) -> None:
 
 def _ask_memory_map(process: TracedProcess) -> None:
     """Read the guest's memory map with every region of it, of which rings need but a few."""
-    views = process.views
-    for row in flat_rows(views, views.address_of("address_space_memory")):
-        views.at(MemoryRegion, row.region)
+    guest = GuestMap(process)
+    for row in guest.rows:
+        process.views.at(MemoryRegion, row.region)
+    guest.regions()
+    guest_blocks(process, [])
 
 
 def _ask_proxy(process: TracedProcess, address: int) -> None:
