@@ -136,6 +136,9 @@ def test_damaged_cores_are_rows(tmp_path: Path) -> None:
         "cut": "core-format",
         "packed": "core-format",
     }
+    packed = rows["packed"].error
+    assert packed is not None
+    assert "cut before its first byte" in packed.message
 
 
 def test_words_that_name_nothing_are_refused(tmp_path: Path) -> None:

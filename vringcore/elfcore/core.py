@@ -138,7 +138,7 @@ def open_elf_core(
             )
             given = os.path.getsize(path) if os.path.isfile(path) else 0  # noqa: PTH113, PTH202
             if given and not source.size:
-                raise _nothing_unpacked(path, problems)
+                raise nothing_unpacked(path, given, problems)
         return ElfCore(source, problems)
     except BaseException:
         if source is not None:
@@ -146,12 +146,12 @@ def open_elf_core(
         raise
 
 
-def _nothing_unpacked(path: str, problems: list[CoreFormatError]) -> CoreFormatError:
-    """Return what to say of a packed core that is not empty, and of which nothing is left."""
+def nothing_unpacked(path: str, size: int, problems: list[CoreFormatError]) -> CoreFormatError:
+    """Return what to say of a packed core of ``size`` bytes of which nothing could be unpacked."""
     return CoreFormatError(
         "the compressed core is cut before its first byte could be unpacked",
         where=path,
-        seen=problems[0].seen if problems else f"{os.path.getsize(path)} bytes",  # noqa: PTH202
+        seen=problems[0].seen if problems else f"{size} bytes",
         hint="copy it again",
     )
 

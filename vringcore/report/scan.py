@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.report.cells import clean
-from vringcore.report.groups import groups_table
+from vringcore.report.groups import groups_table, print_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +30,15 @@ def print_scan(
         parts.append(f"{resumed} had their row already")
     page.line(", ".join(parts))
     groups_table(page, document)
+    if not document.path:  # no row is kept that would say more
+        for number, group in enumerate(document.groups, 1):
+            if group.state != "healthy":
+                print_group(page, number, group)
     if skipped:
         counts = ", ".join(f"{count} {clean(why)}" for why, count in sorted(skipped.items()))
         page.remark(f"skipped: {counts}")
     if document.path:
         page.remark(f"`vringcore groups {clean(document.path)}` shows an example of each group")
+    else:
+        page.remark("-o ROWS keeps a row of each core")
     page.close(())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.api import Core
 from vringcore.elfcore.compressed import unpack
-from vringcore.elfcore.core import ElfCore
+from vringcore.elfcore.core import ElfCore, nothing_unpacked
 from vringcore.elfcore.executable import read_executable
 from vringcore.elfcore.headers import ELF_MAGIC
 from vringcore.elfcore.notes import SLIM_OWNER
@@ -93,9 +93,12 @@ def open_core_of(source: Source, settings: Settings, builds: Builds) -> Core:
     try:
         problems: list[CoreFormatError] = []
         if source.read(0, len(ELF_MAGIC)) != ELF_MAGIC:
+            given = source.size
             used, problems = unpack(
                 source, tmpdir=settings.tmpdir, max_unpacked=settings.max_unpacked
             )
+            if given and not used.size:
+                raise nothing_unpacked(source.path, given, problems)
         core = ElfCore(used, problems)
         module = core.executable
         options = Options(
