@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from bisect import bisect_right
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.lab.qmp_compare import compare_core
 from tests.lab.stock import debug_file, stock_cores
 from tests.lab.test_qmp import FACTS_OF_A_DEVICE, FACTS_OF_A_QUEUE_AT_REST
 from tests.lab.test_slim import alone, documents
+from vringcore.addresses import HostAddress
 from vringcore.cli.bundles import Program
 from vringcore.cli.main import main
 from vringcore.cli.packs import build_pack, check_pack, check_types
@@ -365,6 +367,51 @@ def test_a_shifted_structure_is_noticed(core: CoreCase, key: str, tmp_path: Path
     pack.types |= bundle.types
     with pytest.raises(VringcoreError, match=r"do not fit this core|too little of the core"):
         another(core, pack, tmp_path)
+
+
+CHECKS = {
+    "VirtQueue 1 of virtio-blk: vdev": "&((struct VirtQueue *){queue})->vdev",
+    "VirtQueue 1 of virtio-blk: queue_index": "&((struct VirtQueue *){queue})->queue_index",
+    "Caches desc of virtio-blk 1": "&((struct VirtQueue *){queue})->vring.caches->desc.ptr",
+    "Caches avail of virtio-blk 1": "&((struct VirtQueue *){queue})->vring.caches->avail.ptr",
+    "Caches used of virtio-blk 1": "&((struct VirtQueue *){queue})->vring.caches->used.ptr",
+    "link struct CPUState.node back": "&cpus.tqh_first->node.tqe_circ.tql_prev",
+    "struct CPUState.cpu_index": "&cpus.tqh_first->cpu_index",
+    "link struct RAMBlock.next back": "&ram_list.blocks.lh_first->next.le_prev",
+}
+"""By words of the refusal, what in a core is changed for it."""
+
+
+@pytest.mark.parametrize(
+    "core", [core for core in STUCK if str(core.id).endswith("/stuck/gcore")] or NONE
+)
+def test_each_check_refuses_a_core_that_contradicts_itself(core: CoreCase, tmp_path: Path) -> None:
+    changed = tmp_path / "core"
+    subprocess.run(["cp", "--sparse=always", core.path, changed], check=True)
+    places = {}
+    with core.open() as opened:
+        queues: Any = opened.virtio_devices()[0].queues
+        for words, expression in CHECKS.items():
+            address = HostAddress(int(opened.eval(expression.format(queue=queues[1].address))))
+            offset = opened.process.core.memory.file_offset_of(address)
+            assert offset is not None, words
+            places[words] = offset
+    pack, _ = pack_and_path()
+    again = CoreCase(core.case, core.kind, changed)
+    another(again, pack, tmp_path).close()
+    with changed.open("r+b") as file:
+        for words, offset in places.items():
+            file.seek(offset)
+            before = file.read(1)
+            file.seek(offset)
+            file.write(bytes([before[0] ^ 0x08]))
+            file.flush()
+            with pytest.raises(LayoutError, match=re.escape(words)):
+                another(again, pack, tmp_path)
+            file.seek(offset)
+            file.write(before)
+            file.flush()
+    another(again, pack, tmp_path).close()
 
 
 FORKS = [

@@ -26,7 +26,10 @@ WITHOUT_NAMES = (
 """What no place of a variable makes up for."""
 
 NEAR = "read from another build, of"
-HINT = "with the debug package of this very build nothing is lost"
+HINT = (
+    "with the debug package of this very build (Debian: -dbgsym, others: -debuginfo), or fetched "
+    "with --debuginfod, nothing is lost"
+)
 
 ANSWERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "the BQL": (("bql", "", ""), ("qemu_global_mutex", "", "")),
