@@ -44,6 +44,11 @@ def _flags(*flags: str) -> tuple[str, ...]:
     return (f"--extra-cflags={' '.join(flags)}",)
 
 
+def is_form(version: str) -> bool:
+    """Tell whether a version is compiled otherwise: `7.2-clang`."""
+    return version.partition("-")[2] in FORMS
+
+
 FORMS = {
     "clang": Form(("--cc=clang", "--cxx=clang++", "--host-cc=clang"), ("clang",)),
     "lto": Form(("--enable-lto",)),

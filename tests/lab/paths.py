@@ -50,6 +50,14 @@ def stock_cases_directory() -> Path:
     return lab_root() / "stock"
 
 
+def forms_cases_directory() -> Path:
+    """Parent of the cases of QEMU compiled otherwise: `forms/VERSION/SCENARIO`.
+
+    They are apart from the others, as gdb does not read all of their debug information.
+    """
+    return lab_root() / "forms"
+
+
 def work_directory() -> Path:
     """Scratch space for builds and for cases that are being made."""
     return lab_root() / "work"

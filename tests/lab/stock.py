@@ -12,7 +12,13 @@ from pathlib import Path
 
 from tests.lab import packages
 from tests.lab.cases import CoreCase, iter_cores
-from tests.lab.paths import cases_directory, qemu_directory, stock_cases_directory
+from tests.lab.forms import is_form
+from tests.lab.paths import (
+    cases_directory,
+    forms_cases_directory,
+    qemu_directory,
+    stock_cases_directory,
+)
 
 PROGRAM = "qemu-system-x86_64"
 _PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data")
@@ -46,7 +52,9 @@ def debug_file(program: Path) -> Path | None:
 
 
 def cases_of(version: str) -> Path:
-    """The parent of the cases of a version, stock or not."""
+    """The parent of the cases of a version."""
+    if is_form(version):
+        return forms_cases_directory() / version
     return (stock_cases_directory() if version.endswith(MARK) else cases_directory()) / version
 
 

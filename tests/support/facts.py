@@ -57,7 +57,8 @@ def compare(core: CoreCase, report: Report) -> Count:
 
 
 def _of_gdb(core: CoreCase) -> Iterator[Fact]:
-    truth = core.gdb
+    truth = {part: core.gdb.get(part, []) for part in ("devices", "requests", "threads")}
+    truth |= {"block": {"backends": [], "nodes": []}} | core.gdb
     for device in truth["devices"]:
         name = f"device {device['address']:#x}"
         yield f"{name} id", device["id"]
@@ -81,8 +82,9 @@ def _of_gdb(core: CoreCase) -> Iterator[Fact]:
         yield f"node {each['node_name']} driver", each["driver"]
         yield f"node {each['node_name']} in flight", each["in_flight"]
         yield f"node {each['node_name']} quiesce", each["quiesce_counter"]
-    yield "machine", truth["state"]["machine_type"].removesuffix("-machine")
-    yield "run state", _plain(truth["state"]["run_state"]["name"], "RUN_STATE_")
+    if state := core.gdb.get("state"):
+        yield "machine", state["machine_type"].removesuffix("-machine")
+        yield "run state", _plain(state["run_state"]["name"], "RUN_STATE_")
     for thread in truth["threads"]:
         yield from _of_stack(thread)
 

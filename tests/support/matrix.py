@@ -12,7 +12,7 @@ from pathlib import Path
 
 import vringcore
 from tests.lab.cases import CoreCase, iter_cores
-from tests.lab.paths import lab_root
+from tests.lab.paths import forms_cases_directory, lab_root
 from tests.support import cores, programs
 from tests.support.cores import Sample
 from tests.support.facts import PARTS, Count, compare
@@ -46,7 +46,7 @@ class Table:
 def builds() -> dict[str, dict[str, CoreCase]]:
     """The lab's cores of which gdb has read the devices, by build, then by scenario and kind."""
     found: dict[str, dict[str, CoreCase]] = {}
-    for core in iter_cores():
+    for core in (*iter_cores(), *iter_cores(forms_cases_directory())):
         if core.gdb is not None and "devices" in core.gdb:
             found.setdefault(core.case.version, {})[f"{core.case.scenario}/{core.kind}"] = core
     return found

@@ -99,7 +99,8 @@ class Process:
 
     def _check_program(self) -> None:
         layouts = self.views.layouts
-        if layouts.find_definition(VirtIODevice.c_type, VirtIODevice.unit) is None:
+        known = layouts.find_definition(VirtIODevice.c_type, VirtIODevice.unit) is not None
+        if not known:
             missing = self.files.missing_debug_information()
             if missing is not None:
                 from vringcore.qemu.program import not_qemu
@@ -111,6 +112,8 @@ class Process:
             from vringcore.qemu.packed_layouts import nothing_exported
 
             raise nothing_exported(self.files)
+        if not known and not layouts.is_absent(VirtIODevice.c_type):
+            raise layouts.missing(VirtIODevice.c_type)
         program = self.core.executable_path or "the program"
         raise NotQemuError(
             "no virtio devices in this program",

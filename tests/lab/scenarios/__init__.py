@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.lab import arm64_case, runner
-from tests.lab.forms import FORMS
+from tests.lab.forms import is_form
 from tests.lab.scenario import Scenario
 from tests.lab.scenarios import (
     aio,
@@ -93,7 +93,7 @@ def names_for(version: str) -> tuple[str, ...]:
     """The scenarios that are made of a version; of a fork only its own."""
     if version.endswith("-stock"):
         return tuple(scenario.name for scenario in OF_STOCK)
-    if version.partition("-")[2] in FORMS:
+    if is_form(version):
         return tuple(scenario.name for scenario in OF_FORMS)
     if version.endswith("-arm64"):
         return tuple(arm64_case.SCENARIOS)
