@@ -55,7 +55,6 @@ FORMS = {
     # dwp of Debian's binutils ends badly on split units of DWARF 5.
     "split": Form(_flags("-gsplit-dwarf", "-gdwarf-4"), ("binutils",), _pack_split_units),
     "types": Form(_flags("-fdebug-types-section", "-gdwarf-4")),
-    "types5": Form(_flags("-fdebug-types-section", "-gdwarf-5")),
     "dwarf3": Form(_flags("-gdwarf-3", "-gstrict-dwarf")),
 }
 """By the end of a version's name: `7.2-clang`."""
