@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +67,12 @@ def run(build: str, found: dict[str, CoreCase]) -> Table:
             place.mkdir()
             store = LayoutStore()
             with _environment(kind, place):
-                given = kind.make(one.case.executable, place)
+                try:
+                    given = kind.make(one.case.executable, place)
+                except subprocess.CalledProcessError as failed:
+                    # dwz knows nothing of split units, nor of clang's tables.
+                    print(f"{build}, {kind.name}: {failed}: {failed.stderr!r}", file=sys.stderr)
+                    continue
                 for row, sample in samples.items():
                     column = OWN if sample.own_layouts else kind.name
                     if _is_run(row, kind) and not table.cells.get(row.name, {}).get(column):
