@@ -10,6 +10,7 @@ import pytest
 
 from tests.debuginfo.conftest import Build
 from tests.debuginfo.oracles import ask_gdb
+from tests.synth.cross import S390X
 from tests.synth.programs import SAME_ANSWERS, Variant
 from vringcore.debuginfo.elf import ElfFile
 from vringcore.debuginfo.symbols import SymbolTable
@@ -122,6 +123,29 @@ def test_a_name_stored_as_the_tail_of_another_is_found(tmp_path: Path) -> None:
         assert found is not None
         assert found.address == places[name]
     assert table.find("ist") is None
+
+
+def test_a_name_is_found_whatever_the_bytes_before_its_entry(tmp_path: Path) -> None:
+    """Big-endian, a size of 8 before a name at 0x800 reads as a name at 0x800, a byte early."""
+    if S390X.missing:
+        pytest.skip(S390X.missing)
+    code, target = tmp_path / "names.s", tmp_path / "names.o"
+    for first in ("f", "fi", "fir", "firs", "first", "first_", "first_o", "first_on"):
+        names = [first, *(f"name{n:03}" for n in range(300))]
+        lines = [f".globl {n}\n.type {n}, @object\n.size {n}, 8\n{n}: .quad 1" for n in names]
+        code.write_text("\n".join([".data", *lines, ""]))
+        subprocess.run([f"{S390X.triplet}-as", str(code), "-o", str(target)], check=True)
+        with ElfFile.open(str(target)) as elf:
+            section = elf.section(".strtab")
+            strings = section.data if section is not None else b""
+        if strings[0x7FF:0x804] == b"\0name":
+            break
+    else:
+        pytest.fail("no name lies at 0x800")
+    table = table_of(target)
+    found = [table.find(name) for name in names]
+    assert [s.name if s else None for s in found] == names
+    assert [s.address for s in found if s] == list(range(0, 8 * len(names), 8))
 
 
 def test_static_variables_are_found_under_their_numbered_names(build: Build) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vringcore.debuginfo.elf import SHF_ALLOC, SHF_TLS, SHT_DYNSYM, SHT_SYMTAB
+from vringcore.debuginfo.occurrences import occurrences
 from vringcore.errors import ElfFormatError
 from vringcore.layout.types import Symbol
 
@@ -247,11 +248,9 @@ class SymbolTable:
 
     def _rows_at(self, offset: int) -> Iterator[tuple[int, int, Symbol]]:
         """Yield row, ``st_info`` and symbol of what is defined under the name at an offset."""
-        from re import escape, finditer  # For four bytes three times as fast as bytes.find.
-
         size = self._entry.size
-        for hit in finditer(escape(self._word.pack(offset)), self._data):
-            at = hit.start()
+        # A hit across two entries may overlap the one that is an entry's name.
+        for at in occurrences(self._word.pack(offset), self._data):
             if at % size == 0:
                 info, section, symbol = self._decode(at)
                 if section and info & 15 not in (_STT_SECTION, _STT_FILE):
@@ -259,12 +258,10 @@ class SymbolTable:
 
     def _starting(self, address: int) -> Iterator[tuple[int, Symbol]]:
         """Yield binding and symbol of what starts at an address, found by its bytes."""
-        from re import escape, finditer
-
         word = self._entry.format[0] + ("Q" if self._wide else "I")
         size, place = self._entry.size, 8 if self._wide else 4
-        for hit in finditer(escape(struct.pack(word, address)), self._data):
-            row, rest = divmod(hit.start() - place, size)
+        for at in occurrences(struct.pack(word, address), self._data):
+            row, rest = divmod(at - place, size)
             found = None if rest else self._decode_defined(row * size)
             if found is not None:
                 yield found
