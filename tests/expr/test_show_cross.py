@@ -32,14 +32,12 @@ _STUB = {"library_function"}
 
 DIFFERENT = {
     "aarch64": _NAN | _STUB,
-    # Its compiler describes this variable twice in one unit: ours asks which is meant.
-    "s390x": _NAN | _STUB | {"no_pointers"},
-    # A function pointer leads to a descriptor (ELFv1), which gdb follows and we name; and a long
-    # double is a pair of doubles, which is not read.
+    "s390x": _NAN | _STUB,
+    # A function pointer leads to a descriptor (ELFv1), which gdb follows and we name.
     "ppc64": _NAN
     | _STUB
     | {"compare_pointer", "device", "handler", "handlers", "holes", "old_pointer", "pointers"}
-    | {"reporter", "strict_pointer", "text_function", "long_big", "long_whole", "precise"},
+    | {"reporter", "strict_pointer", "text_function"},
 }
 """Variables that are not printed as gdb-multiarch prints them, and why."""
 

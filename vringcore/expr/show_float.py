@@ -6,11 +6,15 @@ import msgspec
 
 
 class Format(msgspec.Struct, frozen=True):
-    """A binary format: bits of exponent and mantissa, and whether the leading bit is stored."""
+    """A binary format: bits of exponent and mantissa, and whether the leading bit is stored.
+
+    Of a ``pair`` they are those of each of two numbers whose sum it is, the larger one first.
+    """
 
     exponent: int
     mantissa: int
     leading: bool = False
+    pair: bool = False
 
 
 _SINGLE = Format(8, 23)
@@ -18,13 +22,17 @@ _DOUBLE = Format(11, 52)
 _X87 = Format(15, 64, leading=True)
 _QUAD = Format(15, 112)
 _HALF = Format(5, 10)
+_PAIR = Format(11, 52, pair=True)
+_POWER = ("ppc64", "ppc64le", "powerpc", "ppc")
 
 
 def format_of(name: str, size: int, machine: str) -> Format | None:
     """Return the format of a floating-point type, None if it is not known.
 
-    :param name: of the base type, which tells x86's two formats of sixteen bytes apart
+    :param name: of the base type, which tells two formats of sixteen bytes apart
     """
+    if size == 16 and machine in _POWER and "128" not in name:
+        return _PAIR
     if size in (10, 12, 16):
         x86 = machine in ("x86-64", "x86", "i386") and "128" not in name
         return _X87 if x86 else _QUAD if size == 16 else None
@@ -40,6 +48,12 @@ def parts(number: int, form: Format) -> tuple[bool, int, int]:
 
 def written(number: int, form: Format) -> str:
     """Return a number, given as its bits, with C's ``%g`` and the digits that it takes."""
+    if form.pair:
+        whole = _sum(number)
+        if whole is None:
+            return written(number >> 64, _DOUBLE)
+        text = _general(abs(whole[0]), whole[1], _DIGITS_OF_PAIR)
+        return f"-{text}" if whole[0] < 0 or (not whole[0] and number >> 127) else text
     negative, exponent, mantissa = parts(number, form)
     sign = "-" if negative else ""
     if exponent == (1 << form.exponent) - 1:
@@ -54,14 +68,39 @@ def written(number: int, form: Format) -> str:
 
 def truncated(number: int, form: Format) -> int:
     """Return the integer that C's conversion gives, kept within 64 bits as gdb keeps it."""
-    negative, exponent, mantissa = parts(number, form)
     most = (1 << 63) - 1
+    if form.pair:
+        if (both := _sum(number)) is None:
+            return truncated(number >> 64, _DOUBLE)
+        whole = abs(both[0]) << min(both[1], 64) if both[1] > 0 else abs(both[0]) >> -both[1]
+        return max(-whole, -most - 1) if both[0] < 0 else min(whole, most)
+    negative, exponent, mantissa = parts(number, form)
     if exponent == (1 << form.exponent) - 1:
         infinite = not mantissa & ((1 << (form.mantissa - form.leading)) - 1)
         return -most - 1 if negative and infinite else most
     value, power = _scaled(exponent, mantissa, form)
     whole = value << min(power, 64) if power > 0 else value >> -power
     return max(-whole, -most - 1) if negative else min(whole, most)
+
+
+_DIGITS_OF_PAIR = 33
+"""For the 106 bits of both: what gdb shows."""
+
+
+def _sum(number: int) -> tuple[int, int] | None:
+    """Return what the two numbers of a pair make, as an integer and a power of two.
+
+    None where the first is infinite or no number: then it alone counts.
+    """
+    found = []
+    for half in (number >> 64, number & ((1 << 64) - 1)):
+        negative, exponent, mantissa = parts(half, _DOUBLE)
+        if exponent == (1 << _DOUBLE.exponent) - 1:
+            return None
+        value, power = _scaled(exponent, mantissa, _DOUBLE)
+        found.append((-value if negative else value, power))
+    least = min(power for _, power in found)
+    return sum(value << (power - least) for value, power in found), least
 
 
 def _scaled(exponent: int, mantissa: int, form: Format) -> tuple[int, int]:

@@ -146,7 +146,7 @@ class Scalars:
                 )
             if type_.encoding == "float":
                 form = show_float.format_of(type_.name, type_.size, self._machine)
-                return 0 if form is None else show_float.truncated(raw, form)
+                return 0 if form is None else show_float.truncated(self._ordered(raw, form), form)
         return _number(type_, raw)
 
     def _as_float(self, type_: Type, raw: int, size: int) -> str:
@@ -157,7 +157,13 @@ class Scalars:
 
     def _float(self, name: str, raw: int, size: int) -> str:
         form = show_float.format_of(name, size, self._machine)
-        return f"{raw:#x}" if form is None else show_float.written(raw, form)
+        return f"{raw:#x}" if form is None else show_float.written(self._ordered(raw, form), form)
+
+    def _ordered(self, raw: int, form: show_float.Format) -> int:
+        """Return a pair's bits with its first number above the other."""
+        if not form.pair or self._order == "big":
+            return raw
+        return (raw & ((1 << 64) - 1)) << 64 | raw >> 64
 
     def _complex(self, type_: Base, raw: int) -> str:
         half = type_.size // 2
