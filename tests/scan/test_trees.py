@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -102,11 +103,12 @@ def test_what_may_not_be_read_is_a_row(tmp_path: Path) -> None:
     if os.geteuid() == 0:  # whom nothing is forbidden
         how = {"user": NOBODY, "group": NOBODY, "extra_groups": (), "python": "/usr/bin/python3"}
         how["env"] = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}", "PATH": "/usr/bin"}
-        for parent in (directory, *directory.parents[:3]):
-            parent.chmod(0o755)
-        tried = scan_process("--help", **how)
-        if "examples:" not in tried.communicate()[0]:
-            pytest.skip("another user cannot run vringcore here")
+        for parent in (directory, *directory.parents):
+            if Path(tempfile.gettempdir()) in parent.parents:
+                parent.chmod(0o755)
+        tried = scan_process(directory / member("10.0/idle"), "--json", **how)
+        if '"error":null' not in tried.communicate()[0].replace(": ", ":"):
+            pytest.skip("another user cannot run vringcore, or see this directory")
     run = scan_process(directory, "--json", **how)
     told, complaints = run.communicate()
     assert (run.returncode, complaints) == (EXIT_PARTIAL, "")
