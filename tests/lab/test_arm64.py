@@ -7,6 +7,7 @@ the rings and the stacks of coroutines are the same. Of libraries only their dat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from vringcore.errors import ExecutableMismatchError
 from vringcore.layout.store import LayoutStore
 from vringcore.options import Options
 from vringcore.qemu.process import open_process
+from vringcore.slim.slim import slim_core
 
 COMMAND = "python -m tests.lab make 10.0-arm64 stuck"
 _CORES = [core for core in iter_cores() if core.case.for_arm64]
@@ -104,6 +106,25 @@ def test_stacks_end_where_they_begin(full: CoreCase, raw: Any) -> None:
 
 def places(coroutine: Any) -> list[tuple[int, str | None]]:
     return [(int(frame.pc), frame.function) for frame in coroutine.frames if not frame.inlined][:-1]
+
+
+def test_its_small_core_is_read_alone(full: CoreCase, tmp_path: Path) -> None:
+    """It names the files that were found, and has what tells their builds."""
+    root, small = full.case.manifest["sysroot"], tmp_path / "small.zst"
+    options = Options(executable=str(full.case.executable), sysroot=root)
+    slim_core(str(full.case.directory / RAW), str(small), options=options, store=LayoutStore())
+    alone = Options(sysroot=str(tmp_path))
+    with vringcore.Core(open_process(str(small), alone, LayoutStore())) as core:
+        found, builds = answers(core), {m.build_id for m in core.process.core.modules}
+    with opened(full, sysroot=root) as core:
+        assert found == answers(core)
+        assert builds == {m.build_id for m in core.process.core.modules}
+    assert len(builds) > 5
+
+
+def answers(core: Any) -> tuple[Any, ...]:
+    report = core.report({"threads", "coroutines"})
+    return core.virtio_devices(), report.threads, report.coroutines
 
 
 def test_another_build_is_refused(full: CoreCase) -> None:

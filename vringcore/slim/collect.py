@@ -35,6 +35,7 @@ from vringcore.qemu.structs import Object, ObjectClass, TypeImpl
 from vringcore.qemu.survey import DEVICE_PARTS, PROCESS_PARTS, Survey
 from vringcore.qemu.threads import frames_of
 from vringcore.slim.linkmap import read_link_map
+from vringcore.slim.notes import unnamed_files
 from vringcore.slim.stacks import coroutine_stack, thread_stacks
 from vringcore.version import VERSION
 from vringcore.view.declare import View
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
     from vringcore.view.views import Symbols
 
 V = TypeVar("V", bound=View)
+
+HEADERS = 1024
+"""Bytes of an ELF file in which its headers and its build-id nearly always end."""
 
 LOCALS = frozenset({"threads", "locals"})
 """What nobody sees who does not ask for it: it is asked after what everybody sees."""
@@ -180,6 +184,10 @@ def open_traced(
     first = Process(core, files, store, options)
     first.qemu_info  # noqa: B018
     trace.muted = False
+    if unnamed_files(core):
+        # Nor has it their headers, which tell a program and its build: the files at hand have.
+        for module in core.modules:
+            trace.add(module.start, HEADERS)
     return TracedProcess(core, files, store, options, trace)
 
 

@@ -54,6 +54,17 @@ def _redacted(psargs: bytes) -> bytes:
     return shown[: _PSARGS - 1].ljust(_PSARGS, b"\0")
 
 
+def unnamed_files(image: ProcessImage) -> bool:
+    """Tell whether the files of a core are known though its notes name none."""
+    notes = image.notes()
+    return notes is not None and bool(image.modules) and all(n.type != NT_FILE for n in notes)
+
+
+def file_note(image: ProcessImage) -> RawNote:
+    """Return NT_FILE of the files that are known."""
+    return _OWNER, NT_FILE, _files(image)
+
+
 _OWNER = b"CORE"
 _PAGE = 4096
 _TIMES = 64
@@ -73,7 +84,7 @@ def built_notes(image: ProcessImage) -> Iterator[RawNote]:
     order = image.header.byteorder
     vector = [*image.auxv.items(), (AT_NULL, 0)]
     yield _OWNER, NT_AUXV, b"".join(Struct(order + "QQ").pack(*entry) for entry in vector)
-    yield _OWNER, NT_FILE, _files(image)
+    yield file_note(image)
     for thread in others:
         yield from _thread_notes(image, thread)
 

@@ -24,7 +24,7 @@ from vringcore.qemu.commandline import argument_places, arguments
 from vringcore.qemu.ramblocks import ram_blocks
 from vringcore.qemu.redact import redact
 from vringcore.slim.kept import KeptSpace, segments_of, without
-from vringcore.slim.notes import built_notes, kept_notes
+from vringcore.slim.notes import built_notes, file_note, kept_notes, unnamed_files
 from vringcore.slim.scrub import Scrubber, environment_values, secrets_of
 from vringcore.version import VERSION
 from vringcore.view.lists import collect
@@ -252,8 +252,14 @@ def _environment(process: TracedProcess) -> list[bytes]:
 
 
 def _original_notes(process: TracedProcess) -> Iterator[RawNote]:
-    notes = process.core.notes()
-    return kept_notes(notes) if notes is not None else built_notes(process.core)
+    core = process.core
+    notes = core.notes()
+    if notes is None:
+        yield from built_notes(core)
+        return
+    yield from kept_notes(notes)
+    if unnamed_files(core):
+        yield file_note(core)
 
 
 def _own_notes(
