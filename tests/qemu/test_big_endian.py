@@ -41,7 +41,10 @@ HEADER = (4, 4, 8)
 @pytest.fixture(scope="module")
 def sound() -> Iterator[Process]:
     """virtio-blk with indirect descriptors, requests in flight in each of four queues."""
-    cases = [core for core in CORES if core.case.name.endswith("/stuck")]
+    # The one of an arm64 host has one queue.
+    cases = [c for c in CORES if c.case.name.endswith("/stuck") and not c.case.for_arm64]
+    if not cases:
+        pytest.skip("no case: `python -m tests.lab make 7.2 stuck`")
     process = open_lab(cases[0])
     yield process
     process.close()

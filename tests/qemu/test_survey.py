@@ -34,7 +34,10 @@ NULL = bytes(WORD)
 
 
 def _open(scenario: str) -> Iterator[Process]:
-    cases = [core for core in CORES if core.case.name.endswith(scenario)]
+    # The one of an arm64 host has one queue.
+    cases = [c for c in CORES if c.case.name.endswith(scenario) and not c.case.for_arm64]
+    if not cases:
+        pytest.skip(f"no case: `python -m tests.lab make 7.2 {scenario}`")
     process = open_lab(cases[0])
     yield process
     process.close()
