@@ -40,6 +40,26 @@ for name in ("pread", "pwrite", "preadv", "statvfs", "fstatvfs", "geteuid", "get
 """
 """Windows has none of these; what the standard library itself needs of them stays."""
 
+WINDOWS = (
+    "import os"
+    + WITHOUT_UNIX
+    + """
+import ctypes, decimal, multiprocessing.context, signal, subprocess
+for name in ("SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGKILL", "SIGSTOP", "SIGCHLD", "SIGPIPE"):
+    delattr(signal, name)
+load = ctypes.CDLL
+def only_named(name, *rest, **more):
+    if name is None:
+        raise TypeError("no library's name")
+    return load(name, *rest, **more)
+ctypes.CDLL = only_named
+sys.platform = "win32"
+from vringcore.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+)
+"""Also without the signals of job control and the process's own symbols."""
+
 READ = """
 import json, vringcore
 from vringcore.model.values import encode
@@ -78,11 +98,38 @@ def test_verbs_run_without_what_only_unix_has(tmp_path: Path, name: str) -> None
     assert said.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["block", str(DUMP)],
+        ["loops", str(DUMP)],
+        ["backtrace", str(DUMP), "--coroutines"],
+        ["memory", "regions", str(DUMP)],
+        ["print", str(DUMP), "current_machine"],
+        ["slim", str(DUMP), "-o", "small.zst"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_more_verbs_run_on_windows(tmp_path: Path, words: list[str]) -> None:
+    words = [str(tmp_path / word) if word == "small.zst" else word for word in words]
+    said = run(WINDOWS, *words, "--sysroot", str(tmp_path))
+    assert said.returncode == 0, said.stderr.decode()
+    assert said.stdout
+
+
+@pytest.mark.parametrize("words", [["precheck", "--pid"], ["capture", "--plan"]], ids="-".join)
+def test_processes_are_refused_by_name_elsewhere(words: list[str]) -> None:
+    said = run(WINDOWS, *words, str(os.getpid()))
+    assert said.returncode == 3
+    assert b"on Linux only: saw win32" in said.stderr
+
+
 @pytest.mark.parametrize("name", ["why", "queues", "backtrace", "requests", "precheck"])
 @pytest.mark.parametrize(
     "environment",
     [
         {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "cp932", "PYTHONUTF8": "0"},
         {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"LC_ALL": "C", "PYTHONIOENCODING": "cp1252", "TERM": "dumb", "COLUMNS": "60"},
