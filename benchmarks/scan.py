@@ -106,9 +106,11 @@ def beside(version: str, count: int) -> int:
         "gdb, the same, each further core of one process": _further(_gdb, executable, cores),
         "drgn, queues, a process for each": _drgn(executable, cores[:1]),
         "drgn, the same, each further core of one process": _further(_drgn, executable, cores),
-        "vringcore, queues and requests, in a worker": _ours(executable, cores, why=False),
-        "vringcore, why, in a worker": _ours(executable, cores, why=True),
     }
+    for what, why in (("queues and requests", False), ("why", True)):
+        new, met = _ours(executable, cores, why=why)
+        rows[f"vringcore, {what}, a state met before"] = met
+        rows[f"vringcore, {what}, a state not met before"] = new
     for name, each in rows.items():
         print(f"{name:50} {each:9.1f}   gdb alone / this: {alone / each:7.1f}")
     return 0
@@ -134,8 +136,12 @@ def _drgn(executable: Path, cores: list[Path]) -> float:
     return _cpu([sys.executable, str(script), str(executable), *map(str, cores)])
 
 
-def _ours(executable: Path, cores: list[Path], *, why: bool) -> float:
-    """Return the milliseconds of a worker for a further core."""
+def _ours(executable: Path, cores: list[Path], *, why: bool) -> tuple[float, float]:
+    """Return the milliseconds of a worker for a further core: of a new state, of one it has met.
+
+    Each core of the lab is another state of a VM, which asks for types that those before did not;
+    an archive has few states and many cores of each.
+    """
     import msgspec
 
     from vringcore.scan.place import Place, Settings
@@ -143,11 +149,13 @@ def _ours(executable: Path, cores: list[Path], *, why: bool) -> float:
 
     settings = Settings(executables=(str(executable),), why=why)
     encoded = msgspec.msgpack.encode(settings)
-    rows = [scan_place(Place(str(core), size=core.stat().st_size), encoded) for core in cores]
-    wrong = [row.error for row in rows if row.error is not None]
+    places = [Place(str(core), size=core.stat().st_size) for core in cores]
+    first, again = ([scan_place(place, encoded) for place in places] for _ in range(2))
+    wrong = [row.error for row in (*first, *again) if row.error is not None]
     if wrong:
         raise RuntimeError(str(wrong[0]))
-    return statistics.fmean(row.cost.cpu_seconds for row in rows[1:]) * 1000
+    new, met = (statistics.fmean(r.cost.cpu_seconds for r in rows[1:]) for rows in (first, again))
+    return new * 1000, met * 1000
 
 
 def _cpu(command: list[str]) -> float:
