@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Identity = tuple[ElfHeader | None, list[ProgramHeader], str, int | None]
     Headers = tuple[ElfHeader | None, tuple[ProgramHeader, ...], str]
 
-_START = 1024
+START = 1024
 """Bytes of a file in which its headers and its build-id nearly always end."""
 
 _DELETED = " (deleted)"
@@ -150,7 +150,7 @@ class Module:
 
     def _read_identity(self) -> Identity:
         image = _Image(self, self._memory)
-        start = image.read(0, _START)
+        start = image.read(0, START)
         # Most mapped files of a desktop-like process are no ELF files.
         if start[: len(ELF_MAGIC)] != ELF_MAGIC:
             return None, [], "", None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vringcore.addresses import HostAddress
 from vringcore.diagnose.engine import diagnose
+from vringcore.elfcore.modules import START
 from vringcore.errors import VringcoreError
 from vringcore.expr.locate import Locator
 from vringcore.layout.recorded import RecordedLayouts
@@ -55,9 +56,6 @@ if TYPE_CHECKING:
     from vringcore.view.views import Symbols
 
 V = TypeVar("V", bound=View)
-
-HEADERS = 1024
-"""Bytes of an ELF file in which its headers and its build-id nearly always end."""
 
 LOCALS = frozenset({"threads", "locals"})
 """What nobody sees who does not ask for it: it is asked after what everybody sees."""
@@ -187,7 +185,7 @@ def open_traced(
     if unnamed_files(core):
         # Nor has it their headers, which tell a program and its build: the files at hand have.
         for module in core.modules:
-            trace.add(module.start, HEADERS)
+            trace.add(module.start, START)
     return TracedProcess(core, files, store, options, trace)
 
 
