@@ -285,7 +285,7 @@ def test_it_ends_while_it_is_opened(program: Path, tmp_path: Path) -> None:
     outcomes = set()
     for delay in range(24):
         with started(program, tmp_path) as target:
-            killer = threading.Timer(delay * 0.0003, target.process.kill)
+            killer = threading.Timer(0.0002 * 1.35**delay, target.process.kill)
             killer.start()
             try:
                 open_live(target.pid, stop=5 if delay % 2 else None).close()
