@@ -53,7 +53,7 @@ ONLY_FOR_TYPES = {("errors", "memory")}
 """Imports against the rule that exist for the type checker alone."""
 
 HEAVY = {"construct", "dask", "duckdb", "elftools", "fsspec", "jinja2", "lief", "lz4"}
-HEAVY |= {"pebble", "pyarrow", "rich", "zstandard"}
+HEAVY |= {"pyarrow", "rich", "zstandard"}
 """Libraries whose import costs more than a whole warm run may: only inside functions."""
 
 CATCHES_ALL = {"cli/main.py", "diagnose/engine.py", "scan/worker.py"}

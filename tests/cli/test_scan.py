@@ -16,8 +16,6 @@ from tests.cli.command import ROOT, vringcore
 from tests.scan import cores
 from tests.scan.cores import CODES
 
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
-
 
 def test_rows_groups_and_export(tmp_path: Path) -> None:
     directory, out = cores.copies(tmp_path / "cores"), tmp_path / "rows.jsonl"
@@ -80,10 +78,15 @@ def test_interrupting_keeps_the_rows_and_says_how_to_go_on(tmp_path: Path) -> No
     assert all(json.loads(line)["error"] is None for line in rows)
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    """As where pebble is not installed: a module of that name that cannot be imported."""
-    (tmp_path / "pebble.py").write_text("raise ImportError('not here')\n")
+def test_without_the_extra_files_are_scanned_and_it_says_what_to_install(tmp_path: Path) -> None:
+    """As where the extra is not installed: modules of those names that cannot be imported."""
+    for name in ("fsspec", "pyarrow", "duckdb"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    run = vringcore("scan", str(cores.dump("10.0/idle")), PYTHONPATH=path)
-    assert run.returncode == 2
-    assert "pip install 'vringcore[scan]'" in run.stderr
+    core, table = str(cores.dump("10.0/idle")), str(tmp_path / "rows.parquet")
+    run = vringcore("scan", core, PYTHONPATH=path)
+    assert (run.returncode, "nothing is wrong" in run.stdout) == (0, True)
+    for words in (["s3://fleet/cores"], [core, "--export", table]):
+        run = vringcore("scan", *words, PYTHONPATH=path)
+        assert run.returncode == 2
+        assert "pip install 'vringcore[scan]'" in run.stderr

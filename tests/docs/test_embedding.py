@@ -40,7 +40,6 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_watcher_tells_of_each_core_once(tmp_path: Path) -> None:
-    pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
     watch = program("watch.py", tmp_path)
     directory = cores.copies(tmp_path / "cores", ["10.0/stuck", "10.0/idle"])
     first = run(watch, directory, tmp_path / "rows", "1")
@@ -73,7 +72,6 @@ def test_pytest_tells_why_a_core_was_left(tmp_path: Path) -> None:
 
 
 def test_the_notebook(tmp_path: Path) -> None:
-    pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
     pytest.importorskip("pandas", reason="pip install pandas")
     directory = cores.copies(tmp_path / "cores", ["10.0/stuck", "7.2/stuck", "7.2/broken"])
     done = run(program("notebook.py", tmp_path), directory)

@@ -13,7 +13,6 @@ import vringcore
 from tests.scan import cores
 
 distributed = pytest.importorskip("distributed", reason="pip install 'vringcore[cluster]'")
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
 
 if TYPE_CHECKING:
     from vringcore.scan.scanner import Scan

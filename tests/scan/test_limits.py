@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,14 +17,19 @@ import vringcore
 from tests.cli.command import ROOT
 from tests.scan import cores
 from vringcore.scan.journal import read_rows
-
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
+from vringcore.scan.place import Place, Settings
+from vringcore.scan.pool import Pool, _Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vringcore.scan.scanner import Scan
 
 KILLS = int(os.environ.get("VRINGCORE_KILLS", "3"))
 """How often the scan is killed and resumed; 50 for the record."""
+
+KILLED = int(os.environ.get("VRINGCORE_KILLED", "80"))
+"""Cores that are scanned while a worker is killed at every fourth."""
 
 
 FLAT = """
@@ -90,8 +96,10 @@ def test_a_core_that_takes_too_much_memory(tmp_path: Path) -> None:
     assert error.code == "out-of-memory"
 
 
-def children_of(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that a process has spawned, without those that have ended."""
+    command = ["pgrep", "-P", str(pid), "-f", "spawn_main"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     return [int(word) for word in found.stdout.split()]
 
 
@@ -106,19 +114,101 @@ def test_a_worker_that_is_killed_loses_no_core(tmp_path: Path) -> None:
 
     def kill(scan: Scan) -> None:
         if scan.done >= 4 and not killed:
-            workers = [
-                pid
-                for pid in children_of(os.getpid())
-                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            ]
-            killed.append(workers[0])
-            os.kill(workers[0], signal.SIGKILL)
+            killed.append(workers_of(os.getpid())[0])
+            os.kill(killed[0], signal.SIGKILL)
 
     with vringcore.scan(str(directory), workers=2, cache=False, why=False, progress=kill) as found:
         rows = list(found)
     assert killed
     assert sorted(Path(row.path).name for row in rows) == [f"{n:02}" for n in range(24)]
     assert all(row.error is None for row in rows)
+    assert sum(row.cost.attempts for row in rows) <= 24 + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers by pgrep")
+def test_workers_that_are_killed_all_the_time(tmp_path: Path) -> None:
+    """Wherever it is just then: starting, reading, writing its row, or with nothing to do."""
+    directory = tmp_path / "cores"
+    directory.mkdir()
+    data = cores.dump("10.0/stuck-migration").read_bytes()
+    names = [f"{number:03}" for number in range(KILLED)]
+    for name in names:
+        (directory / name).write_bytes(data)
+    chance = random.Random(7)
+    killed = []
+
+    def kill(scan: Scan) -> None:
+        if scan.done % 4 == 3:
+            time.sleep(chance.uniform(0, 0.03))
+            workers = workers_of(os.getpid())
+            if workers:
+                killed.append(chance.choice(workers))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    with vringcore.scan(str(directory), workers=3, cache=False, why=False, progress=kill) as found:
+        rows = list(found)
+    assert len(killed) > len(names) // 8
+    assert sorted(Path(row.path).name for row in rows) == sorted(names)
+    lost = [row for row in rows if row.error is not None]
+    assert {row.error.code for row in lost if row.error} <= {"worker-died"}
+    # A core is lost if two were killed on it, and read at the second attempt if one was.
+    again = [row for row in rows if row.cost.attempts == 2]
+    assert len(again) + len(lost) <= len(killed)
+    assert all(row in again for row in lost)
+    assert workers_of(os.getpid()) == []
+
+
+def test_a_worker_that_is_killed_while_it_has_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its row is not lost, and its end no core's fault: another reads the next, at once."""
+    places = [Place(str(cores.dump(name))) for name in ("10.0/idle", "10.0/stuck", "7.2/stuck")]
+    given: list[tuple[_Worker, str]] = []
+    give = _Worker.give
+
+    def remember(worker: _Worker, place: Place, attempt: int) -> None:
+        given.append((worker, place.path))
+        give(worker, place, attempt)
+
+    def killing() -> Iterator[Place]:
+        yield from places[:2]
+        # As many as are found ahead: the third is asked for when the first has been given.
+        worker, _ = given[0]
+        assert worker.connection.poll(60)
+        worker.process.kill()
+        worker.process.join()
+        yield places[2]
+
+    monkeypatch.setattr(_Worker, "give", remember)
+    rows = list(Pool(Settings(cache=False, why=False), workers=1).rows(killing()))
+    assert [(row.error, row.cost.attempts) for row in rows] == [(None, 1)] * 3
+    first, second, third = (place.path for place in places)
+    assert [path for _, path in given] == [first, second, second, third]
+
+
+UNGUARDED = """
+import sys, vringcore
+print([row.error for row in vringcore.scan(sys.argv[1], cache=False)])
+"""
+
+
+def test_a_program_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(UNGUARDED)
+    command = [sys.executable, str(program), str(cores.dump("10.0/idle"))]
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 1
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("vringcore.errors.UsageError: the workers of a scan do not start")
+    assert '`if __name__ == "__main__":`' in last
 
 
 def test_a_scan_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:

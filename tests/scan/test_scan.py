@@ -21,8 +21,6 @@ from vringcore.model.values import encode
 from vringcore.scan.groups import groups_of
 from vringcore.scan.journal import read_rows
 
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
-
 if TYPE_CHECKING:
     from vringcore.model.scan import ScanRow
 

@@ -13,7 +13,6 @@ from tests.scan.cores import CODES, member
 from tests.scan.web import web
 from vringcore.errors import EXIT_PARTIAL, UsageError
 
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
 pytest.importorskip("fsspec", reason="pip install 'vringcore[scan]'")
 
 if TYPE_CHECKING:

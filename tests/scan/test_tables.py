@@ -14,8 +14,6 @@ from vringcore.errors import UsageError
 from vringcore.scan.export import export
 from vringcore.scan.tables import columns_of
 
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
-
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -27,8 +27,6 @@ from vringcore.scan.journal import Journal, read_rows
 from vringcore.scan.place import Place, Settings
 from vringcore.scan.worker import Worker
 
-pytest.importorskip("pebble", reason="pip install 'vringcore[scan]'")
-
 NOBODY = 65534
 
 

@@ -1,34 +1,51 @@
-"""Workers of this machine: processes, each core under a time limit, a dead one replaced."""
+"""Workers of this machine: processes, each core under a time limit, a dead one replaced.
+
+Each worker has a pipe of its own. Workers that share one, as those of pools of processes do, share
+its lock, too, and one that is killed while it holds the lock stops all the others for ever.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
-from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+import signal
+import time
+from collections import deque
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from vringcore.scan.remote import missing
+from vringcore.errors import UsageError
 from vringcore.scan.rows import failed
 from vringcore.scan.scratch import forget
 from vringcore.scan.worker import scan_place, start_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
 
     from vringcore.model.scan import ScanRow
     from vringcore.scan.place import Place, Settings
 
-AHEAD = 3
-"""Cores handed out for each worker, so that none waits and little is in memory."""
+AHEAD = 2
+"""Cores found for each worker before it asks, so that none waits and little is in memory."""
 
 ATTEMPTS = 2
 """A core is tried again where its worker died: something else may have killed it."""
 
 MAX_TASKS = 2000
 """Cores of one worker: what it keeps of builds does not grow for ever."""
+
+START_SECONDS = 120.0
+"""A worker that is not ready by then is ended; it takes less than one."""
+
+FAILED_STARTS = 3
+"""Workers that end before they are ready, and nothing comes from others: none ever will be."""
+
+_END_SECONDS = 2.0
+"""A worker that was told to end and has not by then is killed."""
 
 
 class Pool:
@@ -41,13 +58,7 @@ class Pool:
         """Make a pool; processes start with the first core.
 
         :param workers: processes; 0 for as many as there are processors
-        :raises UsageError: if pebble is not installed
         """
-        try:
-            import pebble
-        except ImportError as error:
-            raise missing("pebble", "scan") from error
-        self._pebble = pebble
         self._settings = settings
         self._encoded = msgspec.msgpack.encode(settings)
         self.workers = workers or _processors()
@@ -56,6 +67,8 @@ class Pool:
         """Yield rows as they are finished; ``places`` is asked as there is room.
 
         Nothing goes on when this is closed.
+
+        :raises UsageError: if workers do not start
         """
         run = _Run(self)
         try:
@@ -63,25 +76,17 @@ class Pool:
         finally:
             run.stop()
 
-    def start(self) -> Any:
-        """Return a new pool of pebble's."""
-        return self._pebble.ProcessPool(
-            max_workers=self.workers,
-            max_tasks=MAX_TASKS,
-            initializer=start_worker,
-            initargs=(self._settings.memory,),
-            context=multiprocessing.get_context("spawn"),
-        )
+    def start(self) -> _Worker:
+        """Return a new worker."""
+        return _Worker(self._encoded, self._settings)
 
-    def submit(self, pool: Any, place: Place, attempts: int) -> Any:
-        """Return the future of a row."""
-        return pool.schedule(
-            scan_place, args=(place, self._encoded, attempts), timeout=self._settings.timeout
-        )
+    def reason(self, place: Place, attempts: int, ended: int | None, *, late: bool) -> ScanRow:
+        """Return the row of a core whose worker did not answer.
 
-    def reason(self, place: Place, error: BaseException, attempts: int) -> ScanRow:
-        """Return the row of a core whose worker did not answer."""
-        if isinstance(error, TimeoutError):
+        :param ended: its exit code, below zero the signal, None if it is not known
+        :param late: it was ended for the time that it took
+        """
+        if late:
             return failed(
                 place,
                 "timed-out",
@@ -89,15 +94,72 @@ class Pool:
                 attempts=attempts,
                 hint="allow more with --timeout, or ask this core alone",
             )
-        code = getattr(error, "exitcode", None)
-        how = f"by signal {-code}" if isinstance(code, int) and code < 0 else f"with {code}"
         return failed(
             place,
             "worker-died",
-            f"the worker ended {how} on the core, {attempts} times, at {place.name}",
+            f"the worker ended {_how(ended)} on the core, {attempts} times, at {place.name}",
             attempts=attempts,
             hint="it may have taken too much memory: see --memory and --workers",
         )
+
+
+class _Worker:
+    """A process, this end of its pipe, and the core that it reads.
+
+    :ivar task: the core and which attempt this is, None if it has none
+    :ivar is_ready: it has started, and can be given cores
+    :ivar left: cores that it may still be given
+    """
+
+    def __init__(self, encoded: bytes, settings: Settings) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection: Connection
+        self.connection, other = context.Pipe()
+        # As a daemon it is ended with this process, whatever was left open.
+        self.process = context.Process(
+            target=_serve, args=(other, encoded, settings.memory), daemon=True
+        )
+        with other:  # the worker's copy alone is left, so that its end is the end of the pipe
+            self.process.start()
+        self.task: tuple[Place, int] | None = None
+        self.is_ready = False
+        self.left = MAX_TASKS
+        self._timeout = settings.timeout
+        self.due = time.monotonic() + START_SECONDS
+
+    def give(self, place: Place, attempt: int) -> None:
+        """Have a core read.
+
+        :raises OSError: if the process has ended
+        """
+        self.task = place, attempt
+        self.due = time.monotonic() + self._timeout
+        self.left -= 1
+        self.connection.send(self.task)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it reads a core, or is not ready yet."""
+        return self.task is not None or not self.is_ready
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has taken too long, and said nothing that was not heard yet."""
+        return self.is_waited_for and time.monotonic() >= self.due and not self.connection.poll()
+
+    def leave(self) -> None:
+        """Have the process end, at once if it reads a core."""
+        self.connection.close()
+        if self.is_waited_for:
+            self.process.kill()
+
+    def end(self) -> int | None:
+        """Have the process end, and wait for that; return its exit code if it has."""
+        self.leave()
+        self.process.join(_END_SECONDS)
+        if self.process.exitcode is None:
+            self.process.kill()  # in vain where the kernel holds it: then it is left behind
+        return self.process.exitcode
 
 
 class _Run:
@@ -105,57 +167,127 @@ class _Run:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._running = pool.start()
-        self._finished: queue.SimpleQueue[tuple[Any, Place, int]] = queue.SimpleQueue()
-        self._open: dict[Any, Place] = {}
+        self._workers: list[_Worker] = []
+        self._waiting: deque[tuple[Place, int]] = deque()
+        self._failed_starts = 0
 
     def rows(self, places: Iterator[Place]) -> Iterator[ScanRow]:
         more = True
-        while more or self._open:
-            while more and len(self._open) < self._pool.workers * AHEAD:
+        while True:
+            self._hand_out()
+            wanted = more and len(self._waiting) < self._pool.workers * AHEAD
+            if wanted:
+                # One, and then the workers again: it may be a member that is unpacked first.
                 place = next(places, None)
                 if place is None:
-                    more = False
+                    more = wanted = False
                 else:
-                    self._submit(place, 1)
-            if self._open:
-                future, place, attempts = self._finished.get()
-                del self._open[future]
-                row = self._row(future, place, attempts)
+                    self._waiting.append((place, 1))
+            if not (more or self._waiting or any(worker.task for worker in self._workers)):
+                return
+            for worker in self._heard(at_once=wanted):
+                row = self._hear(worker)
                 if row is not None:
+                    self._hand_out()  # before somebody does something with the row
                     yield row
 
     def stop(self) -> None:
         """End the workers, at once where they still work."""
-        if self._open:
-            self._running.stop()
-        else:
-            self._running.close()
-        self._running.join()
-        for place in self._open.values():
+        for place, _ in self._waiting:
             forget(place.scratch)
+        for worker in self._workers:
+            worker.leave()
+            if worker.task is not None:
+                forget(worker.task[0].scratch)
+        for worker in self._workers:
+            worker.end()
 
-    def _submit(self, place: Place, attempts: int) -> None:
-        future = self._pool.submit(self._running, place, attempts)
-        self._open[future] = place
-        future.add_done_callback(lambda done: self._finished.put((done, place, attempts)))
+    def _hand_out(self) -> None:
+        """Give cores to workers that have none, and start workers for those that are left."""
+        for worker in list(self._workers):
+            if self._waiting and not worker.is_waited_for:
+                if not worker.left:
+                    self._drop(worker)
+                    continue
+                task = self._waiting.popleft()
+                try:
+                    worker.give(*task)
+                except OSError:  # it was killed while it had nothing to do
+                    self._waiting.appendleft(task)
+                    self._drop(worker)
+        starting = sum(not worker.is_ready for worker in self._workers)
+        room = self._pool.workers - len(self._workers)
+        for _ in range(min(room, len(self._waiting) - starting)):
+            self._workers.append(self._pool.start())
 
-    def _row(self, future: Any, place: Place, attempts: int) -> ScanRow | None:
-        """Return the row that came, or that of the failure; None if the core is tried again."""
-        try:
-            row: ScanRow = future.result()
-        except TimeoutError as error:
-            row = self._pool.reason(place, error, attempts)
-        except (CancelledError, RuntimeError, OSError, EOFError) as error:
-            # What pebble raises for a worker, or all of them, that died.
-            if attempts < ATTEMPTS:
-                if not self._running.active:
-                    self._running = self._pool.start()
-                self._submit(place, attempts + 1)
-                return None
-            row = self._pool.reason(place, error, attempts)
+    def _heard(self, *, at_once: bool) -> Iterator[_Worker]:
+        """Yield the workers that have something to say, ended, or took too long."""
+        waited_for = [worker.due for worker in self._workers if worker.is_waited_for]
+        timeout = max(0.0, min(waited_for) - time.monotonic()) if waited_for else 0.0
+        heard = wait(
+            [worker.connection for worker in self._workers], timeout=0 if at_once else timeout
+        )
+        for worker in list(self._workers):
+            # While a row is looked at, others may have been found to have ended.
+            if worker in self._workers and (worker.connection in heard or worker.is_late):
+                yield worker
+
+    def _hear(self, worker: _Worker) -> ScanRow | None:
+        """Return the row that came, or that of the failure, if the core is not tried again."""
+        late = worker.is_late
+        if not late:
+            with suppress(EOFError, OSError):
+                row: ScanRow | None = worker.connection.recv()
+                self._failed_starts = 0
+                if row is None:
+                    worker.is_ready = True
+                elif worker.task is not None:
+                    forget(worker.task[0].scratch)
+                    worker.task = None
+                return row
+        ended = self._drop(worker)
+        if worker.task is None:
+            if not worker.is_ready:
+                self._not_started(ended)
+            return None
+        place, attempts = worker.task
+        if attempts < ATTEMPTS and not late:
+            self._waiting.append((place, attempts + 1))
+            return None
         forget(place.scratch)
-        return row
+        return self._pool.reason(place, attempts, ended, late=late)
+
+    def _drop(self, worker: _Worker) -> int | None:
+        self._workers.remove(worker)
+        return worker.end()
+
+    def _not_started(self, ended: int | None) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS:
+            raise UsageError(
+                "the workers of a scan do not start",
+                seen=f"{FAILED_STARTS} in a row ended {_how(ended)} before they were ready",
+                hint='a program that scans does so under `if __name__ == "__main__":`, since each'
+                " worker imports it; else they may lack memory: see --memory and --workers",
+            )
+
+
+def _serve(connection: Connection, settings: bytes, memory: int) -> None:
+    """Be a worker: say that it is ready, then a row for each core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that asks
+    start_worker(memory)
+    with suppress(EOFError, OSError):  # nobody asks any more
+        connection.send(None)
+        while True:
+            place, attempt = connection.recv()
+            connection.send(scan_place(place, settings, attempt))
+
+
+def _how(ended: int | None) -> str:
+    """Return how a process ended, for people."""
+    if ended is None:
+        return "in a way that is not known"
+    return f"by signal {-ended}" if ended < 0 else f"with {ended}"
 
 
 def _processors() -> int:
