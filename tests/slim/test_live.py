@@ -8,7 +8,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +44,7 @@ from vringcore.errors import (
 from vringcore.memory.files import FileSource
 from vringcore.memory.gaps import GapKind
 from vringcore.slim.live import LiveProcess, live_segments, open_live
-from vringcore.slim.procfs import Mapping
+from vringcore.slim.procfs import Mapping, ProcessDirectory
 from vringcore.slim.snapshot import BLOCK_SIZE, Snapshot
 
 KNOWN = bytes(i % 251 for i in range(3 * 4096))
@@ -280,20 +282,52 @@ def test_it_ends_while_it_is_read(sleeping: Target) -> None:
     assert until(lambda: live.ended)
 
 
-def test_it_ends_while_it_is_opened(program: Path, tmp_path: Path) -> None:
-    """Whatever the moment, the outcome is a process or one of our errors."""
-    outcomes = set()
-    for delay in range(24):
+@pytest.mark.parametrize("stop", [None, 5.0])
+@pytest.mark.parametrize("end", ["zombie", "gone"])
+def test_it_ends_while_it_is_opened(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: float | None, end: str
+) -> None:
+    """Before whichever look at it, the outcome is a process or one of our errors."""
+    looks = 0
+    fatal = 1
+    targets: list[Target] = []
+
+    def look(directory: ProcessDirectory) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == fatal and directory.pid == targets[-1].pid:
+            targets[-1].process.kill()
+            # One that we have stopped ends when we let it go.
+            assert until(lambda: targets[-1].state() in ("Z", "t"))
+            if end == "gone" and targets[-1].state() == "Z":
+                targets[-1].process.wait()
+
+    for name in ("open", "link", "numbers"):
+        monkeypatch.setattr(ProcessDirectory, name, after(look, getattr(ProcessDirectory, name)))
+    outcomes = []
+    while looks >= fatal - 1:  # the last time it was opened, it was still looked at
+        looks = 0
         with started(program, tmp_path) as target:
-            killer = threading.Timer(0.0002 * 1.35**delay, target.process.kill)
-            killer.start()
+            targets.append(target)
             try:
-                open_live(target.pid, stop=5 if delay % 2 else None).close()
-                outcomes.add("open")
+                open_live(target.pid, stop=stop).close()
+                outcomes.append("open")
             except (ProcessEndedError, ProcessKindError, NoSuchProcessError) as error:
-                outcomes.add(error.code)
-            killer.join()
-    assert len(outcomes) > 1
+                outcomes.append(error.code)
+        fatal += 1
+    assert len(outcomes) > 20
+    assert outcomes[0] != "open"
+    assert len(set(outcomes)) > 1
+
+
+def after(look: Callable[[ProcessDirectory], None], do: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a process's directory that looks first."""
+
+    def method(directory: ProcessDirectory, *words: Any) -> Any:
+        look(directory)
+        return do(directory, *words)
+
+    return method
 
 
 def test_a_zombie(sleeping: Target) -> None:
