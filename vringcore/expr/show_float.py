@@ -68,6 +68,42 @@ def written(number: int, form: Format) -> str:
 
 def truncated(number: int, form: Format) -> int:
     """Return the integer that C's conversion gives, kept within 64 bits as gdb keeps it."""
+    if form.pair:
+        both = _sum(number)
+        return truncated(number >> 64, _DOUBLE) if both is None else _whole(*both)
+    negative, exponent, mantissa = parts(number, form)
+    if exponent == (1 << form.exponent) - 1:
+        infinite = not mantissa & ((1 << (form.mantissa - form.leading)) - 1)
+        return -_MOST - 1 if negative and infinite else _MOST
+    value, power = _scaled(exponent, mantissa, form)
+    return _whole(-value if negative else value, power)
+
+
+_MOST = (1 << 63) - 1
+
+
+def _whole(value: int, power: int) -> int:
+    """Return ``value * 2**power`` without its fraction, within 64 bits."""
+    whole = abs(value) << min(power, 64) if power > 0 else abs(value) >> -power
+    return max(-whole, -_MOST - 1) if value < 0 else min(whole, _MOST)
+
+
+_DIGITS_OF_PAIR)
+        return f"-{text}" if whole[0] < 0 or (not whole[0] and number >> 127) else text
+    negative, exponent, mantissa = parts(number, form)
+    sign = "-" if negative else ""
+    if exponent == (1 << form.exponent) - 1:
+        fraction = mantissa & ((1 << (form.mantissa - form.leading)) - 1)
+        return f"{sign}nan(0x{_nan(mantissa, form.mantissa)})" if fraction else f"{sign}inf"
+    value, power = _scaled(exponent, mantissa, form)
+    digits = int(2 + (form.mantissa + (not form.leading)) * 0.30103)
+    if form.mantissa <= _DOUBLE.mantissa:
+        return f"{sign}{value * 2.0**power:.{digits}g}"
+    return sign + _general(value, power, digits)
+
+
+def truncated(number: int, form: Format) -> int:
+    """Return the integer that C's conversion gives, kept within 64 bits as gdb keeps it."""
     most = (1 << 63) - 1
     if form.pair:
         if (both := _sum(number)) is None:
