@@ -88,37 +88,6 @@ def _whole(value: int, power: int) -> int:
     return max(-whole, -_MOST - 1) if value < 0 else min(whole, _MOST)
 
 
-_DIGITS_OF_PAIR)
-        return f"-{text}" if whole[0] < 0 or (not whole[0] and number >> 127) else text
-    negative, exponent, mantissa = parts(number, form)
-    sign = "-" if negative else ""
-    if exponent == (1 << form.exponent) - 1:
-        fraction = mantissa & ((1 << (form.mantissa - form.leading)) - 1)
-        return f"{sign}nan(0x{_nan(mantissa, form.mantissa)})" if fraction else f"{sign}inf"
-    value, power = _scaled(exponent, mantissa, form)
-    digits = int(2 + (form.mantissa + (not form.leading)) * 0.30103)
-    if form.mantissa <= _DOUBLE.mantissa:
-        return f"{sign}{value * 2.0**power:.{digits}g}"
-    return sign + _general(value, power, digits)
-
-
-def truncated(number: int, form: Format) -> int:
-    """Return the integer that C's conversion gives, kept within 64 bits as gdb keeps it."""
-    most = (1 << 63) - 1
-    if form.pair:
-        if (both := _sum(number)) is None:
-            return truncated(number >> 64, _DOUBLE)
-        whole = abs(both[0]) << min(both[1], 64) if both[1] > 0 else abs(both[0]) >> -both[1]
-        return max(-whole, -most - 1) if both[0] < 0 else min(whole, most)
-    negative, exponent, mantissa = parts(number, form)
-    if exponent == (1 << form.exponent) - 1:
-        infinite = not mantissa & ((1 << (form.mantissa - form.leading)) - 1)
-        return -most - 1 if negative and infinite else most
-    value, power = _scaled(exponent, mantissa, form)
-    whole = value << min(power, 64) if power > 0 else value >> -power
-    return max(-whole, -most - 1) if negative else min(whole, most)
-
-
 _DIGITS_OF_PAIR = 33
 """For the 106 bits of both: what gdb shows."""
 
