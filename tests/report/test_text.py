@@ -20,9 +20,9 @@ from vringcore.model.queues import Counts, SplitGuest
 from vringcore.model.report import Report, RingDocument
 from vringcore.model.requests import InFlight, Waiting, WorkerThread
 from vringcore.model.rings import AvailEntry
-from vringcore.model.values import Address
+from vringcore.model.values import Absent, Address
 from vringcore.report.devices import print_devices
-from vringcore.report.page import Page
+from vringcore.report.page import Page, column_of
 from vringcore.report.queues import print_queues
 from vringcore.report.requests import print_requests
 from vringcore.report.ring import print_ring
@@ -65,6 +65,23 @@ def test_any_report_can_be_printed(
 def test_any_ring_can_be_printed(ring: RingDocument, width: int | None, detailed: bool) -> None:
     printed = text(print_ring, ring, width=width, detailed=detailed)
     assert all(line.isprintable() for line in printed.split("\n"))
+
+
+def test_nothing_that_is_printed_steers_the_terminal() -> None:
+    """Whatever way a text takes: what the guest wrote into a buffer is text, too."""
+
+    def write(page: Page) -> None:
+        page.header("\x1b[2J header")
+        page.line("\x1b[31mred\u202e", indent=2)
+        page.line("name: \x1b]0;title\x07 " + "word " * 20, hang=6)
+        page.listing([("\x1b[1m", "\r\n\x9b2J")])
+        page.table([column_of("\x1b[7m", ["\x1b[5m", Absent("\x1b[6m", hint="\x07")])])
+        page.close([])
+
+    for width in (None, 40):
+        printed = render(write, width=width, color=False)
+        assert all(line.isprintable() for line in printed.split("\n"))
+        assert {r"\x1b[2J header", r"\x1b[31mred\u202e"} <= {x.strip() for x in printed.split("\n")}
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

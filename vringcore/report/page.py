@@ -65,7 +65,7 @@ class Column(msgspec.Struct):
 def column_of(header: str, values: Iterable[Any], rank: int = 0, *, numeric: bool = True) -> Column:
     """Return a column of model values, the absent ones kept for their footnotes."""
     cells = [value if isinstance(value, Absent) else text_of(value) for value in values]
-    return Column(header, cells, rank, numeric)
+    return Column(clean(header), cells, rank, numeric)
 
 
 def split_header(name: str) -> str:
@@ -104,6 +104,7 @@ class Page:
         """
         from rich.text import Text
 
+        text = clean(text)
         room = self._console.width - hang
         if hang and not self.fits(len(text)) and room >= 2 * FOLDED:
             for part in Text(text[hang:]).wrap(self._console, room):
@@ -159,7 +160,7 @@ class Page:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in pairs:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(clean(name)), Text(clean(value)))
         self._console.print(Padding(table, (0, 0, 0, indent), expand=False))
 
     def remark(self, text: str) -> None:
