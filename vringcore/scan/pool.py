@@ -11,7 +11,8 @@ import os
 import signal
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,8 @@ class _Worker:
         self.process = context.Process(
             target=_serve, args=(other, encoded, settings.memory), daemon=True
         )
-        with other:  # the worker's copy alone is left, so that its end is the end of the pipe
+        # The worker's copy alone is left, so that its end is the end of the pipe.
+        with other, _interrupts_held():
             self.process.start()
         self.task: tuple[Place, int] | None = None
         self.is_ready = False
@@ -270,6 +272,24 @@ class _Run:
                 hint='a program that scans does so under `if __name__ == "__main__":`, since each'
                 " worker imports it; else they may lack memory: see --memory and --workers",
             )
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait, and whatever process is started here never get it.
+
+    A terminal sends it to the workers, too, and one that still imports would tell of it at length.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not Unix
+        yield
+        return
+    # The first process that multiprocessing starts brings one of its own, and lets signals in.
+    resource_tracker.ensure_running()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _serve(connection: Connection, settings: bytes, memory: int) -> None:
