@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.command import ROOT
+from tests.scan import cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 INTERRUPTED = """
 import os, signal, msgspec
@@ -35,3 +40,24 @@ def test_a_worker_that_starts_does_not_hear_an_interrupt() -> None:
     """Ctrl-C in a terminal is for all its processes; the first worker is started otherwise."""
     done = run(INTERRUPTED)
     assert (done.stdout, done.stderr) == ("[None, None]\n", "")
+
+
+LEFT = """
+import gc, multiprocessing, sys, vringcore
+gc.disable()
+options = {"out": sys.argv[1], "resume": True, "workers": 2, "why": False, "cache": False}
+for again in range(3):
+    for row in vringcore.scan(*sys.argv[2:], **options):
+        break
+    print(len(multiprocessing.active_children()), end=" ")
+rows = list(vringcore.scan(*sys.argv[2:], **options))
+list(vringcore.scan(*sys.argv[2:], **options))
+print(len(rows))
+"""
+
+
+def test_who_stops_in_the_middle_leaves_nothing_open(tmp_path: Path) -> None:
+    """Neither processes nor the file of rows, whose lock would keep the next scan out."""
+    paths = [str(path) for path in sorted(cores.copies(tmp_path / "cores").glob("*.core"))]
+    done = run(LEFT, str(tmp_path / "rows"), *paths)
+    assert (done.stdout, done.stderr) == ("0 0 0 2\n", "")

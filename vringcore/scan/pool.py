@@ -151,7 +151,8 @@ class _Worker:
 
     def leave(self) -> None:
         """Have the process end, at once if it reads a core."""
-        self.connection.close()
+        with suppress(OSError):  # whoever collects both as garbage may close it first
+            self.connection.close()
         if self.is_waited_for:
             self.process.kill()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import msgspec
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Scan:
-    """Rows of many cores as they are finished: iterate over it, once.
+    """Rows of many cores as they are finished: iterate over it, once. Dropping it ends it.
 
     :ivar skipped: files and members that are no cores, by the reason
     :ivar found: cores found so far
@@ -43,26 +44,43 @@ class Scan:
         journal: Journal | None = None,
         progress: Callable[[Scan], None] | None = None,
     ) -> None:
+        self.journal = journal
+        self._rows: Any = None
+        self._is_open = True
         self._finder = Finder(paths, settings, may_share=client is None)
         self._finder.check()
-        self._pool: Any
+        pool: Any
         if client is None:
-            self._pool = Pool(settings, workers)
+            pool = Pool(settings, workers)
         else:
             from vringcore.scan.cluster import Cluster
 
-            self._pool = Cluster(settings, client)
-        self.journal = journal
+            pool = Cluster(settings, client)
         self._progress = progress
         self._problems: list[ScanRow] = []
-        self._rows: Iterator[ScanRow] | None = None
+        self._rows = pool.rows(_places(self._finder, ref(self)))
         self.skipped = self._finder.skipped
         self.found = self.done = self.failed = self.resumed = 0
 
-    def __iter__(self) -> Iterator[ScanRow]:
-        if self._rows is None:
-            self._rows = self._run()
-        return self._rows
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ScanRow:
+        """Return the next row; the scan is closed after the last, and by whatever goes wrong."""
+        if not self._is_open:
+            raise StopIteration
+        try:
+            row = None if self._problems else next(self._rows, None)
+            if row is None and self._problems:
+                row = self._problems.pop(0)
+            if row is not None:
+                return self._kept(row)
+            if self.journal is not None:
+                self.journal.finish()
+            raise StopIteration
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def share(self) -> float:
@@ -71,11 +89,16 @@ class Scan:
 
     def close(self) -> None:
         """End the workers and the file of rows; what is finished stays."""
-        close = getattr(self._rows, "close", None)
-        if close is not None:
-            close()
-        if self.journal is not None:
-            self.journal.close()
+        self._is_open = False
+        try:
+            if self._rows is not None:
+                self._rows.close()
+        finally:
+            if self.journal is not None:
+                self.journal.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -110,22 +133,6 @@ class Scan:
         """Yield all rows by path and member; nothing is scanned before the first is asked for."""
         yield from sorted(self, key=_key)
 
-    def _run(self) -> Iterator[ScanRow]:
-        rows = self._pool.rows(self._places())
-        try:
-            for row in rows:
-                yield from self._drained()
-                yield self._kept(row)
-            yield from self._drained()
-            if self.journal is not None:
-                self.journal.finish()
-        finally:
-            rows.close()
-
-    def _drained(self) -> Iterator[ScanRow]:
-        while self._problems:
-            yield self._kept(self._problems.pop(0))
-
     def _kept(self, row: ScanRow) -> ScanRow:
         if self.journal is not None:
             self.journal.add(row)
@@ -135,21 +142,32 @@ class Scan:
             self._progress(self)
         return row
 
-    def _places(self) -> Iterator[Place]:
-        """Yield the cores that have no row yet."""
-        for found in self._finder.places():
-            place = found.place if isinstance(found, Problem) else found
-            if self.journal is not None and self.journal.has(place, time_of(place.modified)):
-                self.resumed += 1
-                forget(place.scratch)
-                continue
-            self.found += 1
-            if isinstance(found, Problem):
-                self._problems.append(failed(place, found.code, found.message))
-            else:
-                yield place
-            if self._progress is not None:
-                self._progress(self)
+    def _wanted(self, found: Place | Problem) -> Place | None:
+        """Return a core that has no row yet."""
+        place = found.place if isinstance(found, Problem) else found
+        if self.journal is not None and self.journal.has(place, time_of(place.modified)):
+            self.resumed += 1
+            forget(place.scratch)
+            return None
+        self.found += 1
+        if isinstance(found, Problem):
+            self._problems.append(failed(place, found.code, found.message))
+        if self._progress is not None:
+            self._progress(self)
+        return None if isinstance(found, Problem) else place
+
+
+def _places(finder: Finder, of: ref[Scan]) -> Iterator[Place]:
+    """Yield the cores that have no row yet.
+
+    Who stops in the middle drops the scan, and its workers end at once: nothing here may hold it.
+    """
+    for found in finder.places():
+        scan = of()
+        place = None if scan is None else scan._wanted(found)
+        del scan
+        if place is not None:
+            yield place
 
 
 def scan(
