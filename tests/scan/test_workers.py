@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.command import ROOT
+from tests.cli.command import ROOT, vringcore
 from tests.scan import cores
+from vringcore.scan.place import Place, Settings
+from vringcore.scan.pool import Pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,3 +63,29 @@ def test_who_stops_in_the_middle_leaves_nothing_open(tmp_path: Path) -> None:
     paths = [str(path) for path in sorted(cores.copies(tmp_path / "cores").glob("*.core"))]
     done = run(LEFT, str(tmp_path / "rows"), *paths)
     assert (done.stdout, done.stderr) == ("0 0 0 2\n", "")
+
+
+class Ending:
+    """Ends the process that takes it out of a pipe, in order: its exit code tells."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (7,)
+
+
+def test_how_a_worker_ended_is_told_as_it_was() -> None:
+    """It is not killed before it has ended by itself."""
+    place = Place("core", data=Ending())  # type: ignore[arg-type]
+    (row,) = Pool(Settings(cache=False), workers=1).rows(iter([place]))
+    assert row.error is not None
+    assert row.error.code == "worker-died"
+    assert "the worker ended with 7 on the core, 2 times" in row.error.message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts all memory on Linux alone")
+@pytest.mark.parametrize("memory", ["1", "12M"])
+def test_too_little_memory_to_start_with(memory: str) -> None:
+    done = vringcore("scan", str(cores.dump("10.0/idle")), "--no-cache", "--memory", memory)
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("vringcore: error: the workers of a scan do not start")
+    assert "--memory" in said

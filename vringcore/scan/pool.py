@@ -45,6 +45,9 @@ START_SECONDS = 120.0
 FAILED_STARTS = 3
 """Workers that end before they are ready, and nothing comes from others: none ever will be."""
 
+_LEAST_MEMORY = 8 << 20
+"""A worker that cannot have this much beside what it starts with can read no core."""
+
 _END_SECONDS = 2.0
 """A worker that was told to end and has not by then is killed."""
 
@@ -151,18 +154,25 @@ class _Worker:
 
     def leave(self) -> None:
         """Have the process end, at once if it reads a core."""
-        with suppress(OSError):  # whoever collects both as garbage may close it first
-            self.connection.close()
+        self._close()
         if self.is_waited_for:
             self.process.kill()
 
     def end(self) -> int | None:
-        """Have the process end, and wait for that; return its exit code if it has."""
-        self.leave()
+        """Wait for the process, which has nothing to do or is ending; return its exit code.
+
+        One that does not end is killed, in vain where the kernel holds it: then it is left behind.
+        """
+        self._close()
         self.process.join(_END_SECONDS)
         if self.process.exitcode is None:
-            self.process.kill()  # in vain where the kernel holds it: then it is left behind
+            self.process.kill()
+            self.process.join(_END_SECONDS)
         return self.process.exitcode
+
+    def _close(self) -> None:
+        with suppress(OSError):  # whoever collects both as garbage may close it first
+            self.connection.close()
 
 
 class _Run:
@@ -248,6 +258,8 @@ class _Run:
                     forget(worker.task[0].scratch)
                     worker.task = None
                 return row
+        else:
+            worker.leave()
         ended = self._drop(worker)
         if worker.task is None:
             if not worker.is_ready:
@@ -297,11 +309,15 @@ def _serve(connection: Connection, settings: bytes, memory: int) -> None:
     """Be a worker: say that it is ready, then a row for each core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that asks
     start_worker(memory)
-    with suppress(EOFError, OSError):  # nobody asks any more
-        connection.send(None)
-        while True:
-            place, attempt = connection.recv()
-            connection.send(scan_place(place, settings, attempt))
+    try:
+        bytearray(_LEAST_MEMORY)
+        with suppress(EOFError, OSError):  # nobody asks any more
+            connection.send(None)
+            while True:
+                place, attempt = connection.recv()
+                connection.send(scan_place(place, settings, attempt))
+    except MemoryError:  # not of a core, whose row would say so: there is nothing left at all
+        os._exit(1)  # the interpreter would try to tell where, at length
 
 
 def _how(ended: int | None) -> str:
