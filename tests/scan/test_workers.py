@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,14 +12,17 @@ import pytest
 
 from tests.cli.command import ROOT, vringcore
 from tests.scan import cores
+from vringcore.scan import pool
 from vringcore.scan.place import Place, Settings
-from vringcore.scan.pool import Pool
+from vringcore.scan.pool import Pool, _Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 INTERRUPTED = """
 import os, signal, msgspec
+from vringcore.scan import pool
 from vringcore.scan.place import Settings
 from vringcore.scan.pool import _Worker
 before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -65,17 +70,23 @@ def test_who_stops_in_the_middle_leaves_nothing_open(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("0 0 0 2\n", "")
 
 
-class Ending:
-    """Ends the process that takes it out of a pipe, in order: its exit code tells."""
+class Acting:
+    """Is code that runs in the process that takes it out of a pipe."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return sys.exit, (7,)
+        return exec, (self._code,)
+
+
+def acting(code: str) -> Place:
+    return Place("core", data=Acting(code))  # type: ignore[arg-type]
 
 
 def test_how_a_worker_ended_is_told_as_it_was() -> None:
     """It is not killed before it has ended by itself."""
-    place = Place("core", data=Ending())  # type: ignore[arg-type]
-    (row,) = Pool(Settings(cache=False), workers=1).rows(iter([place]))
+    (row,) = Pool(Settings(cache=False), workers=1).rows(iter([acting("raise SystemExit(7)")]))
     assert row.error is not None
     assert row.error.code == "worker-died"
     assert "the worker ended with 7 on the core, 2 times" in row.error.message
@@ -89,3 +100,63 @@ def test_too_little_memory_to_start_with(memory: str) -> None:
     (said,) = done.stderr.splitlines()
     assert said.startswith("vringcore: error: the workers of a scan do not start")
     assert "--memory" in said
+
+
+def test_a_core_that_a_worker_cannot_take_is_no_endless_work() -> None:
+    """It ends in the middle of the message, whose sender sees that before it is all sent."""
+    place = Place("core", data=bytes(64 << 20))
+    (row,) = Pool(Settings(cache=False, memory=48 << 20), workers=1).rows(iter([place]))
+    assert row.error is not None
+    assert row.error.code == "worker-died"
+    assert row.cost.attempts == 2
+
+
+STOPPED = """
+import os, signal, sys
+frame = sys._getframe()
+while "connection" not in frame.f_locals:
+    frame = frame.f_back
+os.write(frame.f_locals["connection"].fileno(), bytes([0, 0, 3, 0]) + b"a part")
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+def test_a_worker_that_is_stopped_in_the_middle_of_its_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "PIPE_SECONDS", 1)
+    (row,) = Pool(Settings(cache=False), workers=1).rows(iter([acting(STOPPED)]))
+    assert row.error is not None
+    assert row.error.code == "worker-died"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+def test_a_worker_that_is_stopped_before_it_takes_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a pipe holds cannot be given to it; another worker gets it."""
+    data = cores.unpacked("10.0/idle")
+    assert len(data) > 1 << 19
+    workers: list[_Worker] = []
+    start = Pool.start
+
+    def remember(self: Pool) -> _Worker:
+        workers.append(start(self))
+        return workers[-1]
+
+    def stopping() -> Iterator[Place]:
+        yield Place("first", data=data)
+        yield Place("second", data=data)
+        # As many as are found ahead: the third is asked for when the first has been given.
+        assert workers[0].connection.poll(60)
+        os.kill(workers[0].process.pid or 0, signal.SIGSTOP)
+        yield Place("third", data=data)
+
+    monkeypatch.setattr(pool, "PIPE_SECONDS", 1)
+    monkeypatch.setattr(Pool, "start", remember)
+    rows = list(Pool(Settings(cache=False, why=False), workers=1).rows(stopping()))
+    assert [(row.path, row.error, row.cost.attempts) for row in rows] == [
+        ("first", None, 1),
+        ("third", None, 1),
+        ("second", None, 2),
+    ]
+    assert len(workers) == 2

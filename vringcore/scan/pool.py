@@ -9,6 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
+import struct
+import sys
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -44,6 +47,9 @@ START_SECONDS = 120.0
 
 FAILED_STARTS = 3
 """Workers that end before they are ready, and nothing comes from others: none ever will be."""
+
+PIPE_SECONDS = 30
+"""A worker that leaves part of a message lying for so long is stopped, and ended."""
 
 _LEAST_MEMORY = 8 << 20
 """A worker that cannot have this much beside what it starts with can read no core."""
@@ -119,6 +125,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection: Connection
         self.connection, other = context.Pipe()
+        _bound(self.connection)
         # As a daemon it is ended with this process, whatever was left open.
         self.process = context.Process(
             target=_serve, args=(other, encoded, settings.memory), daemon=True
@@ -135,12 +142,32 @@ class _Worker:
     def give(self, place: Place, attempt: int) -> None:
         """Have a core read.
 
-        :raises OSError: if the process has ended
+        :raises OSError: if the process ended while it had nothing to do
         """
+        if self.connection.poll():  # it has nothing to say: this is its end
+            raise BrokenPipeError
         self.task = place, attempt
         self.due = time.monotonic() + self._timeout
         self.left -= 1
-        self.connection.send(self.task)
+        try:
+            self.connection.send(self.task)
+        except BlockingIOError:
+            self.process.kill()  # it is stopped
+        except OSError:
+            return  # it ended as it took the core, and counts as one that ended on it
+
+    def receive(self) -> ScanRow | None:
+        """Return the row that came, None if the worker is ready.
+
+        :raises EOFError: if it has ended, or is ending
+        :raises OSError: likewise; or it was stopped, and is ended now
+        """
+        try:
+            row: ScanRow | None = self.connection.recv()
+        except BlockingIOError:
+            self.leave()
+            raise
+        return row
 
     @property
     def is_waited_for(self) -> bool:
@@ -248,9 +275,11 @@ class _Run:
     def _hear(self, worker: _Worker) -> ScanRow | None:
         """Return the row that came, or that of the failure, if the core is not tried again."""
         late = worker.is_late
-        if not late:
+        if late:
+            worker.leave()
+        else:
             with suppress(EOFError, OSError):
-                row: ScanRow | None = worker.connection.recv()
+                row = worker.receive()
                 self._failed_starts = 0
                 if row is None:
                     worker.is_ready = True
@@ -258,8 +287,6 @@ class _Run:
                     forget(worker.task[0].scratch)
                     worker.task = None
                 return row
-        else:
-            worker.leave()
         ended = self._drop(worker)
         if worker.task is None:
             if not worker.is_ready:
@@ -285,6 +312,15 @@ class _Run:
                 hint='a program that scans does so under `if __name__ == "__main__":`, since each'
                 " worker imports it; else they may lack memory: see --memory and --workers",
             )
+
+
+def _bound(connection: Connection) -> None:
+    """Have no read or write of part of a message wait for ever: a process may be stopped in it."""
+    if sys.platform == "win32":
+        return  # its pipes have no such option
+    with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            pipe.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PIPE_SECONDS, 0))
 
 
 @contextmanager
