@@ -14,7 +14,7 @@ from tests.cli.command import ROOT, vringcore
 from tests.scan import cores
 from vringcore.scan import pool
 from vringcore.scan.place import Place, Settings
-from vringcore.scan.pool import Pool, _Worker
+from vringcore.scan.pool import FAILED_STARTS, Pool, _Run, _Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,3 +160,61 @@ def test_a_worker_that_is_stopped_before_it_takes_a_core(monkeypatch: pytest.Mon
         ("second", None, 2),
     ]
     assert len(workers) == 2
+
+
+FEW_FILES = """
+import resource, sys, vringcore
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+rows = list(vringcore.scan(*sys.argv[1:], workers=24, why=False, cache=False))
+print(len(rows), {row.error for row in rows})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_fewer_workers_where_the_system_refuses_more(tmp_path: Path) -> None:
+    data = cores.dump("10.0/idle").read_bytes()
+    paths = [tmp_path / f"{number:02}" for number in range(24)]
+    for path in paths:
+        path.write_bytes(data)
+    done = run(FEW_FILES, *map(str, paths))
+    assert (done.stdout, done.stderr) == ("24 {None}\n", "")
+
+
+WAITING = """
+import os, sys, time
+while not os.path.exists({path!r}):
+    time.sleep(0.01)
+"""
+
+
+def test_workers_that_do_not_start_beside_one_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be at a long core meanwhile, and goes on alone."""
+    flag = tmp_path / "three have ended"
+    started: list[_Worker] = []
+    ended: list[int | None] = []
+    start, not_started = Pool.start, _Run._not_started
+
+    def start_one(self: Pool) -> _Worker:
+        started.append(start(self) if not started else _Worker(b"", Settings(memory=1)))
+        return started[-1]
+
+    def count(self: _Run, code: int | None) -> None:
+        ended.append(code)
+        not_started(self, code)
+        if len(ended) == FAILED_STARTS:
+            flag.touch()
+
+    def places() -> Iterator[Place]:
+        yield acting(WAITING.format(path=str(flag)))
+        assert started[0].connection.poll(60)
+        for _ in range(3):
+            yield Place(str(cores.dump("10.0/idle")))
+
+    monkeypatch.setattr(Pool, "start", start_one)
+    monkeypatch.setattr(_Run, "_not_started", count)
+    rows = list(Pool(Settings(cache=False, why=False), workers=2).rows(places()))
+    assert len(rows) == 4
+    assert [row.error for row in rows[1:]] == [None] * 3
+    assert ended[:FAILED_STARTS] == [1] * FAILED_STARTS

@@ -46,7 +46,8 @@ START_SECONDS = 120.0
 """A worker that is not ready by then is ended; it takes less than one."""
 
 FAILED_STARTS = 3
-"""Workers that end before they are ready, and nothing comes from others: none ever will be."""
+"""Workers that end before they are ready, and nothing comes from others: no more are started, and
+where there are no others, none ever will be."""
 
 PIPE_SECONDS = 30
 """A worker that leaves part of a message lying for so long is stopped, and ended."""
@@ -210,6 +211,7 @@ class _Run:
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Place, int]] = deque()
         self._failed_starts = 0
+        self._most = pool.workers
 
     def rows(self, places: Iterator[Place]) -> Iterator[ScanRow]:
         more = True
@@ -255,10 +257,33 @@ class _Run:
                 except OSError:  # it was killed while it had nothing to do
                     self._waiting.appendleft(task)
                     self._drop(worker)
+        if self._failed_starts < FAILED_STARTS or not self._workers:
+            self._start()
+
+    def _start(self) -> None:
+        """Start workers for the cores that wait."""
         starting = sum(not worker.is_ready for worker in self._workers)
-        room = self._pool.workers - len(self._workers)
+        room = self._most - len(self._workers)
         for _ in range(min(room, len(self._waiting) - starting)):
-            self._workers.append(self._pool.start())
+            try:
+                self._workers.append(self._pool.start())
+            except OSError as error:
+                self._make_do(error)
+                return
+
+    def _make_do(self, error: OSError) -> None:
+        """Go on with the workers that there are: the system refuses another.
+
+        :raises UsageError: if there are none
+        """
+        reason = error.strerror or str(error)
+        if not self._workers:
+            raise _no_workers(f"the system refuses them: {reason}") from error
+        self._most = max(1, len(self._workers) - 1)  # cores need to be opened, too
+        newest = self._workers[-1]
+        if len(self._workers) > self._most and newest.task is None:
+            newest.leave()
+            self._drop(newest)
 
     def _heard(self, *, at_once: bool) -> Iterator[_Worker]:
         """Yield the workers that have something to say, ended, or took too long."""
@@ -305,13 +330,20 @@ class _Run:
 
     def _not_started(self, ended: int | None) -> None:
         self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS:
-            raise UsageError(
-                "the workers of a scan do not start",
-                seen=f"{FAILED_STARTS} in a row ended {_how(ended)} before they were ready",
-                hint='a program that scans does so under `if __name__ == "__main__":`, since each'
-                " worker imports it; else they may lack memory: see --memory and --workers",
+        if self._failed_starts >= FAILED_STARTS and not self._workers:
+            raise _no_workers(
+                f"{self._failed_starts} in a row ended {_how(ended)} before they were ready"
             )
+
+
+def _no_workers(seen: str) -> UsageError:
+    return UsageError(
+        "the workers of a scan do not start",
+        seen=seen,
+        hint='a program that scans does so under `if __name__ == "__main__":`, since each worker'
+        " imports it; else they may lack memory, or files and processes that this user may have:"
+        " see --memory and --workers",
+    )
 
 
 def _bound(connection: Connection) -> None:
