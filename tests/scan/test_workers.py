@@ -218,3 +218,28 @@ def test_workers_that_do_not_start_beside_one_that_works(
     assert len(rows) == 4
     assert [row.error for row in rows[1:]] == [None] * 3
     assert ended[:FAILED_STARTS] == [1] * FAILED_STARTS
+
+
+KILLED = """
+import sys
+from tests.scan.test_workers import acting
+from vringcore.scan.place import Settings
+from vringcore.scan.pool import Pool
+next(Pool(Settings(cache=False), workers=1).rows(iter([acting(sys.argv[1])])))
+"""
+
+ENDLESS = """
+import os, signal, time
+os.kill(os.getppid(), signal.SIGKILL)
+end = time.monotonic() + 90
+while time.monotonic() < end:
+    pass
+print("alone")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+def test_a_worker_ends_with_the_process_that_asks() -> None:
+    """Also in the middle of a core: nobody is left who would end it for the time it takes."""
+    done = run(KILLED, ENDLESS)  # which waits for all that can write to its output
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -376,6 +377,7 @@ def _interrupts_held() -> Iterator[None]:
 def _serve(connection: Connection, settings: bytes, memory: int) -> None:
     """Be a worker: say that it is ready, then a row for each core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that asks
+    threading.Thread(target=_follow, daemon=True).start()
     start_worker(memory)
     try:
         bytearray(_LEAST_MEMORY)
@@ -386,6 +388,15 @@ def _serve(connection: Connection, settings: bytes, memory: int) -> None:
                 connection.send(scan_place(place, settings, attempt))
     except MemoryError:  # not of a core, whose row would say so: there is nothing left at all
         os._exit(1)  # the interpreter would try to tell where, at length
+
+
+def _follow() -> None:
+    """End this process with the one that asks, however that ended, and whatever is done here."""
+    asks = multiprocessing.parent_process()
+    if asks is not None:
+        with suppress(MemoryError):  # it has too little of it to start with
+            asks.join()
+        os._exit(1)
 
 
 def _how(ended: int | None) -> str:
