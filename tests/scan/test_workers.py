@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -218,6 +219,37 @@ def test_workers_that_do_not_start_beside_one_that_works(
     assert len(rows) == 4
     assert [row.error for row in rows[1:]] == [None] * 3
     assert ended[:FAILED_STARTS] == [1] * FAILED_STARTS
+
+
+def test_time_for_which_all_were_stopped_is_no_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-Z and fg: nothing was heard, but the clock went on."""
+    flag = tmp_path / "goes on"
+    clock = SimpleNamespace(at=0.0, monotonic=lambda: clock.at)
+    began: list[_Worker] = []
+    give, wait = _Worker.give, pool.wait
+
+    def remember(worker: _Worker, place: Place, attempt: int) -> None:
+        give(worker, place, attempt)
+        began.append(worker)
+
+    def stop(connections: Any, timeout: float) -> Any:
+        if began and not clock.at:
+            clock.at += 1000
+            return []
+        if began:
+            flag.touch()
+        return wait(connections, 60 if connections else 0)
+
+    monkeypatch.setattr(pool, "time", clock)
+    monkeypatch.setattr(pool, "wait", stop)
+    monkeypatch.setattr(_Worker, "give", remember)
+    place = acting(WAITING.format(path=str(flag)))
+    (row,) = Pool(Settings(cache=False, timeout=100), workers=1).rows(iter([place]))
+    assert row.error is not None
+    assert row.error.code == "file"  # there is none of its name
+    assert len(began) == 1
 
 
 KILLED = """

@@ -50,6 +50,9 @@ FAILED_STARTS = 3
 """Workers that end before they are ready, and nothing comes from others: no more are started, and
 where there are no others, none ever will be."""
 
+LOOK_SECONDS = 1.0
+"""The longest wait without a look at the clock: it goes on while all processes are stopped."""
+
 PIPE_SECONDS = 30
 """A worker that leaves part of a message lying for so long is stopped, and ended."""
 
@@ -289,10 +292,15 @@ class _Run:
     def _heard(self, *, at_once: bool) -> Iterator[_Worker]:
         """Yield the workers that have something to say, ended, or took too long."""
         waited_for = [worker.due for worker in self._workers if worker.is_waited_for]
-        timeout = max(0.0, min(waited_for) - time.monotonic()) if waited_for else 0.0
-        heard = wait(
-            [worker.connection for worker in self._workers], timeout=0 if at_once else timeout
-        )
+        now = time.monotonic()
+        timeout = 0.0
+        if waited_for and not at_once:
+            timeout = min(LOOK_SECONDS, max(0.0, min(waited_for) - now))
+        heard = wait([worker.connection for worker in self._workers], timeout)
+        stopped = time.monotonic() - now - timeout
+        if stopped > LOOK_SECONDS:  # all of us, by Ctrl-Z: that is no time that a core took
+            for worker in self._workers:
+                worker.due += stopped
         for worker in list(self._workers):
             # While a row is looked at, others may have been found to have ended.
             if worker in self._workers and (worker.connection in heard or worker.is_late):
