@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
@@ -18,11 +19,13 @@ from typing import Any
 import pytest
 
 import vringcore
+from tests import test_hosts
 from tests.cli.command import ROOT
 from tests.scan import cores
 from tests.scan.cores import member
 from vringcore.errors import EXIT_PARTIAL, EXIT_UNREADABLE, EXIT_USAGE, FileError, UsageError
 from vringcore.model.scan import ScanRow
+from vringcore.model.values import encode
 from vringcore.scan.journal import Journal, read_rows
 from vringcore.scan.place import Place, Settings
 from vringcore.scan.worker import Worker
@@ -195,6 +198,40 @@ def test_no_room_to_put_rows_in_order(tmp_path: Path) -> None:
         journal.finish()
     assert [row.path for row in read_rows(str(out))] == ["a", "b"]
     assert os.listdir(tmp_path) == ["rows"]
+
+
+ON_WINDOWS = (
+    "import os"
+    + test_hosts.WITHOUT_UNIX
+    + """
+from vringcore.scan.journal import Journal, read_rows, row_of
+replace = os.replace
+def closed_alone(source, target):
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.realpath("/proc/self/fd/" + name) == os.path.realpath(target):
+            raise PermissionError(13, "it is open")
+    replace(source, target)
+os.replace = closed_alone
+sys.platform = "win32"
+with Journal(sys.argv[2]) as journal:
+    for line in open(sys.argv[1], "rb"):
+        journal.add(row_of(line, ""))
+    journal.finish()
+print([row.path for row in read_rows(sys.argv[2])])
+"""
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds what is open in /proc")
+def test_rows_are_kept_and_ordered_on_windows(tmp_path: Path) -> None:
+    """It has no pread, and replaces no file that is open."""
+    (row,), _ = scanned(cores.dump("10.0/idle"))
+    changed = json.loads(encode(row))
+    given = [json.dumps(changed | {"path": path}) for path in ("b", "a")]
+    (tmp_path / "given").write_text("\n".join(given))
+    words = [str(tmp_path / "given"), str(tmp_path / "rows")]
+    done = test_hosts.run(ON_WINDOWS, *words)
+    assert (done.stdout, done.stderr) == (b"['a', 'b']\n", b"")
 
 
 @pytest.mark.parametrize("ending", ["parquet", "duckdb", "sqlite", "csv"])

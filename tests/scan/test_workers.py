@@ -275,3 +275,8 @@ def test_a_worker_ends_with_the_process_that_asks() -> None:
     """Also in the middle of a core: nobody is left who would end it for the time it takes."""
     done = run(KILLED, ENDLESS)  # which waits for all that can write to its output
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
+
+
+def test_windows_waits_for_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert Pool(Settings(), workers=200).workers == pool.MOST_ON_WINDOWS < 64

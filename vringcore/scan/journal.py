@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from vringcore.model.values import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Self
+    from typing import BinaryIO, Self
 
     from vringcore.scan.place import Place
 
@@ -115,11 +116,9 @@ class Journal:
         scratch = f"{self.path}.tmp"
         try:
             if not ordered:
-                with open(scratch, "wb") as file:  # noqa: PTH123
-                    for _, (start, size) in sorted(places.items()):
-                        file.write(os.pread(self._fd, size, start))
-                    file.flush()
-                    os.fsync(file.fileno())
+                self._write(scratch, [places[key] for key in sorted(places)])
+                if sys.platform == "win32":  # does not replace a file that is open
+                    self.close()
                 os.replace(scratch, self.path)  # noqa: PTH105
             else:
                 os.fsync(self._fd)
@@ -133,6 +132,14 @@ class Journal:
                 hint="all of them are there, in the order in which they were finished; --resume"
                 " orders them once there is room",
             ) from error
+
+    def _write(self, path: str, places: list[tuple[int, int]]) -> None:
+        with _reader(self._fd) as rows, open(path, "wb") as file:  # noqa: PTH123
+            for start, size in places:
+                rows.seek(start)
+                file.write(rows.read(size))
+            file.flush()
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Force all rows to the disk and close the file."""
@@ -222,10 +229,14 @@ def _lock(fd: int, path: str) -> None:
         return  # a file system without locks
 
 
+def _reader(fd: int) -> BinaryIO:
+    return open(os.dup(fd), "rb")  # noqa: PTH123
+
+
 def _lines(fd: int) -> Iterator[tuple[Done, int, int]]:
     """Yield each row with its offset and size, up to what is no row."""
     offset = 0
-    with open(os.dup(fd), "rb") as file:  # noqa: PTH123
+    with _reader(fd) as file:
         file.seek(0)
         while line := file.readline(MAX_ROW):
             try:
@@ -245,12 +256,16 @@ def read_lines(path: str) -> tuple[list[bytes], int]:
     :raises UsageError: if it has no rows
     """
     try:
-        fd = os.open(path, os.O_RDONLY | _CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | _BINARY)
         try:
             found = {(d.path, d.member): (start, size) for d, start, size in _lines(fd)}
             size = os.fstat(fd).st_size
             end = max((start + length for start, length in found.values()), default=0)
-            lines = [os.pread(fd, length, start) for start, length in found.values()]
+            lines = []
+            with _reader(fd) as rows:
+                for start, length in found.values():
+                    rows.seek(start)
+                    lines.append(rows.read(length))
         finally:
             os.close(fd)
     except OSError as error:
@@ -264,8 +279,8 @@ def read_lines(path: str) -> tuple[list[bytes], int]:
     return lines, size - end
 
 
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
-_FLAGS = _CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = _BINARY | getattr(os, "O_NONBLOCK", 0)
 """A FIFO without a reader must not keep us waiting."""
 
 

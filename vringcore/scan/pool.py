@@ -50,6 +50,9 @@ FAILED_STARTS = 3
 """Workers that end before they are ready, and nothing comes from others: no more are started, and
 where there are no others, none ever will be."""
 
+MOST_ON_WINDOWS = 60
+"""Its WaitForMultipleObjects takes 64 handles, some of them multiprocessing's own."""
+
 LOOK_SECONDS = 1.0
 """The longest wait without a look at the clock: it goes on while all processes are stopped."""
 
@@ -72,11 +75,14 @@ class Pool:
     def __init__(self, settings: Settings, workers: int = 0) -> None:
         """Make a pool; processes start with the first core.
 
-        :param workers: processes; 0 for as many as there are processors
+        :param workers: processes; 0 for as many as there are processors; on Windows, which waits
+            for no more at once, :data:`MOST_ON_WINDOWS`
         """
         self._settings = settings
         self._encoded = msgspec.msgpack.encode(settings)
         self.workers = workers or _processors()
+        if sys.platform == "win32":
+            self.workers = min(self.workers, MOST_ON_WINDOWS)
 
     def rows(self, places: Iterator[Place]) -> Iterator[ScanRow]:
         """Yield rows as they are finished; ``places`` is asked as there is room.
