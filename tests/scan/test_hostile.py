@@ -68,6 +68,27 @@ def test_wrong_bytes(kind: str, directory: Path) -> None:
         assert walk(bytes(data)) <= len(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("method", "place", "wrong"),
+    [
+        pytest.param(zipfile.ZIP_LZMA, (200, 300), bytes(100), id="a stream that is no LZMA"),
+        pytest.param(zipfile.ZIP_STORED, (-46, -45), b"\0", id="a member without a name"),
+    ],
+)
+def test_what_else_the_library_raises(
+    tmp_path: Path, method: int, place: tuple[int, int], wrong: bytes
+) -> None:
+    """Not only what it says that it does: of a damaged archive nobody else's core is lost."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as made:
+        made.writestr("x" * 24, cores.dump("10.0/idle").read_bytes())
+    whole = path.read_bytes()
+    assert walk(whole) == 1
+    data = bytearray(whole)
+    data[slice(*place)] = wrong
+    assert walk(bytes(data)) <= 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut(kind: str, directory: Path) -> None:
     whole = archive(kind, directory)

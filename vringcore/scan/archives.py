@@ -24,6 +24,11 @@ from vringcore.scan.place import MARK, Place
 from vringcore.scan.scratch import share
 from vringcore.scan.sources import IN_MEMORY, Held, Part
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without: its zipfile says so of a member
+    LZMAError = EOFError  # type: ignore[assignment, misc]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -293,5 +298,14 @@ class _Raw(io.RawIOBase):
         return data
 
 
-_DAMAGE = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError, RuntimeError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    LZMAError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 """What the standard library raises where a zip archive is damaged, or made as it does not know."""
