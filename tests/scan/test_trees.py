@@ -182,6 +182,29 @@ def test_no_room_for_the_rows(tmp_path: Path) -> None:
     assert len(out.read_text().splitlines()) == len(cores.CODES)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    """Of a file, of a member, of what cannot be read, and of what -o goes on with."""
+    directory, out = tmp_path / "cores", tmp_path / "rows"
+    directory.mkdir()
+    odd = os.fsdecode(b"c\xffre")
+    (directory / odd).write_bytes(cores.dump("10.0/idle").read_bytes())
+    (directory / f"{odd}-cut").write_bytes(b"\x7fELF")
+    with tarfile.open(directory / "a.tar", "w") as archive:
+        archive.add(cores.dump("10.0/idle"), odd)
+    (directory / "gone").symlink_to(f"{odd}-gone")
+    words = [str(directory), str(directory / "gone")]
+    rows, _ = scanned(*words, out=str(out))
+    told = {(Path(row.path).name, row.member): row.error and row.error.code for row in rows}
+    assert told == {
+        ("a.tar", r"c\udcffre"): None,
+        (r"c\udcffre", ""): None,
+        (r"c\udcffre-cut", ""): "core-format",
+        ("gone", ""): "file",
+    }
+    assert scanned(*words, out=str(out), resume=True)[0] == []
+
+
 def test_no_room_to_put_rows_in_order(tmp_path: Path) -> None:
     (row,), _ = scanned(cores.dump("10.0/idle"))
     out = tmp_path / "rows"

@@ -11,6 +11,11 @@ PARTS = ("devices", "queues", "requests", "findings")
 """The tables that a row can hold beside its counts."""
 
 
+def shown(text: str) -> str:
+    """Return a file's name as results can hold it: bytes that are no UTF-8 as ``\\udcNN``."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """A core: a file, an object of a store, or a member of an archive.
 
@@ -38,12 +43,12 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def key(self) -> tuple[str, str]:
         """What names it in the results."""
-        return self.path, self.member
+        return shown(self.path), shown(self.member)
 
     @property
     def name(self) -> str:
         """Path and member, for people."""
-        return f"{self.path}{MARK}{self.member}" if self.member else self.path
+        return shown(f"{self.path}{MARK}{self.member}" if self.member else self.path)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

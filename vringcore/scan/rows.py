@@ -20,6 +20,7 @@ from vringcore.model.scan import (
     ScanRow,
 )
 from vringcore.model.values import Absent
+from vringcore.scan.place import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,10 +88,11 @@ class Known:
     def row(self, cost: RowCost, error: ErrorDetail | None = None) -> ScanRow:
         """Return the row."""
         place = self._place
+        path, member = place.key
         return ScanRow(
             tool=TOOL,
-            path=place.path,
-            member=place.member,
+            path=path,
+            member=member,
             size=place.size,
             modified=time_of(place.modified),
             error=error,
@@ -101,13 +103,14 @@ class Known:
 
 def failed(place: Place, code: str, message: str, *, attempts: int = 1, hint: str = "") -> ScanRow:
     """Return the row of a core of which nothing came back."""
-    error = ErrorDetail(code, message, place.name, "", "", hint)
+    error = ErrorDetail(code, shown(message), place.name, "", "", hint)
     return Known(place).row(RowCost(0.0, 0.0, 0, attempts), error)
 
 
 def detail_of(error: VringcoreError) -> ErrorDetail:
     """Return one of our errors as rows hold it."""
-    return ErrorDetail(error.code, str(error), error.where, error.seen, error.expected, error.hint)
+    told = (str(error), error.where, error.seen, error.expected, error.hint)
+    return ErrorDetail(error.code, *map(shown, told))
 
 
 def time_of(seconds: float | None) -> str | None:
