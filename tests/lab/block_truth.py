@@ -25,6 +25,7 @@ SCENARIOS = {
     "one-of-two",
     "qcow2-tasks",
     "scsi-migration",
+    "scsi-reset",
     "slow-threads",
     "stuck",
     "stuck-io-uring",

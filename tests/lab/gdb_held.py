@@ -54,11 +54,11 @@ def _beginning(buffers: list[gdb.Value]) -> bytes:
 
 def scsi(device: int) -> Iterator[dict[str, Any]]:
     base = pointer_to(device, "struct DeviceState")
-    waiting: dict[int, gdb.Value] = {}
+    waiting = {int(each): each for each in in_frames("virtio_scsi_do_tmf", "req")}
     for bus in linked_list(base["child_bus"], "sibling"):
         for child in tail_queue(bus["children"], "sibling"):
             unit = pointer_to(child["child"], "struct SCSIDevice")
-            for request in tail_queue(unit["requests"], "next"):
+            for request in (*tail_queue(unit["requests"], "next"), *cancelled(unit)):
                 ours = pointer_to(request["hba_private"], "struct VirtIOSCSIReq")
                 own: dict[str, object] = {
                     name: int(request[name])
@@ -83,6 +83,27 @@ def scsi(device: int) -> Iterator[dict[str, Any]]:
                         waiting[int(cancel["tmf_req"])] = cancel["tmf_req"]
     for address, ours in waiting.items():
         yield element(ours["elem"], ours["vq"], address)
+
+
+def cancelled(unit: gdb.Value) -> Iterator[gdb.Value]:
+    """The requests that a disk no longer lists: those that its node still works on."""
+    for tracked in linked_list(unit["conf"]["blk"]["root"]["bs"]["tracked_requests"], "list"):
+        call = tracked["co"]["entry_arg"].cast(gdb.lookup_type("BlkAioEmAIOCB").pointer())
+        transfer = call["common"]["opaque"].cast(gdb.lookup_type("DMAAIOCB").pointer())
+        ours = transfer["common"]["opaque"].cast(gdb.lookup_type("SCSIDiskReq").pointer())
+        if not int(ours["req"]["enqueued"]):
+            yield ours["req"]
+
+
+def in_frames(function: str, variable: str) -> Iterator[gdb.Value]:
+    """The values of a variable in all frames of a function."""
+    for thread in gdb.selected_inferior().threads():
+        thread.switch()
+        frame = gdb.newest_frame()
+        while frame is not None:
+            if frame.name() == function:
+                yield frame.read_var(variable)
+            frame = frame.older()
 
 
 def net(device: int) -> Iterator[dict[str, Any]]:

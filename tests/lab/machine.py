@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.lab import guest
 from tests.lab.processes import Children
@@ -37,10 +38,12 @@ class Machine:
         user: int | None = None,
         suite: str = guest.STOCK,
         kernel_arguments: str = "",
+        programs: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._console = directory / "console.log"
         initramfs = directory / "initramfs"
-        initramfs.write_bytes(guest.initramfs(suite).read_bytes() + guest.scenario_archive(script))
+        own = guest.scenario_archive(script, programs)
+        initramfs.write_bytes(guest.initramfs(suite).read_bytes() + own)
         monitor = directory / "qmp"
         self.command = [
             str(executable),

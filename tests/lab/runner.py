@@ -136,6 +136,7 @@ def running(
             user=user,
             suite=scenario.guest,
             kernel_arguments=scenario.kernel_arguments,
+            programs=scenario.programs,
         )
         with closing(machine.monitor):
             machine.wait_for(guest.READY)

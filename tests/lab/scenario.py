@@ -41,7 +41,8 @@ class Scenario:
     `arguments` are QEMU's beyond the common ones; `{NAME.nbd}` stands for the socket of the NBD
     server NAME, `{NAME.vhost}` for that of the vhost-user back-end NAME and `{directory}` for the
     case's scratch directory. `script` is run by the guest's init, on the kernel of the suite
-    `guest` with `kernel_arguments` besides the common ones. `prepare` may set up more in the
+    `guest` with `kernel_arguments` besides the common ones; `programs` are C sources, by the names
+    under which it finds what is built of them. `prepare` may set up more in the
     scratch directory before QEMU is started. `incident` is called once the guest has printed the
     ready line, and leaves the VM as the core shall show it. `taken_by` is "gcore", or "proc"
     (tests/lab/rawcore.py) where gcore would wait for ever. `kernel_filter` is the coredump_filter
@@ -69,6 +70,7 @@ class Scenario:
     backends: tuple[BackendPlan, ...] = ()
     guest: str = guest.STOCK
     kernel_arguments: str = ""
+    programs: dict[str, str] = field(default_factory=dict)
     check: Callable[[Any, Any], None] | None = None
     versions: tuple[str, ...] = ("5.2", "7.2", "10.0", "10.2")
     at_rest: bool = True

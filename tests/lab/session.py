@@ -105,6 +105,14 @@ class Session:
             return
         raise GuestError(f"{command} did not hang: {answer}")
 
+    def answers(self, seconds: float = 5.0) -> bool:
+        """Whether the monitor answers in time."""
+        try:
+            self.machine.monitor.execute("query-status", seconds)
+        except MonitorSilentError:
+            return False
+        return True
+
     def settle(self) -> None:
         """Waits until nothing moves any more."""
         time.sleep(_SETTLE_SECONDS)

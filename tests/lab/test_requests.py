@@ -25,6 +25,7 @@ from vringcore.options import Options
 from vringcore.slim.slim import slim_core
 
 SCENARIOS = {"held-devices", "nine-devices", "nine-packed", "stuck-scsi", "scsi-migration"}
+SCENARIOS |= {"scsi-reset"}
 HELD = Path(__file__).with_name("gdb_held.py")
 NOT_BLOCK = {"virtio-scsi", "virtio-net", "virtio-serial", "virtio-balloon"}
 

@@ -98,6 +98,12 @@ TRUTHS = {
         "for a transaction of the monitor, waits for the drain of disk0",
         (NBD, "request-held-by-drain"),
     ),
+    "scsi-reset": Truth(
+        "stuck",
+        "drain-waits-for-requests",
+        "to end SCSI requests as the guest asked, waits for the drain of scsi0",
+        (NBD, MONITOR),
+    ),
     "fork-deadlock": Truth(
         "stuck",
         "deadlock",

@@ -182,6 +182,32 @@ def test_no_room_for_the_rows(tmp_path: Path) -> None:
     assert len(out.read_text().splitlines()) == len(cores.CODES)
 
 
+def test_an_archive_that_is_whole_at_last_is_no_error_any_more(tmp_path: Path) -> None:
+    """It was still being copied; a damaged member beside stays one."""
+    whole = cores.tar(tmp_path / "whole", ["10.0/idle", "10.0/stuck"]).read_bytes()
+    path, out = tmp_path / "a.tar", tmp_path / "rows"
+    path.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "whole").unlink()
+    (tmp_path / "cut").write_bytes(b"\x7fELF")
+
+    def codes(**how: bool) -> dict[tuple[str, str], str]:
+        words = [str(tmp_path / name) for name in ("a.tar", "cut")]
+        scanned(*words, out=str(out), **how)
+        rows = list(read_rows(str(out)))
+        assert rows == sorted(rows, key=lambda row: row.key)
+        return {
+            (Path(row.path).name, row.member): row.error.code if row.error else "" for row in rows
+        }
+
+    cut = {("cut", ""): "core-format"}
+    before = codes()
+    assert before["a.tar", ""] == "archive"
+    assert codes(resume=True) == before
+    path.write_bytes(whole)
+    both = {("a.tar", member(name)): "" for name in ("10.0/idle", "10.0/stuck")}
+    assert codes(resume=True, retry_failed=True) == both | cut
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     """Of a file, of a member, of what cannot be read, and of what -o goes on with."""

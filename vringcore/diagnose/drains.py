@@ -125,7 +125,8 @@ def _busy(facts: Facts, disk: Disk) -> bool:
 def requests_of(facts: Facts, disk: Disk) -> tuple[Held, ...]:
     """Return the identified requests of a disk that a drain of it waits for.
 
-    Those held back by the drained section itself are not among them: they wait for its end.
+    Those held back by the drained section itself are not among them: they wait for its end. Nor is
+    the task management request that may have brought the drain about.
     """
     several = len(many(disk.device.disks)) > 1
     return tuple(
@@ -133,6 +134,7 @@ def requests_of(facts: Facts, disk: Disk) -> tuple[Held, ...]:
         for held in facts.requests
         if held.device.index == disk.device.index
         and (held.last is None or held.last.place != "drain-queue")
+        and (held.line is None or held.line.queue.role != "control")
         and not (several and disk.node not in {w.node for w in held.request.waits_in})
     )
 

@@ -50,7 +50,7 @@ PURPOSES = (
     ("bdrv_close_all", "to close all disks"),
     ("hmp_drain", "for a command of the monitor"),
     ("hmp_qemu_io", "for a command of the monitor (qemu-io)"),
-    ("virtio_scsi_do_tmf", "to cancel SCSI requests"),
+    ("virtio_scsi_do_tmf", "to end SCSI requests as the guest asked"),
     ("blk_set_aio_context", "to move a disk to another event loop"),
     ("bdrv_try_change_aio_context", "to move a disk to another event loop"),
 )

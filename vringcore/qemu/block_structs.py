@@ -98,6 +98,15 @@ class BlkAioEmAIOCB(View):
     bytes = integer()
 
 
+class BlockAIOCB(View):
+    """What each kind of asynchronous call begins with."""
+
+    c_type = "struct BlockAIOCB"
+    unit = ("block/block-backend.c",)
+
+    opaque = pointer()
+
+
 class ThrottleGroupMember(View):
     c_type = "struct ThrottleGroupMember"
     unit = ("block/throttle-groups.c", "block/block-backend.c")

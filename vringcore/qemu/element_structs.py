@@ -89,6 +89,7 @@ class SCSIRequest(View):
     c_type = "struct SCSIRequest"
     unit = ("hw/scsi/scsi-bus.c",)
 
+    dev = pointer()
     refcount = integer()
     tag = integer()
     lun = integer()

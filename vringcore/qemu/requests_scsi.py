@@ -1,7 +1,9 @@
 """Requests of a virtio-scsi device: what its SCSI devices were given and have not ended.
 
-A command is a SCSIRequest in ``SCSIDevice.requests``; ``hba_private`` is the VirtIOSCSIReq. A task
-management request that waits for others to be cancelled hangs in their ``cancel_notifiers``.
+A command is a SCSIRequest in ``SCSIDevice.requests``; ``hba_private`` is the VirtIOSCSIReq. One
+that is being cancelled, by an abort or a reset, is no more in that list, but in the block layer.
+A task management request that waits for others to be cancelled hangs in their
+``cancel_notifiers``.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from vringcore.errors import VringcoreError
 from vringcore.model.requests import Waiting
 from vringcore.model.values import Absent, Address, Fields
 from vringcore.qemu.absence import attempt
-from vringcore.qemu.block_structs import BlkAioEmAIOCB, Coroutine
 from vringcore.qemu.element_structs import (
     Notifier,
     SCSIDiskReq,
@@ -24,8 +25,8 @@ from vringcore.qemu.element_structs import (
 )
 from vringcore.qemu.enums import enumerator
 from vringcore.qemu.requests_held import MAX_HELD, Held
+from vringcore.qemu.requests_scsi_block import RequestsBelow
 from vringcore.qemu.structs import BusChild, BusState, DeviceState
-from vringcore.qemu.waiting import Place, places_below, places_in_loops
 from vringcore.view.lists import collect
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ def scsi_requests(process: Process, device: int) -> Iterator[Held]:
     for unit, is_disk in _units(process, device):
         found, error = collect(views.elements(unit.requests, SCSIRequest, "next", limit=MAX_HELD))
         first_error = first_error or error
-        places = _places(process, unit.conf_blk, found) if found else {}
-        for request in found:
+        below = RequestsBelow(process, unit, found)
+        for request in (*found, *below.dropped):
             ours = _ours(views, request.hba_private, device)
             if ours is None:
                 continue
             started = attempt(lambda r=request: _started(views, r)) if is_disk else NOT_RECORDED  # type: ignore[misc]
-            yield _held(views, ours, request, places.get(request.address_, ()), started)
+            yield _held(views, ours, request, below.places.get(request.address_, ()), started)
             waiting.update(_cancelling(views, request))
     management = views.at(VirtIOSCSIManagement, device).tmf_bh_list
     if management is not None:
@@ -160,47 +161,3 @@ def _cancelling(views: Views, request: SCSIRequest) -> Iterator[int]:
         symbol = views.symbols.lookup(notifier.notify)
         if symbol is not None and symbol[0] == _CANCEL:
             yield views.at(VirtIOSCSICancelNotifier, notifier.address_).tmf_req
-
-
-def _places(
-    process: Process, backend: int, requests: list[SCSIRequest]
-) -> dict[int, tuple[Waiting, ...]]:
-    """Return where each request of a unit waits in the block layer, by its address."""
-    if not backend:
-        return {}
-    layer = process.block
-    owners: dict[int, int] = {}
-    for each in requests:
-        # A transfer goes through a DMAAIOCB, which is the request's aiocb; a flush has the
-        # request itself for the argument of its callback.
-        owners[int(each.address_)] = owners[int(each.aiocb)] = int(each.address_)
-    owners.pop(0, None)
-    found: dict[int, list[Place]] = {}
-    by_coroutine: dict[int, int] = {}
-    places, _ = layer.noting(lambda: places_below(layer, backend))
-    for place in places:
-        owner = _owner(layer.views, place.coroutine, owners)
-        if owner is not None:
-            by_coroutine[place.coroutine] = owner
-            found.setdefault(owner, []).append(place)
-    inner, _ = layer.noting(lambda: places_in_loops(layer, backend, list(by_coroutine)))
-    for place in inner:
-        owner = by_coroutine.get(place.coroutine) or _owner(layer.views, place.coroutine, owners)
-        if owner is not None:
-            found.setdefault(owner, []).append(place)
-    return {
-        owner: tuple(each.waiting for each in sorted(every, key=lambda place: place.rank))
-        for owner, every in found.items()
-    }
-
-
-def _owner(views: Views, coroutine: int, owners: dict[int, int]) -> int | None:
-    """Return the SCSI request that a coroutine works for."""
-
-    def argument() -> int | None:
-        address = views.at(Coroutine, coroutine).entry_arg
-        known = owners.get(address)
-        return known or owners.get(views.at(BlkAioEmAIOCB, address).opaque)
-
-    found = attempt(argument)
-    return None if isinstance(found, Absent) else found

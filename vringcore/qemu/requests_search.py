@@ -126,6 +126,8 @@ def _element_in(views: Views, part: Range, needle: bytes, head: int) -> int | No
             if not place % 8:
                 found = _element_before(views, data, piece.address, place, head)
                 if found is not None:
+                    # Read as a whole, so that a small core has what it is found by.
+                    views.space.read(HostAddress(found), place + len(needle) - found)
                     return found
             at = data.find(needle, at + 1)
     return None

@@ -17,7 +17,7 @@ from vringcore.memory.files import kind_of
 from vringcore.scan import recognise
 from vringcore.scan.access import open_place
 from vringcore.scan.archives import Archives
-from vringcore.scan.place import Place
+from vringcore.scan.place import Place, shown
 from vringcore.scan.remote import check_url, failures, is_url, store_of, told
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 LOOK_AHEAD = 16
 """Objects of a store that are looked at together: each takes the time of a request or two."""
+
+ARCHIVE = "archive"
+"""The code of an archive, or a member, that could not be gone through to its end."""
 
 _PATTERN = "*?["
 
@@ -46,6 +49,7 @@ class Finder:
     :param words: files, directories, patterns, URLs
     :param may_share: whether workers can open a temporary file of this machine
     :ivar skipped: files and members that are no cores, by the reason
+    :ivar walked: directories, archives and stores that were gone through, as far as that went
     """
 
     def __init__(self, words: Iterable[str], settings: Settings, *, may_share: bool = True) -> None:
@@ -53,6 +57,7 @@ class Finder:
         self._settings = settings
         self._archives = Archives(settings.tmpdir, settings.max_unpacked, may_share=may_share)
         self.skipped: Counter[str] = Counter()
+        self.walked: set[str] = set()
         self._seen: set[str | tuple[int, int]] = set()
         self._bytes = 1
         self._passed = self._within = 0
@@ -110,13 +115,14 @@ class Finder:
                 yield from self._members(place, kind)
             except VringcoreError as error:
                 yield Problem(place, error.code, str(error))
+            self.walked.add(shown(place.path))
 
     def _members(self, place: Place, kind: str) -> Iterator[Place | Problem]:
         names: Counter[str] = Counter()
         with self._open(place) as source:
             for found in self._archives.members(place, source, kind):
                 if found.problem:
-                    yield Problem(found.place, "archive", found.problem)
+                    yield Problem(found.place, ARCHIVE, found.problem)
                 elif found.skipped:
                     self.skipped[found.skipped] += 1
                 else:
@@ -149,6 +155,9 @@ class Finder:
             yield from _stored(url, self._settings)
         except FileError as error:
             yield Problem(Place(url), error.code, str(error))
+        else:
+            if url not in self._seen:  # it is no object itself
+                self.walked.add(shown(url))
 
     def _local(self, word: str) -> Iterator[Place | Problem]:
         for path in [word] if os.path.lexists(word) else _matches(word):
@@ -161,6 +170,7 @@ class Finder:
         """Yield the regular files below a directory; links within it are not followed."""
         unreadable: list[OSError] = []
         for folder, folders, files in os.walk(directory, onerror=unreadable.append):
+            self.walked.add(shown(folder))
             folders.sort()
             for name in sorted(files):
                 yield from self._file(os.path.join(folder, name), named=False)  # noqa: PTH118

@@ -17,7 +17,7 @@ from vringcore.model.scan import ScanRow
 from vringcore.model.values import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO, Self
 
     from vringcore.scan.place import Place
@@ -98,9 +98,11 @@ class Journal:
             raise _refused(self.path, error) from error
         self.rows += 1
 
-    def finish(self) -> None:
+    def finish(self, is_over: Callable[[str, str, str], bool] | None = None) -> None:
         """Put the rows in the order of path and member, each core once, at one stroke.
 
+        :param is_over: tells of path, member and code of an error that it is over, and that no
+            core has this name: the row is left out
         :raises FileError: if that cannot be written; the rows stay as they are then
         """
         places: dict[tuple[str, str], tuple[int, int]] = {}
@@ -108,6 +110,10 @@ class Journal:
         last = ("", "")
         for done, start, size in _lines(self._fd):
             key = (done.path, done.member)
+            code = done.error.get("code", "") if done.error else ""
+            if code and is_over is not None and is_over(*key, code):
+                ordered = False
+                continue
             ordered = ordered and last < key
             places[key] = (start, size)
             last = key

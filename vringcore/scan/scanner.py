@@ -8,7 +8,7 @@ from weakref import ref
 import msgspec
 
 from vringcore.errors import UsageError
-from vringcore.scan.find import Finder, Problem
+from vringcore.scan.find import ARCHIVE, Finder, Problem
 from vringcore.scan.journal import Journal
 from vringcore.scan.place import PARTS, Settings
 from vringcore.scan.pool import Pool
@@ -58,6 +58,7 @@ class Scan:
             pool = Cluster(settings, client)
         self._progress = progress
         self._problems: list[ScanRow] = []
+        self._troubled: set[tuple[str, str]] = set()
         self._rows = pool.rows(_places(self._finder, ref(self)))
         self.skipped = self._finder.skipped
         self.found = self.done = self.failed = self.resumed = 0
@@ -76,7 +77,7 @@ class Scan:
             if row is not None:
                 return self._kept(row)
             if self.journal is not None:
-                self.journal.finish()
+                self.journal.finish(self._is_over)
             raise StopIteration
         except BaseException:
             self.close()
@@ -142,9 +143,17 @@ class Scan:
             self._progress(self)
         return row
 
+    def _is_over(self, path: str, member: str, code: str) -> bool:
+        """Tell whether an archive, directory or store that was not read to its end now was."""
+        if path not in self._finder.walked or (path, member) in self._troubled:
+            return False
+        return not member or code == ARCHIVE
+
     def _wanted(self, found: Place | Problem) -> Place | None:
         """Return a core that has no row yet."""
         place = found.place if isinstance(found, Problem) else found
+        if isinstance(found, Problem):
+            self._troubled.add(place.key)
         if self.journal is not None and self.journal.has(place, time_of(place.modified)):
             self.resumed += 1
             forget(place.scratch)

@@ -19,6 +19,7 @@ from tests.lab.scenarios import (
     mmio,
     nine,
     others,
+    plan9,
     requests,
     rings,
     shared,
@@ -75,8 +76,10 @@ ALL: tuple[Scenario, ...] = (
     verdicts.BROKEN,
     verdicts.BQL_HELD,
     verdicts.STUCK_SCSI,
+    verdicts.SCSI_RESET,
     verdicts.SCSI_MIGRATION,
     requests.HELD_DEVICES,
+    plan9.STUCK_9P,
 )
 OF_STOCK: tuple[Scenario, ...] = (stuck.STUCK, stuck.STUCK_MIGRATION, nine.NINE_DEVICES)
 """Of a distribution's own binary: nothing is compiled, so these are made in a minute each."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,28 +174,82 @@ def _stop_scsi_and_migrate(session: Session) -> None:
     session.migrate_until_hung()
 
 
-def _scsi(name: str, summary: str, *, migration: bool) -> Scenario:
+_RESET = """
+#include <fcntl.h>
+#include <scsi/sg.h>
+#include <sys/ioctl.h>
+
+int main(int count, char **words)
+{
+    int what = SG_SCSI_RESET_DEVICE;
+    return count < 2 || ioctl(open(words[1], O_RDONLY | O_NONBLOCK), SG_SCSI_RESET, &what);
+}
+"""
+
+_RESET_WHEN_STUCK = """
+(while :; do
+  set -- $(cat /sys/block/sda/stat)
+  [ "$1 $5" = "$last" ] && break
+  last="$1 $5"
+  sleep 12
+done
+reset_device /dev/sda) &
+"""
+"""What drivers of other systems do by themselves: no read and no write has ended for a while."""
+
+
+def _stop_scsi_until_it_is_reset(session: Session) -> None:
+    _stop_scsi(session)
+    session.wait_until(lambda: not session.answers(), "the reset of the disk hangs")
+    session.settle()
+
+
+def _scsi(
+    name: str,
+    summary: str,
+    incident: Callable[[Session], None],
+    *,
+    iothread: bool = True,
+    work: str = "",
+    programs: dict[str, str] | None = None,
+    monitor_answers_after: bool = True,
+) -> Scenario:
+    thread = f",iothread={_SCSI.iothread}" if iothread else ""
     return Scenario(
         name=name,
         summary=summary,
         arguments=(
             *Q35,
-            *IOTHREAD,
+            *(IOTHREAD if iothread else ()),
             *nbd_node("nbd0", "server0"),
-            *("-device", "virtio-scsi-pci,id=scsi0,num_queues=2,iothread=io0,addr=06.0"),
+            *("-device", f"virtio-scsi-pci,id=scsi0,num_queues=2,addr=06.0{thread}"),
             *("-device", "scsi-hd,id=sd0,bus=scsi0.0,drive=nbd0,serial=VERDICTSCSI"),
         ),
-        script=traffic("sda") + ready(5),
-        devices=(_SCSI,),
+        script=traffic("sda") + ready(5) + work,
+        programs=programs or {},
+        devices=(replace(_SCSI, iothread=_SCSI.iothread if iothread else None),),
         servers=(MEMORY_SERVER,),
-        incident=_stop_scsi_and_migrate if migration else _stop_scsi,
-        monitor_answers_after=not migration,
+        incident=incident,
+        monitor_answers_after=monitor_answers_after,
     )
 
 
 STUCK_SCSI = _scsi(
-    "stuck-scsi", "a disk behind virtio-scsi; its NBD server has stopped", migration=False
+    "stuck-scsi", "a disk behind virtio-scsi; its NBD server has stopped", _stop_scsi
+)
+SCSI_RESET = _scsi(
+    "scsi-reset",
+    "as stuck-scsi; then the driver resets the disk, which hangs in its drain",
+    _stop_scsi_until_it_is_reset,
+    # 7.2 ends itself where an I/O thread is to drain: blk_drain() asserts that it is the main loop.
+    iothread=False,
+    work=_RESET_WHEN_STUCK,
+    programs={"reset_device": _RESET},
+    monitor_answers_after=False,
 )
 SCSI_MIGRATION = _scsi(
-    "scsi-migration", "as stuck-scsi; then a migration that hangs in its drain", migration=True
+    "scsi-migration",
+    "as stuck-scsi; then a migration that hangs in its drain",
+    _stop_scsi_and_migrate,
+    monitor_answers_after=False,
 )
