@@ -62,6 +62,8 @@ def in_worker_threads(
 ) -> Iterator[tuple[int, Waiting]]:
     """Yield the coroutines that wait for a worker thread of an AioContext, each with its place.
 
+    Those of 9pfs are run by the thread itself: the work's argument is the coroutine.
+
     :param nodes: names of block nodes by address
     :param callers: gives the threads that are in system calls
     :raises LayoutMissingError, CorruptDataError, LimitError, MemoryFault: where it cannot be read
@@ -77,12 +79,18 @@ def in_worker_threads(
             "thread-pool",
             Address(element.address_),
             node_of(views, element, nodes),
-            _WORKER_STATES.get(state, state),
+            worker_state(state),
             threads.get(element.address_),
         )
-        yield views.at(ThreadPoolCo, element.opaque).co, waiting
+        runs = element.opaque == element.argument
+        yield element.opaque if runs else views.at(ThreadPoolCo, element.opaque).co, waiting
     if error is not None:
         raise error
+
+
+def worker_state(state: str) -> str:
+    """Return the state of a thread pool's work in words."""
+    return _WORKER_STATES.get(state, state)
 
 
 def thread_pool(views: Views, address: int) -> ThreadPool:

@@ -31,11 +31,8 @@ MAX_PORTS = 1024
 MAX_HELD = 10_000
 MAX_STREAMS = 1024
 
-_MAIN_LOOP = ("qemu_aio_context", "util/main-loop.c")
-
-PDUS = 128
-"""Messages that a 9P device works on (``MAX_REQ``, hw/9pfs/9p.h)."""
-
+MAIN_LOOP = ("qemu_aio_context", "util/main-loop.c")
+"""Where the main loop's AioContext is named, and the file that does."""
 
 class Held(msgspec.Struct):
     """An element that a device model keeps.
@@ -101,26 +98,6 @@ def _balloon(process: Process, device: int) -> Iterator[Held]:
     if balloon.stats_vq_elem:
         place = Waiting("next-query", Address(device), detail="kept until new ones are wanted")
         yield _plain(balloon.stats_vq_elem, balloon.svq, (place,))
-
-
-def _plan9(process: Process, device: int) -> Iterator[Held]:
-    """Messages that a coroutine or a worker thread serves (``V9fsVirtioState.elems``)."""
-    views = process.views
-    state = views.at(s.V9fsVirtioState, device)
-    size = views.binding(s.V9fsPDU).type.size
-    for index in range(PDUS):
-        element = views.pointer(state.elems + index * views.pointer_size)
-        if not element:
-            continue
-        pdu = views.at(s.V9fsPDU, state.pdus + index * size)
-        yield Held(
-            element,
-            state.vq,
-            pdu.address_,
-            "V9fsPDU",
-            {"size": pdu.size, "tag": pdu.tag, "id": pdu.id_, "cancelled": pdu.cancelled},
-            (Waiting("plan9", Address(pdu.address_), detail="the file server works on it"),),
-        )
 
 
 def _gpu(process: Process, device: int) -> Iterator[Held]:
@@ -208,7 +185,7 @@ def _persistent_memory(process: Process, device: int) -> Iterator[Held]:
     from vringcore.qemu.engines import pool_elements
 
     views = process.views
-    context = views.pointer(views.address_of(*_MAIN_LOOP))
+    context = views.pointer(views.address_of(*MAIN_LOOP))
     pool = views.at(AioContext, context).thread_pool
     for element, state in pool_elements(views, pool) if pool else ():
         if not element.argument or element.argument != element.opaque:
@@ -249,6 +226,12 @@ def _scsi(process: Process, device: int) -> Iterator[Held]:
     from vringcore.qemu.requests_scsi import scsi_requests
 
     return scsi_requests(process, device)
+
+
+def _plan9(process: Process, device: int) -> Iterator[Held]:
+    from vringcore.qemu.requests_plan9 import messages
+
+    return messages(process, device)
 
 
 HOLDERS: dict[str, Callable[[Process, int], Iterator[Held]]] = {

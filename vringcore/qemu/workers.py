@@ -1,7 +1,8 @@
 """Which worker thread serves which request of the thread pool.
 
 QEMU writes it down nowhere: a worker has its request in a register. But the system call that it
-makes for the request has the request's own file, buffers and place in the file.
+makes for the request has the request's own file, buffers and place in the file. And a coroutine
+that it runs, for 9pfs, has a stack of its own, in which the thread then is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from vringcore.addresses import HostAddress
 from vringcore.errors import VringcoreError
 from vringcore.model.requests import WorkerThread
-from vringcore.qemu.aio_structs import RawPosixAIOData
+from vringcore.qemu.aio_structs import CoroutineUContext, RawPosixAIOData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ def workers_of(
     write has all that tells one request from another; for flushes and the like, of which a call
     tells the file only, the thread's own stack must name it.
 
-    :param elements: those that are active, of host files
+    :param elements: those that are active, of host files or of coroutines
     """
     known = [caller for caller in callers if _is_io(caller)][:MAX_THREADS]
     by_file: dict[int, list[Caller]] = {}
@@ -71,6 +72,9 @@ def workers_of(
     of_thread: dict[int, list[int]] = {}
     arguments: dict[int, int] = {}
     for element in elements:
+        if element.argument == element.opaque:
+            fitting[int(element.address_)] = _on_stack(views, element.argument, callers)
+            continue
         try:
             data = views.at(RawPosixAIOData, element.argument)
             found = [each for each in by_file.get(data.fildes, ()) if _serves(each, data)]
@@ -81,11 +85,22 @@ def workers_of(
         fitting[address] = found
         for caller in found:
             of_thread.setdefault(caller.lwp, []).append(address)
-    for address, found in fitting.items():
+    for address in arguments:
+        found = fitting[address]
         if not _is_certain(found, of_thread):
             wanted = (address, arguments[address])
             fitting[address] = [each for each in found if _is_named(views, each, wanted)]
     return {address: _model(found[0]) for address, found in fitting.items() if len(found) == 1}
+
+
+def _on_stack(views: Views, coroutine: int, callers: Sequence[Caller]) -> list[Caller]:
+    """Return the thread that runs a coroutine: its stack pointer is in the coroutine's stack."""
+    try:
+        context = views.at(CoroutineUContext, coroutine)
+        low, high = context.stack, context.stack + context.stack_size
+    except VringcoreError:
+        return []
+    return [caller for caller in callers[:MAX_THREADS] if low <= caller.sp < high]
 
 
 def _is_certain(found: list[Caller], of_thread: Mapping[int, list[int]]) -> bool:
