@@ -1,4 +1,4 @@
-"""The guest: a cloud kernel of Debian and an initramfs of busybox and virtio modules.
+"""The guest: a kernel of Debian, and an initramfs of busybox and virtio modules.
 
 Modules are loaded by the initramfs in the order listed here; each scenario brings its own shell
 script, which is passed as a second, concatenated archive (`scenario_archive`).
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import lzma
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab import cpio, packages
@@ -19,6 +21,9 @@ READY = "vringcore-lab: ready"
 
 STOCK = "bookworm"
 """The suite whose kernel most guests run."""
+
+GENERIC = "bookworm-generic"
+"""The same suite's kernel for any machine, which unlike that for clouds has 9P."""
 
 NEWER = "trixie-backports"
 """The suite of a kernel that knows VIRTIO_F_IN_ORDER and has a driver for virtio-iommu."""
@@ -37,9 +42,9 @@ _MODULES = (
     "virtio_net",
     "scsi_common",
     "scsi_mod",
-    "crc-t10dif",
     "crct10dif_common",
     "crct10dif_generic",
+    "crc-t10dif",
     "crc64",
     "crc64-rocksoft",
     "t10-pi",
@@ -52,6 +57,11 @@ _MODULES = (
     "evdev",
     "virtio_input",
     "virtio_mem",
+    "netfs",
+    "fscache",
+    "9pnet",
+    "9pnet_virtio",
+    "9p",
 )
 
 _INIT = """#!/bin/busybox sh
@@ -77,9 +87,19 @@ def initramfs(suite: str = STOCK) -> Path:
     return _directory(suite) / "initramfs"
 
 
-def scenario_archive(script: str) -> bytes:
-    """A second initramfs archive holding one scenario's guest script."""
-    return cpio.archive([cpio.executable("scenario.sh", script.encode())])
+def scenario_archive(script: str, programs: Mapping[str, str]) -> bytes:
+    """A second initramfs archive holding one scenario's guest script, and its C programs."""
+    entries = [cpio.executable("scenario.sh", script.encode())]
+    entries += [cpio.executable(f"bin/{name}", _built(programs[name])) for name in programs]
+    return cpio.archive(entries)
+
+
+def _built(source: str) -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        program = Path(scratch) / "program"
+        command = ["gcc", "-static", "-Os", "-Wall", "-Werror", "-x", "c", "-", "-o", str(program)]
+        subprocess.run(command, input=source, check=True, text=True)
+        return program.read_bytes()
 
 
 def make(suite: str = STOCK) -> None:
@@ -91,9 +111,9 @@ def make(suite: str = STOCK) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
         options: list[str] = []
-        if suite != STOCK:
+        if suite not in (STOCK, GENERIC):
             options = packages.another_suite(suite, Path(scratch) / "apt")
-        for package in _kernel_packages(options):
+        for package in _kernel_packages("" if suite == GENERIC else "cloud-", options):
             packages.extract(package, tree, options)
         initramfs(suite).write_bytes(_shared_archive(tree))
         shutil.copy(next(tree.rglob("vmlinuz*")), kernel(suite))
@@ -103,9 +123,9 @@ def _directory(suite: str) -> Path:
     return guest_directory() if suite == STOCK else guest_directory() / suite
 
 
-def _kernel_packages(options: list[str]) -> list[str]:
+def _kernel_packages(flavour: str, options: list[str]) -> list[str]:
     """The packages with the image and the modules; newer kernels come in two."""
-    image = packages.dependency_of("linux-image-cloud-amd64", "linux-image-", options)
+    image = packages.dependency_of(f"linux-image-{flavour}amd64", "linux-image-", options)
     try:
         prefixes = ("linux-binary-", "linux-modules-")
         return [packages.dependency_of(image, prefix, options) for prefix in prefixes]
