@@ -135,11 +135,38 @@ def balloon(device: int) -> Iterator[dict[str, Any]]:
         yield element(held.dereference(), found["svq"], int(held))
 
 
+def plan9(device: int) -> Iterator[dict[str, Any]]:
+    server = pointer_to(device, "struct V9fsVirtioState")
+    workers = _plan9_workers()
+    for index in range(server["elems"].type.range()[1] + 1):
+        if int(server["elems"][index]):
+            pdu = server["state"]["pdus"][index]
+            own: dict[str, object] = {
+                name: int(pdu[name]) for name in ("size", "tag", "id", "cancelled")
+            }
+            own["worker"] = workers.get(int(pdu.address))
+            yield element(server["elems"][index].dereference(), server["vq"], int(pdu.address), own)
+
+
+def _plan9_workers() -> dict[int, int]:
+    """The threads that run coroutines, by what their entry functions were given: a V9fsPDU."""
+    found = {}
+    for thread in gdb.selected_inferior().threads():
+        thread.switch()
+        frame = gdb.newest_frame()
+        while frame.older() is not None and frame.older().name() is not None:
+            if frame.older().name() == "coroutine_trampoline":
+                found[int(frame.read_var("opaque"))] = thread.ptid[1]
+            frame = frame.older()
+    return found
+
+
 KEEPERS = {
     "VirtIOSCSI": scsi,
     "VirtIONet": net,
     "VirtIOSerial": serial,
     "VirtIOBalloon": balloon,
+    "V9fsVirtioState": plan9,
 }
 
 

@@ -25,12 +25,24 @@ from vringcore.options import Options
 from vringcore.slim.slim import slim_core
 
 SCENARIOS = {"held-devices", "nine-devices", "nine-packed", "stuck-scsi", "scsi-migration"}
-SCENARIOS |= {"scsi-reset"}
+SCENARIOS |= {"scsi-reset", "stuck-9p"}
 HELD = Path(__file__).with_name("gdb_held.py")
-NOT_BLOCK = {"virtio-scsi", "virtio-net", "virtio-serial", "virtio-balloon"}
+NOT_BLOCK = {"virtio-scsi", "virtio-net", "virtio-serial", "virtio-balloon", "virtio-9p"}
 
 CDB_AT = 19
 """Where a SCSI command request has its command block (VirtIO 1.3, 5.6.6.1)."""
+
+MESSAGES = {12: "Tlopen", 24: "Tgetattr", 50: "Tfsync", 110: "Twalk", 116: "Tread", 118: "Twrite"}
+"""Of 9P2000.L, by the numbers that QEMU's enum p9_msg_t and Linux's have for them."""
+
+CALLS = {"295": "preadv", "296": "pwritev", "74": "fsync", "75": "fdatasync", "257": "openat"}
+OF_MESSAGE = {
+    "Tread": {"preadv"},
+    "Twrite": {"pwritev"},
+    "Tfsync": {"fsync", "fdatasync"},
+    "Tlopen": {"openat"},
+}
+"""What the file server asks of the host for each, by the numbers and names of its system calls."""
 
 pytestmark = pytest.mark.lab
 
@@ -153,6 +165,34 @@ def test_output_of_a_port_is_that_of_gdb(opened: Any) -> None:
         if model.kind == "virtio-console":
             assert model.qemu == truth["own"]
             assert [place.place for place in request.waits_in] == ["chardev"]
+
+
+def test_a_9p_message_is_that_of_gdb(opened: Any) -> None:
+    for truth, _, request in pairs(opened):
+        if request.c_type == "V9fsPDU":
+            size, kind, tag = struct.unpack_from("<IBH", bytes.fromhex(truth["header"]))
+            assert request.qemu == {name: truth["own"][name] for name in request.qemu}
+            assert [request.qemu[name] for name in ("size", "id", "tag")] == [size, kind, tag]
+            assert request.operation == MESSAGES[kind]
+            assert isinstance(request.header, dict)
+            fields = [plain(request.header[name]) for name in ("size", "type", "tag")]
+            assert fields == [size, kind, tag]
+
+
+def test_a_9p_message_waits_for_the_thread_that_gdb_finds_in_it(opened: Any) -> None:
+    case, _ = opened
+    for truth, request, model in pairs(opened):
+        if model.c_type == "V9fsPDU":
+            served, work = request.waits_in
+            assert (served.place, int(served.address)) == ("plan9", truth["owner"])
+            assert work.place == "thread-pool"
+            assert work.thread is not None
+            assert work.thread.lwp == truth["own"]["worker"]
+            asleep = next(
+                each for each in case.case.proc["threads"] if each["lwp"] == work.thread.lwp
+            )
+            assert work.thread.call == CALLS[asleep["syscall"].partition(" ")[0]]
+            assert work.thread.call in OF_MESSAGE[str(model.operation)]
 
 
 def test_statistics_are_those_that_the_driver_wrote(opened: Any) -> None:

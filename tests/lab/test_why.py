@@ -85,6 +85,7 @@ TRUTHS = {
     "in-order-held": Truth("stuck", NBD, "1 request of disk0"),
     "stuck-native": BY_KERNEL,
     "stuck-io-uring": BY_KERNEL,
+    "stuck-9p": Truth("stuck", KERNEL, "of share0 (virtio-9p) were given to the kernel"),
     "stuck-threads": Truth("stuck", KERNEL, "worker threads in "),
     "stuck-migration": Truth("stuck", MIGRATION, "sent to the NBD server", (NBD, MONITOR)),
     "scsi-migration": Truth("stuck", MIGRATION, "sent to the NBD server", (NBD, MONITOR)),
