@@ -172,15 +172,20 @@ def test_every_ioeventfd_is_watched_by_one_loop(core: CoreCase) -> None:
                 # The device runs none, or a vhost back-end has the descriptors.
                 assert not found
             elif is_drained(device) and has_no_external(report.event_loops):
-                # Newer devices take their handlers away for as long as the drained section lasts.
-                assert not found
+                # Newer devices take their handlers away for as long as the drained section lasts,
+                # those of virtio-scsi where an I/O thread runs them: the main loop that drains has
+                # its own handlers, and does not come to them.
+                stays = device.kind == "virtio-scsi" and device.iothread is None
+                assert [handler.live for handler in found] == [False] * stays
             elif not stopping(core):
                 assert [handler.live for handler in found] == [not is_drained(device)]
     assert not watched
 
 
 def is_drained(device: Device) -> bool:
-    return isinstance(device.backend, Backend) and bool(device.backend.quiesce_counter)
+    disks = device.disks if isinstance(device.disks, tuple) else ()
+    backends = (device.backend, *(disk.backend for disk in disks))
+    return any(isinstance(each, Backend) and bool(each.quiesce_counter) for each in backends)
 
 
 def has_no_external(loops: tuple[EventLoop, ...]) -> bool:

@@ -75,7 +75,7 @@ def test_an_element_that_no_member_leads_to_is_searched_for(opened: Process) -> 
     assert isinstance(known.request, DeviceRequest)
     assert found.request.element == known.request.element
     assert (found.head, found.request.header) == (known.head, known.request.header)
-    assert "1 identified" in whys(report)
+    assert "a search of its memory found them all" in whys(report)
 
 
 @pytest.mark.parametrize("core", of_scenario("nine-devices"), indirect=True)

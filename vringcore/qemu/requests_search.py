@@ -48,7 +48,7 @@ def search(
     *,
     deep: bool,
 ) -> tuple[list[Held], list[Limitation]]:
-    """Return elements that were found, and what was searched for them.
+    """Return elements that were found, and what the search was.
 
     :param memory: the guest's memory as the device sees it
     :param missing: by queue index, how many elements in use are not identified
@@ -73,6 +73,8 @@ def search(
                 if element is not None:
                     key = queue.index, head
                     held[key] = Held(element, int(queue.view.address_), element, "VirtQueueElement")
+    if len(held) == total:
+        return list(held.values()), [Limitation(what, "a search of its memory found them all")]
     why = f"searched {read >> 20} MiB of QEMU's memory for them: {len(held)} identified"
     why += f"; {left >> 20} MiB were beyond the limit" if left else ""
     return list(held.values()), [Limitation(what, why)]
