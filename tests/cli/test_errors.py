@@ -13,6 +13,7 @@ import pytest
 from tests.cli.command import ROOT, vringcore
 from vringcore.cli import main as command_line
 
+CORE = str(ROOT / "tests" / "dumps" / "10.0" / "stuck" / "core.zst")
 VERBS_ON_CORES = ("devices", "queues", "ring", "requests")
 
 
@@ -76,6 +77,28 @@ def test_a_forgotten_verb_is_noticed(bad_files: dict[str, Path]) -> None:
 )
 def test_wrong_usage(words: list[str], part: str) -> None:
     check(vringcore(*words), 2, part, "--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["queues", CORE, "--queue", "x"], ["'x' is no whole number"]),
+        (["queues", CORE, "--member", "x"], ["is no archive", "the bytes 28 b5 2f fd"]),
+        (["scan", CORE, "--tables", "rings"], ["no such table: saw rings", "devices, queues"]),
+        (["scan", CORE, "--dask", "nowhere"], ["scheduler", "nowhere", "tcp://"]),
+        (["slim", CORE, "-o", "unused", "--include", "0x50-0x10"], ["saw 0x50-0x10", "START-END"]),
+    ],
+)
+def test_wrong_values(words: list[str], parts: list[str]) -> None:
+    if "--dask" in words:
+        pytest.importorskip("distributed")
+    check(vringcore(*words), 2, *parts)
+
+
+@pytest.mark.parametrize("words", [("layout", "show"), ("queues", CORE, "--layout")])
+def test_a_text_is_no_layout(bad_files: dict[str, Path], words: tuple[str, ...]) -> None:
+    path = str(bad_files["text"])
+    check(vringcore(*words, path), 3, path, "neither a layout bundle nor a layout pack")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,23 @@ def test_help_asks_a_question_and_gives_examples(verb: str) -> None:
     assert f"  vringcore {verb} " in run.stdout.partition("examples:")[2]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("memory", action) for action in ("regions", "read", "search", "export")),
+        *(("layout", action) for action in ("build", "show", "check", "pack")),
+    ],
+)
+def test_the_help_of_a_verbs_own_verb_begins_with_what_it_does(words: tuple[str, str]) -> None:
+    run = vringcore(*words, "--help", COLUMNS="80")
+    usage, _, rest = run.stdout.partition("\n\n")
+    assert usage.startswith(f"usage: vringcore {' '.join(words)} ")
+    assert len(usage.splitlines()) == 1
+    assert rest[:1].isupper()
+    assert "show this text and exit" in rest
+    assert max(map(len, run.stdout.splitlines())) <= 80
+
+
 def test_the_columns_of_the_queue_table_are_explained() -> None:
     text = vringcore("queues", "--help").stdout
     for name in ("avail.idx", "last_avail_idx", "used_idx", "used_event", "unseen", "inuse"):

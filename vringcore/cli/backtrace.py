@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_core_options(parser)
     choosing = parser.add_argument_group("choosing").add_mutually_exclusive_group()
     choosing.add_argument(
-        "--thread", type=int, metavar="LWP", help="only this thread, by its number"
+        "--thread", type=options.whole_number, metavar="LWP", help="only this thread, by its number"
     )
     choosing.add_argument("--threads", action="store_true", help="threads, no coroutines")
     choosing.add_argument("--coroutines", action="store_true", help="coroutines, no threads")

@@ -45,6 +45,25 @@ examples:
   vringcore layout pack rebuilt/qemu-system-x86_64 -o qemu.json.zst \\
       --serves /usr/bin/qemu-system-x86_64
 """
+BUILD = """\
+Make a bundle from a QEMU binary, or from its separate debug file: the types,
+variables and symbols that the other verbs ask for.
+"""
+SHOW = """\
+Say what a bundle or pack is of and what it holds; with --type print types as C
+definitions, each member with its offset.
+"""
+CHECK = """\
+Hold a bundle against the binary of its build: every type and variable is read
+again, every symbol looked up by LIEF. A pack is held against a binary that it
+serves (equal .text), or against a core: whether all that its types lead to fits
+together. Exit code 3 if anything differs.
+"""
+PACK = """\
+Make a layout pack: all types of a program that was rebuilt with debug
+information, for the stripped binaries that it is proven for. docs/packs.md
+tells how to rebuild one.
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(
         dest="action", metavar="{build,show,check,pack}", required=True, prog="vringcore layout"
     )
-    build = verbs.add_parser("build", formatter_class=options.HelpFormatter)
+    build = options.add_action(verbs, "layout", "build FILE", BUILD)
     build.add_argument("executable", metavar="FILE", help="the QEMU binary or its debug file")
     build.add_argument(
         "-o",
@@ -61,8 +80,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where to write; by default layout-BUILDID.json in this directory",
     )
     options.add_debug_files(build.add_argument_group("where QEMU's types come from"))
-    show = verbs.add_parser("show", formatter_class=options.HelpFormatter)
-    show.add_argument("bundle", metavar="BUNDLE")
+    show = options.add_action(verbs, "layout", "show BUNDLE", SHOW)
+    show.add_argument("bundle", metavar="BUNDLE", help="a layout bundle or pack")
     show.add_argument(
         "--type",
         metavar="TYPE",
@@ -70,8 +89,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="show this type, such as 'struct VirtQueue' (repeatable)",
     )
-    check = verbs.add_parser("check", formatter_class=options.HelpFormatter)
-    check.add_argument("bundle", metavar="BUNDLE")
+    check = options.add_action(verbs, "layout", "check BUNDLE FILE", CHECK)
+    check.add_argument("bundle", metavar="BUNDLE", help="a layout bundle or pack")
     check.add_argument(
         "executable",
         metavar="FILE",
@@ -81,7 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-e", "--executable", metavar="PATH", dest="program", help="the core's binary"
     )
     options.add_debug_files(check.add_argument_group("where QEMU's types come from"))
-    pack = verbs.add_parser("pack", formatter_class=options.HelpFormatter)
+    pack = options.add_action(verbs, "layout", "pack FILE -o PACK", PACK)
     pack.add_argument("executable", metavar="FILE", help="the rebuilt program, not stripped")
     pack.add_argument(
         "--serves",
@@ -104,6 +123,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_debug_files(pack.add_argument_group("where QEMU's types come from"))
     for each in (build, show, check, pack):
         options.add_output_options(each)
+        options.add_help(each)
 
 
 def run(arguments: argparse.Namespace) -> int:

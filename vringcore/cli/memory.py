@@ -82,17 +82,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
         prog="vringcore memory",
     )
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        each = verbs.add_parser(name, description=text, formatter_class=options.HelpFormatter)
+    def add(words: str, text: str) -> argparse.ArgumentParser:
+        each = options.add_action(verbs, "memory", words, text)
         options.add_core_options(each)
         return each
 
-    add("regions", REGIONS)
-    read = add("read", READ)
-    read.add_argument("address", metavar="ADDRESS", type=_number)
-    read.add_argument("length", metavar="LENGTH", type=_length, nargs="?", default=DEFAULT_LENGTH)
+    add("regions CORE", REGIONS)
+    read = add("read CORE ADDRESS [LENGTH]", READ)
+    read.add_argument(
+        "address", metavar="ADDRESS", type=_number, help="the first byte, such as 0x100000"
+    )
+    read.add_argument(
+        "length",
+        metavar="LENGTH",
+        type=_length,
+        nargs="?",
+        default=DEFAULT_LENGTH,
+        help="how many bytes, such as 512 or 4K",
+    )
     group = read.add_argument_group("what is read")
-    group.add_argument("--cpu", metavar="N", type=int, help="ADDRESS is virtual, as vCPU N sees it")
+    group.add_argument(
+        "--cpu",
+        metavar="N",
+        type=options.whole_number,
+        help="ADDRESS is virtual, as vCPU N sees it",
+    )
     group.add_argument(
         "--device",
         metavar="DEVICE",
@@ -100,14 +114,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--raw", action="store_true", help="write the bytes themselves")
     group.add_argument("-o", "--output", metavar="FILE", help="where --raw writes; else stdout")
-    search = add("search", SEARCH)
+    search = add("search CORE BYTES | --string S", SEARCH)
     search.add_argument("bytes", metavar="BYTES", nargs="?", help="in hexadecimal")
     group = search.add_argument_group("what is searched")
     group.add_argument("--string", metavar="S", help="look for this text instead (UTF-8)")
     group.add_argument(
-        "--limit", metavar="N", type=int, default=100, help="end after N places (100)"
+        "--limit",
+        metavar="N",
+        type=options.whole_number,
+        default=100,
+        help="end after N places (100)",
     )
-    export = add("export", EXPORT)
+    export = add("export CORE -o FILE", EXPORT)
     group = export.add_argument_group("the guest's core")
     group.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="it appears when it is whole"
@@ -117,6 +135,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="without such a device: look for the note in guest RAM",
     )
+    for each in verbs.choices.values():
+        options.add_help(each)
 
 
 def _number(text: str) -> int:

@@ -248,7 +248,35 @@ def add_choice(parser: argparse.ArgumentParser, *, queue: bool) -> None:
         help="only this device: its id, index, serial, PCI address or QOM path",
     )
     if queue:
-        choice.add_argument("-q", "--queue", metavar="N", type=int, help="only this queue")
+        choice.add_argument("-q", "--queue", metavar="N", type=whole_number, help="only this queue")
+
+
+def add_action(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: str, words: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a verb's own verb; ``--help`` is added last, by :func:`add_help`.
+
+    :param verb: whose it is
+    :param words: it and what it is given, as in its usage
+    :param text: what it does
+    """
+    return verbs.add_parser(
+        words.split()[0],
+        usage=f"vringcore {verb} {words} [options]",
+        description=text,
+        formatter_class=HelpFormatter,
+        add_help=False,
+    )
+
+
+def whole_number(text: str) -> int:
+    """Return a number from its digits.
+
+    :raises argparse.ArgumentTypeError: for anything else
+    """
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
 
 
 def byte_count(text: str) -> int:

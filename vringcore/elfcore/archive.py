@@ -85,7 +85,7 @@ def open_packed(
                 raise UsageError(
                     "a member was chosen of a file that is no archive",
                     where=path,
-                    seen=repr(packed.read(0, 8)),
+                    seen=f"the bytes {packed.read(0, 8).hex(' ')}",
                     expected="a tar archive, compressed or not",
                 )
             source, problems = unpack(

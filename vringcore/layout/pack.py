@@ -106,8 +106,15 @@ def pack_from_json(data: bytes, *, where: str = "the layout pack") -> Pack:
 
     :raises LayoutError: if it is damaged, too large, or of an unknown schema
     """
+    text = unpacked(data, where=where)
+    if text[:1] != b"{":
+        raise LayoutError(
+            "the file is neither a layout bundle nor a layout pack",
+            where=where,
+            expected="a file by `vringcore layout build` or `vringcore layout pack`",
+        )
     try:
-        pack = _pack_decoder.decode(unpacked(data, where=where))
+        pack = _pack_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise LayoutError(
             "a layout pack is damaged", where=where, seen=str(error), hint=BUILD_AGAIN

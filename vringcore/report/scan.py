@@ -23,7 +23,7 @@ def print_scan(
     :param resumed: cores that had a row from before
     """
     unreadable = sum(g.count for g in document.groups if g.state == "unreadable")
-    parts = [f"{document.cores} cores"]
+    parts = [f"{document.cores} core{'' if document.cores == 1 else 's'}"]
     if unreadable:
         parts.append(f"{unreadable} of them could not be read")
     if resumed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vringcore.errors import UsageError
 from vringcore.scan.remote import missing
 from vringcore.scan.rows import failed
 from vringcore.scan.worker import scan_place
@@ -36,7 +37,7 @@ class Cluster:
         """Use a cluster.
 
         :param client: a ``distributed.Client``, or the address of a scheduler
-        :raises UsageError: if dask.distributed is not installed
+        :raises UsageError: if dask.distributed is not installed, or no scheduler answers there
         """
         try:
             from distributed import Client
@@ -44,7 +45,15 @@ class Cluster:
             raise missing("dask.distributed", "cluster") from error
         self._own = isinstance(client, str)
         make: Any = Client
-        self._client = make(client) if self._own else client
+        try:
+            self._client = make(client) if self._own else client
+        except (ValueError, OSError) as error:  # OSError: its time-out, and all of the network's
+            raise UsageError(
+                "the scheduler of the cluster cannot be reached",
+                where=client,
+                seen=str(error),
+                expected="an address such as tcp://scheduler:8786",
+            ) from error
         self._timeout = settings.timeout
         self._encoded = msgspec.msgpack.encode(settings)
 

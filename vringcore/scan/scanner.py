@@ -211,13 +211,8 @@ def scan(
         unknown = settings.keys() - set(Settings.__struct_fields__)
     except msgspec.ValidationError as error:
         raise UsageError("a setting of the scan is wrong", seen=str(error)) from error
-    unknown |= set(chosen.tables) - set(PARTS)
-    if unknown:
-        raise UsageError(
-            "a scan has no such setting",
-            seen=", ".join(sorted(unknown)),
-            expected="any of " + ", ".join((*Settings.__struct_fields__, *PARTS)),
-        )
+    _check_names("setting", unknown, Settings.__struct_fields__)
+    _check_names("table", set(chosen.tables) - set(PARTS), PARTS)
     _check(chosen)
     journal = None if out is None else Journal(out, resume=resume, retry=retry_failed)
     try:
@@ -228,6 +223,15 @@ def scan(
         if journal is not None:
             journal.close()
         raise
+
+
+def _check_names(what: str, unknown: set[str], known: Iterable[str]) -> None:
+    if unknown:
+        raise UsageError(
+            f"a scan has no such {what}",
+            seen=", ".join(sorted(unknown)),
+            expected="any of " + ", ".join(known),
+        )
 
 
 def _check(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vringcore.addresses import HostAddress
 from vringcore.diagnose.engine import diagnose
 from vringcore.elfcore.modules import START
-from vringcore.errors import VringcoreError
+from vringcore.errors import UsageError, VringcoreError
 from vringcore.expr.locate import Locator
 from vringcore.layout.recorded import RecordedLayouts
 from vringcore.memory.trace import Trace
@@ -339,8 +339,8 @@ def include(process: TracedProcess, wanted: Iterable[str]) -> None:
     :raises VringcoreError: if one of them cannot be had
     """
     for text in wanted:
-        start, size = _range_of(text) or (0, 0)
-        if size:
+        if (place := _range_of(text)) is not None:
+            start, size = place
             process.views.space.read(HostAddress(start), 1)
             process.included.add(start, size)
         else:
@@ -357,7 +357,13 @@ def _range_of(text: str) -> tuple[int, int] | None:
             except ValueError:
                 continue
             size = size_of(first, second)
-            return (first, size) if size > 0 else None
+            if size <= 0:
+                raise UsageError(
+                    "a range to include has no bytes",
+                    seen=text,
+                    expected="START-END with END behind START, or START+SIZE",
+                )
+            return first, size
     return None
 
 
