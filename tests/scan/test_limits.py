@@ -18,7 +18,8 @@ from tests.cli.command import ROOT
 from tests.scan import cores
 from vringcore.scan.journal import read_rows
 from vringcore.scan.place import Place, Settings
-from vringcore.scan.pool import Pool, _Worker
+from vringcore.scan.pool import Pool
+from vringcore.scan.process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,10 +164,10 @@ def test_a_worker_that_is_killed_while_it_has_nothing_to_do(
 ) -> None:
     """Its row is not lost, and its end no core's fault: another reads the next, at once."""
     places = [Place(str(cores.dump(name))) for name in ("10.0/idle", "10.0/stuck", "7.2/stuck")]
-    given: list[tuple[_Worker, str]] = []
-    give = _Worker.give
+    given: list[tuple[WorkerProcess, str]] = []
+    give = WorkerProcess.give
 
-    def remember(worker: _Worker, place: Place, attempt: int) -> None:
+    def remember(worker: WorkerProcess, place: Place, attempt: int) -> None:
         given.append((worker, place.path))
         give(worker, place, attempt)
 
@@ -179,7 +180,7 @@ def test_a_worker_that_is_killed_while_it_has_nothing_to_do(
         worker.process.join()
         yield places[2]
 
-    monkeypatch.setattr(_Worker, "give", remember)
+    monkeypatch.setattr(WorkerProcess, "give", remember)
     rows = list(Pool(Settings(cache=False, why=False), workers=1).rows(killing()))
     assert [(row.error, row.cost.attempts) for row in rows] == [(None, 1)] * 3
     first, second, third = (place.path for place in places)

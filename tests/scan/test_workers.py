@@ -13,9 +13,10 @@ import pytest
 
 from tests.cli.command import ROOT, vringcore
 from tests.scan import cores
-from vringcore.scan import pool
+from vringcore.scan import pool, process
 from vringcore.scan.place import Place, Settings
-from vringcore.scan.pool import FAILED_STARTS, Pool, _Run, _Worker
+from vringcore.scan.pool import FAILED_STARTS, Pool, _Run
+from vringcore.scan.process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 INTERRUPTED = """
 import os, signal, msgspec
-from vringcore.scan import pool
+from vringcore.scan import pool, process
 from vringcore.scan.place import Settings
-from vringcore.scan.pool import _Worker
+from vringcore.scan.process import WorkerProcess
 before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 settings = Settings(cache=False)
-workers = [_Worker(msgspec.msgpack.encode(settings), settings) for _ in range(2)]
+workers = [WorkerProcess(msgspec.msgpack.encode(settings), settings) for _ in range(2)]
 for worker in workers:
     os.kill(worker.process.pid, signal.SIGINT)
 assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
@@ -126,7 +127,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 def test_a_worker_that_is_stopped_in_the_middle_of_its_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool, "PIPE_SECONDS", 1)
+    monkeypatch.setattr(process, "PIPE_SECONDS", 1)
     (row,) = Pool(Settings(cache=False), workers=1).rows(iter([acting(STOPPED)]))
     assert row.error is not None
     assert row.error.code == "worker-died"
@@ -137,10 +138,10 @@ def test_a_worker_that_is_stopped_before_it_takes_a_core(monkeypatch: pytest.Mon
     """More than a pipe holds cannot be given to it; another worker gets it."""
     data = cores.unpacked("10.0/idle")
     assert len(data) > 1 << 19
-    workers: list[_Worker] = []
+    workers: list[WorkerProcess] = []
     start = Pool.start
 
-    def remember(self: Pool) -> _Worker:
+    def remember(self: Pool) -> WorkerProcess:
         workers.append(start(self))
         return workers[-1]
 
@@ -152,7 +153,7 @@ def test_a_worker_that_is_stopped_before_it_takes_a_core(monkeypatch: pytest.Mon
         os.kill(workers[0].process.pid or 0, signal.SIGSTOP)
         yield Place("third", data=data)
 
-    monkeypatch.setattr(pool, "PIPE_SECONDS", 1)
+    monkeypatch.setattr(process, "PIPE_SECONDS", 1)
     monkeypatch.setattr(Pool, "start", remember)
     rows = list(Pool(Settings(cache=False, why=False), workers=1).rows(stopping()))
     assert [(row.path, row.error, row.cost.attempts) for row in rows] == [
@@ -193,12 +194,12 @@ def test_workers_that_do_not_start_beside_one_that_works(
 ) -> None:
     """It may be at a long core meanwhile, and goes on alone."""
     flag = tmp_path / "three have ended"
-    started: list[_Worker] = []
+    started: list[WorkerProcess] = []
     ended: list[int | None] = []
     start, not_started = Pool.start, _Run._not_started
 
-    def start_one(self: Pool) -> _Worker:
-        started.append(start(self) if not started else _Worker(b"", Settings(memory=1)))
+    def start_one(self: Pool) -> WorkerProcess:
+        started.append(start(self) if not started else WorkerProcess(b"", Settings(memory=1)))
         return started[-1]
 
     def count(self: _Run, code: int | None) -> None:
@@ -227,10 +228,10 @@ def test_time_for_which_all_were_stopped_is_no_cores(
     """Ctrl-Z and fg: nothing was heard, but the clock went on."""
     flag = tmp_path / "goes on"
     clock = SimpleNamespace(at=0.0, monotonic=lambda: clock.at)
-    began: list[_Worker] = []
-    give, wait = _Worker.give, pool.wait
+    began: list[WorkerProcess] = []
+    give, wait = WorkerProcess.give, pool.wait
 
-    def remember(worker: _Worker, place: Place, attempt: int) -> None:
+    def remember(worker: WorkerProcess, place: Place, attempt: int) -> None:
         give(worker, place, attempt)
         began.append(worker)
 
@@ -243,8 +244,9 @@ def test_time_for_which_all_were_stopped_is_no_cores(
         return wait(connections, 60 if connections else 0)
 
     monkeypatch.setattr(pool, "time", clock)
+    monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(pool, "wait", stop)
-    monkeypatch.setattr(_Worker, "give", remember)
+    monkeypatch.setattr(WorkerProcess, "give", remember)
     place = acting(WAITING.format(path=str(flag)))
     (row,) = Pool(Settings(cache=False, timeout=100), workers=1).rows(iter([place]))
     assert row.error is not None
