@@ -24,6 +24,7 @@ from vringcore.model.values import Absent
 PARTS = {"devices", "device-fields", "queues", "queue-fields", "requests", "threads", "block"}
 """What the facts are about, as ``Core.report`` names it."""
 
+TRAMPOLINE = "coroutine_trampoline"
 GENERATED = "code_gen_buffer"
 """gdb's name for code that TCG made: what called it nobody can tell."""
 
@@ -106,6 +107,9 @@ def _of_stack(thread: dict[str, Any]) -> Iterator[Fact]:
     if not thread["frames"] or thread["frames"][0]["pc"] == 0:
         return
     outer = [frame for frame in thread["frames"] if not frame["inlined"]]
+    functions = [frame["function"] for frame in outer]
+    if TRAMPOLINE in functions:  # gdb does not end where a coroutine's stack began, one frame later
+        outer = outer[: functions.index(TRAMPOLINE) + 2]
     known = takewhile(lambda frame: frame["function"] != GENERATED, outer)
     yield from _frames(thread["lwp"], (frame["pc"] for frame in known))
 
