@@ -90,6 +90,14 @@ def test_the_words_of_argparse_are_not_translated(verb: str) -> None:
     assert "expected one argument" in said.stderr
 
 
+def test_the_exit_code_tells_where_no_error_can_be_written() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    command = f"exec {sys.executable} -c '{ENTRY}' queues 2>/dev/full"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, check=False)
+    assert done.returncode == 2
+
+
 def test_a_closed_output_is_no_bug() -> None:
     """As of ``vringcore why CORE >&-`` in a script that wants the exit code alone."""
     core = ROOT / "tests" / "dumps" / "10.0" / "stuck" / "core.zst"

@@ -147,10 +147,14 @@ def test_a_closed_pipe_is_no_error(words: str) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_a_full_disk_is_an_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", ["queues /nonexistent/core --json", "", "--help", "queues --help", "--version"]
+)
+def test_a_full_disk_is_an_error(words: str, unbuffered: str) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    command = f"{sys.executable} -m vringcore queues /nonexistent/core --json > /dev/full"
+    command = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m vringcore {words} > /dev/full"
     run = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )

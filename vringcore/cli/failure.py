@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from vringcore.errors import EXIT_BUG, ExpressionError, VringcoreError
 
@@ -25,10 +26,15 @@ def report_error(error: VringcoreError, *, as_json: bool) -> int:
 
 
 def _print(error: VringcoreError) -> None:
-    print(f"vringcore: error: {_printable(str(error))}", file=sys.stderr)
+    _say(f"vringcore: error: {_printable(str(error))}")
     if isinstance(error, ExpressionError) and error.expression:
         for line in error.pointed.splitlines():
-            print(f"  {_printable(line)}", file=sys.stderr)
+            _say(f"  {_printable(line)}")
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # `2>/dev/full`: the exit code still tells
+        print(line, file=sys.stderr)
 
 
 def report_bug(error: Exception, *, verbose: bool) -> int:
@@ -39,10 +45,7 @@ def report_bug(error: Exception, *, verbose: bool) -> int:
         traceback.print_exception(error)
     what = _printable(f"{type(error).__name__}: {error}")
     advice = "" if verbose else "; -v shows where"
-    print(
-        f"vringcore: this is a bug in vringcore, not in your core: {what}{advice}",
-        file=sys.stderr,
-    )
+    _say(f"vringcore: this is a bug in vringcore, not in your core: {what}{advice}")
     return EXIT_BUG
 
 

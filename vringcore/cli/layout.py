@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from vringcore.cli.bundles import Program, build_bundle
-    from vringcore.cli.output import write_json
+    from vringcore.cli.output import write_json, write_text
     from vringcore.layout.bundle import to_json
     from vringcore.slim.output import check_output
 
@@ -166,7 +166,7 @@ def _build(arguments: argparse.Namespace) -> int:
         write_json(bundle)
     else:
         size = f"{len(data):,} bytes"
-        print(f"{path}: {size}, {_contents(bundle)}, of build-id {bundle.build_id}")
+        write_text(f"{path}: {size}, {_contents(bundle)}, of build-id {bundle.build_id}")
     return EXIT_OK
 
 

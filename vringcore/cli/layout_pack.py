@@ -19,7 +19,7 @@ def make(arguments: argparse.Namespace) -> int:
     """Write a pack of a rebuilt program; return the exit code."""
     from vringcore.cli.bundles import Program
     from vringcore.cli.layout import write_file
-    from vringcore.cli.output import write_json
+    from vringcore.cli.output import write_json, write_text
     from vringcore.cli.packs import build_pack
     from vringcore.slim.output import check_output
 
@@ -36,7 +36,7 @@ def make(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(_head(pack))
     else:
-        print(
+        write_text(
             f"{arguments.output}: {len(data):,} bytes, {_contents(pack)},"
             f" serves {len(pack.serves)} builds beside {pack.build_id or 'its own'}"
         )

@@ -49,6 +49,12 @@ class Parser(argparse.ArgumentParser):
         """Raise what argparse would print."""
         raise UsageError(message, hint=f"see `{self.prog} --help`")
 
+    def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002
+        """Write help or version to stdout; argparse would pass over a full disk."""
+        from vringcore.cli.output import write_text
+
+        write_text(message.removesuffix("\n"))
+
     def _check_value(self, action: argparse.Action, value: str) -> None:
         if action.dest == "verb" and value not in (action.choices or ()):
             _refuse_verb(value)

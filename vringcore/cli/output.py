@@ -57,6 +57,8 @@ def _write(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        # What stays in the buffer would fail once more at the end of the process.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         raise FileError(
             "the output cannot be written", seen=error.strerror or str(error)
         ) from error
