@@ -35,6 +35,9 @@ CDB_AT = 19
 MESSAGES = {50: "Tfsync", 116: "Tread", 118: "Twrite"}
 """Of 9P2000.L, by the numbers that QEMU's enum p9_msg_t and Linux's have for them."""
 
+PLACE_AT = 11
+"""Where in Tread and Twrite offset and count are, behind size, type, tag and fid."""
+
 CALLS = {"295": "preadv", "296": "pwritev", "74": "fsync"}
 OF_MESSAGE = {"Tread": "preadv", "Twrite": "pwritev", "Tfsync": "fsync"}
 """What the file server asks of the host for each, by the numbers and names of its system calls."""
@@ -165,13 +168,13 @@ def test_output_of_a_port_is_that_of_gdb(opened: Any) -> None:
 def test_a_9p_message_is_that_of_gdb(opened: Any) -> None:
     for truth, _, request in pairs(opened):
         if request.c_type == "V9fsPDU":
-            size, kind, tag = struct.unpack_from("<IBH", bytes.fromhex(truth["header"]))
+            size, kind, tag, fid = struct.unpack_from("<IBHI", bytes.fromhex(truth["header"]))
             assert request.qemu == {name: truth["own"][name] for name in request.qemu}
             assert [request.qemu[name] for name in ("size", "id", "tag")] == [size, kind, tag]
             assert request.operation == MESSAGES[kind]
             assert isinstance(request.header, dict)
-            fields = [plain(request.header[name]) for name in ("size", "type", "tag")]
-            assert fields == [size, kind, tag]
+            fields = [plain(request.header[name]) for name in ("size", "type", "tag", "fid")]
+            assert fields == [size, kind, tag, fid]
 
 
 def test_a_9p_message_waits_for_the_thread_that_gdb_finds_in_it(opened: Any) -> None:
@@ -188,6 +191,14 @@ def test_a_9p_message_waits_for_the_thread_that_gdb_finds_in_it(opened: Any) -> 
             )
             assert work.thread.call == CALLS[asleep["syscall"].partition(" ")[0]]
             assert work.thread.call == OF_MESSAGE[str(model.operation)]
+            assert isinstance(model.header, dict)
+            told = [model.header.get("offset"), model.header.get("count")]
+            if work.thread.call == "fsync":
+                assert told == [None, None]
+            else:
+                raw = struct.unpack_from("<QI", bytes.fromhex(truth["header"]), PLACE_AT)
+                assert told == list(raw)
+                assert work.thread.offset == raw[0] == int(asleep["syscall"].split()[4], 16)
 
 
 def test_statistics_are_those_that_the_driver_wrote(opened: Any) -> None:

@@ -51,6 +51,15 @@ _9P_TYPES = {
 """What a client sends; the answer to message N is N + 1."""
 
 _9P = Table("size:I type:B tag:H", type=_9P_TYPES)
+_9P_ARGUMENTS = {
+    **dict.fromkeys((8, 12, 14, 24, 26, 30, 32, 50, 52, 54, 110, 120, 122), Table("fid:I")),
+    **dict.fromkeys((40, 116, 118), Table("fid:I offset:Q count:I")),
+    108: Table("oldtag:H"),
+}
+"""What follows in those messages that begin with the file they are about, or with another's tag."""
+
+_9P_ANSWER = {40: 11, 116: 11}
+"""Bytes of an answer before its data; others are no more than seven and what the message asks."""
 
 _FUSE_OPCODES = {
     1: "lookup",
@@ -110,9 +119,14 @@ _FUSE = Table(
 
 
 def plan9(request: Request) -> Header:
-    """Read a 9P message's size, type and tag; 9P is little-endian whoever the guest is."""
+    """Read a 9P message's type, tag and file; 9P is little-endian whoever the guest is."""
     fields = request.take(_9P, little=True)
-    return request.header(named(fields.get("type")), fields, words(fields, "tag", "size"))
+    kind = fields["type"].value if "type" in fields else None
+    arguments = _9P_ARGUMENTS.get(kind)
+    if arguments is not None and not request.short:
+        fields |= request.take(arguments, little=True)
+    told = words(fields, "tag", "fid", "offset", "count", "oldtag")
+    return request.header(named(fields.get("type")), fields, told, answer=_9P_ANSWER.get(kind, 7))
 
 
 def file_system(request: Request) -> Header:
