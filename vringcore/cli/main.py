@@ -29,7 +29,7 @@ first steps:
 
 `vringcore VERB --help` explains a verb's columns. Exit codes: 0 done, 2 wrong
 usage, 3 a file cannot be read or written, 4 read in part and no answer, 5
-(`why`) stuck or faulty, 1 a bug in vringcore.
+(`why`, `compare`) stuck or faulty, 1 a bug in vringcore.
 """
 
 VERBS = {
