@@ -99,6 +99,12 @@ TRUTHS = {
         "for a transaction of the monitor, waits for the drain of disk0",
         (NBD, "request-held-by-drain"),
     ),
+    "stuck-reset": Truth(
+        "stuck",
+        "drain-waits-for-requests",
+        "to reset the machine, waits for the drain of disk0",
+        (NBD, MONITOR),
+    ),
     "scsi-reset": Truth(
         "stuck",
         "drain-waits-for-requests",

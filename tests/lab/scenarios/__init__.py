@@ -31,6 +31,7 @@ from tests.lab.scenarios import (
 
 ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
+    stuck.STUCK_RESET,
     stuck.STUCK,
     idle.IDLE,
     nine.NINE_DEVICES,

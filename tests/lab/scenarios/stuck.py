@@ -56,6 +56,12 @@ def _stop_and_migrate(session: Session) -> None:
     session.migrate_until_hung()
 
 
+def _stop_and_reset(session: Session) -> None:
+    _stop(session)
+    session.expect_silence("system_reset")
+    session.settle()
+
+
 STUCK = Scenario(
     name="stuck",
     summary="virtio-blk with four queues and an iothread; its NBD server has stopped",
@@ -80,6 +86,17 @@ STUCK_MIGRATION = Scenario(
     incident=_stop_and_migrate,
     kernel_core=True,
     canaries=CANARIES,
+    monitor_answers_after=False,
+)
+
+STUCK_RESET = Scenario(
+    name="stuck-reset",
+    summary="as stuck; then somebody resets the VM, which hangs in the drain of that disk",
+    arguments=_arguments("q35"),
+    script=traffic("vda") + ready(5),
+    devices=(_DISK,),
+    servers=(MEMORY_SERVER,),
+    incident=_stop_and_reset,
     monitor_answers_after=False,
 )
 
