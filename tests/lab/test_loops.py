@@ -144,7 +144,7 @@ def test_iothreads_are_those_of_the_monitor(core: CoreCase) -> None:
 
 
 def stopping(core: CoreCase) -> bool:
-    """A VM that is being stopped or reset: its devices' handlers are taken away one after another."""
+    """A VM that is being stopped or reset: handlers of devices are taken away one after another."""
     state: str = core.gdb["state"]["run_state"]["name"]
     return state != "RUN_STATE_RUNNING" or core.case.scenario == "stuck-reset"
 
