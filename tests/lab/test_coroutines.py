@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,29 @@ def test_what_gdb_reaches_is_found_and_is_the_same(case: Case) -> None:
         assert coroutine.locks_held == theirs["locks_held"]
         assert (coroutine.caller or 0) == theirs["caller"]
         assert "search" not in coroutine.found_by
+
+
+@pytest.mark.parametrize("core", lab_cores(lambda core: core.case.scenario == "stuck-9p"))
+def test_coroutines_that_worker_threads_run_were_entered_by_none(core: CoreCase) -> None:
+    """Those threads entered them, on stacks that are no coroutine's."""
+    with core.open() as opened:
+        report = opened.report({"coroutines"})
+    assert isinstance(report.coroutines, tuple)
+    served = {
+        thread["lwp"]: frame["function"]
+        for thread in core.gdb["threads"]
+        for frame, outer in pairwise(thread["frames"])
+        if outer["function"] == "coroutine_trampoline"
+    }
+    assert len(served) == 5
+    running = [each for each in report.coroutines if each.state == "running"]
+    assert {each.caller for each in running} == {None}
+    found = {}
+    for each in running:
+        [work] = each.waits_in
+        assert work.thread is not None
+        found[work.thread.lwp] = each.entry
+    assert found == served
 
 
 def test_those_that_are_in_the_pools_are_counted_and_not_shown(case: Case) -> None:

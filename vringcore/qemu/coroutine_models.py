@@ -9,6 +9,7 @@ from vringcore.model.coroutines import Coroutine
 from vringcore.model.values import Absent, Address
 from vringcore.qemu import engines
 from vringcore.qemu.absence import attempt
+from vringcore.qemu.aio_structs import CoroutineUContext
 from vringcore.qemu.block_loops import event_loop_addresses
 from vringcore.qemu.coroutine_contexts import coroutine_at, coroutines_by_stack
 from vringcore.qemu.coroutine_lead import Lead
@@ -165,9 +166,17 @@ class _Census:
         return address in self._callers
 
     def _caller(self, raw: Raw) -> Address | None:
-        if not raw.caller or raw.caller in self._running.leaders:
+        if not raw.caller or self._is_leader(raw.caller):
             return None
         return Address(raw.caller)
+
+    def _is_leader(self, address: int) -> bool:
+        """Tell whether what looks like a coroutine stands for a thread's own stack.
+
+        Where the threads' variables are not in the core that is known by its having no stack.
+        """
+        leaders = self._running.leaders
+        return address in leaders or not self._process.views.at(CoroutineUContext, address).stack
 
     def _entry(self, raw: Raw) -> str | Absent | None:
         if not raw.entry:

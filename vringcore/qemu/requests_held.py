@@ -34,6 +34,7 @@ MAX_STREAMS = 1024
 MAIN_LOOP = ("qemu_aio_context", "util/main-loop.c")
 """Where the main loop's AioContext is named, and the file that does."""
 
+
 class Held(msgspec.Struct):
     """An element that a device model keeps.
 

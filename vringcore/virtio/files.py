@@ -121,7 +121,7 @@ _FUSE = Table(
 def plan9(request: Request) -> Header:
     """Read a 9P message's type, tag and file; 9P is little-endian whoever the guest is."""
     fields = request.take(_9P, little=True)
-    kind = fields["type"].value if "type" in fields else None
+    kind = fields["type"].value if "type" in fields else 0
     arguments = _9P_ARGUMENTS.get(kind)
     if arguments is not None and not request.short:
         fields |= request.take(arguments, little=True)
