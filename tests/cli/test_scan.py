@@ -43,6 +43,8 @@ def test_json_and_a_core_that_cannot_be_read(tmp_path: Path) -> None:
     run = vringcore("scan", str(path), "--json", "--no-cache")
     assert run.returncode == 4
     assert json.loads(run.stdout)["error"]["code"] == "core-format"
+    text = vringcore("scan", str(path), "--no-cache").stdout
+    assert text.startswith("1 core, 1 of them could not be read\n")
 
 
 def test_what_is_wrong_is_said_before_any_work(tmp_path: Path) -> None:

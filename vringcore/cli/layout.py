@@ -274,7 +274,8 @@ def _print_check(page: Page, document: LayoutCheck) -> None:
 
     for difference in document.differences:
         page.line(clean(difference), ALARM)
-    verdict = f"{len(document.differences)} differences" if document.differences else "all the same"
+    count = len(document.differences)
+    verdict = f"{count} difference{'' if count == 1 else 's'}" if count else "all the same"
     page.line(
         f"{clean(document.bundle)}: {document.types} types, {document.variables} variables,"
         f" {document.symbols} symbols compared with {clean(document.executable)}: {verdict}"

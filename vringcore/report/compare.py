@@ -39,7 +39,8 @@ def print_compare(page: Page, document: CompareDocument, *, detailed: bool = Fal
     _threads(page, document, detailed=detailed)
     idle = len(document.queues) - len(shown)
     if idle:
-        page.remark(f"{idle} queues where nothing moved and nothing waits: -v shows them")
+        queues = "queue" if idle == 1 else "queues"
+        page.remark(f"{idle} {queues} where nothing moved and nothing waits: -v shows them")
     page.close(document.limits)
 
 

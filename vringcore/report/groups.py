@@ -16,7 +16,7 @@ _STYLES = {"stuck": ALARM, "faulty": ALARM, "unreadable": STAND_OUT}
 
 def print_groups(page: Page, document: GroupsDocument, *, detailed: bool = False) -> None:
     """Write a table of the groups, then what each of them is."""
-    page.header(f"{clean(document.path)}: {_cores(document.cores)}")
+    page.header(f"{clean(document.path)}: {number_of_cores(document.cores)}")
     groups_table(page, document)
     for number, group in enumerate(document.groups, 1):
         if group.state != "healthy" or detailed:
@@ -53,7 +53,7 @@ def groups_table(page: Page, document: GroupsDocument) -> None:
 def print_group(page: Page, number: int, group: Group) -> None:
     """Write one group: its signature, an example, and what is said of that."""
     page.line()
-    title = f"group {number}: {_cores(group.count)}, {group.state or 'no verdict'}"
+    title = f"group {number}: {number_of_cores(group.count)}, {group.state or 'no verdict'}"
     page.line(title + (f", {group.confidence} confidence" if group.confidence else ""))
     page.listing(
         [
@@ -68,7 +68,8 @@ def _what(group: Group) -> str:
     return clean(group.code or group.signature) or "nothing is wrong"
 
 
-def _cores(count: int) -> str:
+def number_of_cores(count: int) -> str:
+    """Return ``1 core``, ``2 cores``."""
     return "1 core" if count == 1 else f"{count} cores"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.report.cells import clean
-from vringcore.report.groups import groups_table, print_group
+from vringcore.report.groups import groups_table, number_of_cores, print_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ def print_scan(
     :param resumed: cores that had a row from before
     """
     unreadable = sum(g.count for g in document.groups if g.state == "unreadable")
-    parts = [f"{document.cores} core{'' if document.cores == 1 else 's'}"]
+    parts = [number_of_cores(document.cores)]
     if unreadable:
         parts.append(f"{unreadable} of them could not be read")
     if resumed:
