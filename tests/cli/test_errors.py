@@ -69,6 +69,7 @@ def test_a_forgotten_verb_is_noticed(bad_files: dict[str, Path]) -> None:
     [
         (["qeues", "core"], "qeues"),
         (["queues"], "CORE"),
+        (["--json", "queues", "core"], "before the verb: saw --json"),
         (["queues", "core", "--queue", "x"], "--queue"),
         (["queues", "core", "--max-unpacked", "12Q"], "--max-unpacked"),
         (["queues", "core", "--nonsense"], "--nonsense"),

@@ -55,6 +55,8 @@ VERBS = {
     "layout": "QEMU's types in a small file, for use without debug information",
 }
 
+OWN_OPTIONS = ("-h", "--help", "--version")
+
 
 def main(words: Sequence[str]) -> int:
     """Run one command, given without the program's name, and return its exit code."""
@@ -80,6 +82,13 @@ def _answer(words: Sequence[str]) -> int:
     """Run the verb that comes first. Its own parser alone is built, to save time."""
     verb = words[0]
     if verb not in VERBS:
+        if verb[:1] == "-" and not any(each.startswith(verb) for each in OWN_OPTIONS):
+            raise UsageError(
+                "an option stands before the verb",
+                seen=verb,
+                expected="the verb first",
+                hint="for example `vringcore why CORE -v`; see `vringcore --help`",
+            )
         _parser().parse_args(words)  # --help, --version, or what is wrong
         raise UsageError("the verb comes first", hint="see `vringcore --help`")
     module = _module(verb)
