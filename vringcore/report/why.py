@@ -86,7 +86,8 @@ def _evidence(page: Page, before: str, found: tuple[Evidence, ...], *, detailed:
             page.line(clean(each.c_path), FAINT, indent=8)
     rest = len(found) - SHOWN
     if rest > 0 and not detailed:
-        page.line(f"and {rest} more facts: -v shows them", FAINT, indent=4)
+        more = "1 more fact: -v shows it" if rest == 1 else f"{rest} more facts: -v shows them"
+        page.line(f"and {more}", FAINT, indent=4)
 
 
 def evidence_value(page: Page, value: Any) -> str:
