@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.cli.command import ROOT, vringcore
 from tests.lab.cases import CoreCase, iter_cores
+from tests.support import programs
 from vringcore.cli.bundles import VARIABLES
 from vringcore.cli.ctypes import declaration, definition_lines
 from vringcore.layout.types import (
@@ -182,9 +182,7 @@ def stripped(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Each program of the lab as a distribution ships it: the same build-id, no debug info."""
 
     def make(executable: str) -> Path:
-        path = tmp_path_factory.mktemp("stripped") / Path(executable).name
-        subprocess.run(["strip", "--strip-all", "-o", str(path), executable], check=True)
-        return path
+        return programs.stripped(Path(executable), tmp_path_factory.mktemp("stripped"))
 
     return Made(make)
 

@@ -51,22 +51,22 @@ def _by_build_id(program: Path, scratch: Path) -> Options:
     debug = scratch / ".build-id" / name[:2] / f"{name[2:]}.debug"
     debug.parent.mkdir(parents=True)
     _run(_binutil("objcopy", program), "--only-keep-debug", program, debug)
-    return Options(executable=str(_stripped(program, scratch)), debug_dirs=(str(scratch),))
+    return Options(executable=str(stripped(program, scratch)), debug_dirs=(str(scratch),))
 
 
 def _by_link(program: Path, scratch: Path) -> Options:
-    stripped = _stripped(program, scratch)
+    alone = stripped(program, scratch)
     debug = scratch / f"{program.name}.debug"
     _run(_binutil("objcopy", program), "--only-keep-debug", program, debug)
-    _run(_binutil("objcopy", program), f"--add-gnu-debuglink={debug}", stripped)
-    return Options(executable=str(stripped))
+    _run(_binutil("objcopy", program), f"--add-gnu-debuglink={debug}", alone)
+    return Options(executable=str(alone))
 
 
 def _in_debuginfod_cache(program: Path, scratch: Path) -> Options:
     debug = scratch / build_id(program) / "debuginfo"
     debug.parent.mkdir()
     _run(_binutil("objcopy", program), "--only-keep-debug", program, debug)
-    return Options(executable=str(_stripped(program, scratch)))
+    return Options(executable=str(stripped(program, scratch)))
 
 
 def _dwz(program: Path, scratch: Path) -> Options:
@@ -114,14 +114,15 @@ def _bundle(program: Path, scratch: Path) -> Options:
     out = scratch / "layout.json"
     with Program(str(program), debug_files=[], debug_dirs=[]) as opened:
         out.write_bytes(to_json(build_bundle(opened)))
-    return Options(executable=str(_stripped(program, scratch)), layout=str(out))
+    return Options(executable=str(stripped(program, scratch)), layout=str(out))
 
 
 def _none(program: Path, scratch: Path) -> Options:
-    return Options(executable=str(_stripped(program, scratch)))
+    return Options(executable=str(stripped(program, scratch)))
 
 
-def _stripped(program: Path, scratch: Path) -> Path:
+def stripped(program: Path, scratch: Path) -> Path:
+    """Write the program without debug information and symbols into ``scratch``."""
     out = scratch / program.name
     _run(_binutil("strip", program), "-o", out, program)
     return out
