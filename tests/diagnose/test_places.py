@@ -20,6 +20,7 @@ from tests.diagnose.builders import (
     codes,
     device,
     finding,
+    findings,
     loop,
     queue,
     report,
@@ -33,7 +34,13 @@ from vringcore.model.loops import BottomHalf
 from vringcore.model.machine import Interrupts, Machine, Migration
 from vringcore.model.queues import Counts, EventSuppression, PackedGuest, SplitGuest
 from vringcore.model.report import Report
-from vringcore.model.requests import Descriptor, DeviceRequest, InFlight
+from vringcore.model.requests import (
+    Descriptor,
+    DeviceRequest,
+    InFlight,
+    Waiting,
+    WorkerThread,
+)
 from vringcore.model.values import Address
 
 ELSEWHERE = Address(0x5640E3151111)
@@ -311,3 +318,25 @@ def test_a_back_end_that_takes_no_more(kind: str, place: str, behind: int, sever
 )
 def test_a_server_has_a_short_name_in_a_sentence(url: str, name: str) -> None:
     assert short_server(url) == name
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "severity"),
+    [
+        (("qemu_cond_wait_impl", "qemu_wait_io_event", "mttcg_cpu_thread_fn"), "stuck"),
+        (("qemu_cond_wait_impl", "qemu_process_cpu_events", "mttcg_cpu_thread_fn"), "stuck"),
+        (BUSY_VCPU, "warning"),
+    ],
+)
+def test_a_message_in_a_call_that_does_not_return_while_the_guest_waits_or_works(
+    vcpu: tuple[str, ...], severity: str
+) -> None:
+    """Nothing tells its age; since 10.2 a vCPU waits in a function of another name."""
+    called = Waiting("thread-pool", Address(0x20), thread=WorkerThread(7, "preadv", 18))
+    message = request("plan9")
+    message = replace(message, waits_in=(*message.waits_in, called))
+    share = device(queue(avail=1, inuse=1, in_flight=(message,)), kind="virtio-9p")
+    found = report(share, threads=(*asleep()[:-1], thread(VCPU, "vcpu", *vcpu)))
+    [said] = [each for each in findings(found) if each.code == "request-not-returned-by-kernel"]
+    assert said.severity == severity
+    assert said.threads == (7,)

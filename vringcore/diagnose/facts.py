@@ -39,6 +39,9 @@ INCOMING = "inmigrate"
 RUNS, SLEEPING = "R", "S"
 """The kernel's letters for the state of a thread, of a process that was captured live."""
 
+VCPU_WAITS = frozenset({"qemu_wait_io_event", "qemu_process_cpu_events"})
+"""Where a vCPU's thread waits for work outside of KVM; the second since 10.2 (system/cpus.c)."""
+
 QEMU = "qemu"
 
 CAPTURED_RUNNING = "the process ran on while it was captured"
@@ -227,7 +230,7 @@ class Facts:
             # In KVM_RUN it sleeps while the guest's processor is halted; cores do not tell.
             return thread.state == SLEEPING
         # TCG's threads wait here for work.
-        if "qemu_wait_io_event" not in stacks.names(thread):
+        if VCPU_WAITS.isdisjoint(stacks.names(thread)):
             return False
         vcpus = {vcpu.lwp: vcpu for vcpu in many(getattr(self.report.machine, "vcpus", None))}
         vcpu = vcpus.get(thread.lwp)
@@ -327,7 +330,7 @@ def _runs(thread: Thread) -> bool:
     if _in_kvm(thread):
         return thread.state == RUNS
     path = stacks.names(thread)
-    return bool(path) and "qemu_wait_io_event" not in path and not stacks.waits_for_lock(thread)
+    return bool(path) and VCPU_WAITS.isdisjoint(path) and not stacks.waits_for_lock(thread)
 
 
 def _in_kvm(thread: Thread) -> bool:

@@ -78,4 +78,6 @@ STUCK_9P = Scenario(
     guest=GENERIC,
     incident=_hold,
     taken_by="proc",
+    # 5.2 has no QMP for it: only gdb tells what is in flight, and waits for ever for such threads.
+    versions=("7.2", "10.0", "10.2"),
 )
