@@ -143,10 +143,13 @@ def test_iothreads_are_those_of_the_monitor(core: CoreCase) -> None:
         assert loops[name].poll_max_ns == each["poll-max-ns"]
 
 
+RESET = ("stuck-reset", "guest-reset")
+
+
 def stopping(core: CoreCase) -> bool:
     """A VM that is being stopped or reset: handlers of devices are taken away one after another."""
     state: str = core.gdb["state"]["run_state"]["name"]
-    return state != "RUN_STATE_RUNNING" or core.case.scenario == "stuck-reset"
+    return state != "RUN_STATE_RUNNING" or core.case.scenario in RESET
 
 
 @pytest.mark.parametrize("core", lab_cores(has_devices))

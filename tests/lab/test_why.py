@@ -105,6 +105,12 @@ TRUTHS = {
         "to reset the machine, waits for the drain of disk0",
         (NBD, MONITOR),
     ),
+    "guest-reset": Truth(
+        "stuck",
+        "drain-waits-for-requests",
+        "to reset a device as the guest asked, waits for the drain of disk0",
+        (NBD, "main-loop-waits-for-bql"),
+    ),
     "scsi-reset": Truth(
         "stuck",
         "drain-waits-for-requests",

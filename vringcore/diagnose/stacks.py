@@ -43,6 +43,10 @@ PURPOSES = (
     ("do_vm_stop", "to stop the VM (vm_stop)"),
     ("vm_stop_force_state", "to stop the VM (vm_stop)"),
     ("qemu_system_reset", "to reset the machine"),
+    ("virtio_scsi_do_tmf", "to end SCSI requests as the guest asked"),
+    ("virtio_pci_common_write", "to reset a device as the guest asked"),
+    ("virtio_ioport_write", "to reset a device as the guest asked"),
+    ("virtio_mmio_write", "to reset a device as the guest asked"),
     ("virtio_reset", "to reset a device (virtio_reset)"),
     ("virtio_pci_reset", "to reset a device (virtio_reset)"),
     ("qmp_transaction", "for a transaction of the monitor"),
@@ -50,7 +54,6 @@ PURPOSES = (
     ("bdrv_close_all", "to close all disks"),
     ("hmp_drain", "for a command of the monitor"),
     ("hmp_qemu_io", "for a command of the monitor (qemu-io)"),
-    ("virtio_scsi_do_tmf", "to end SCSI requests as the guest asked"),
     ("blk_set_aio_context", "to move a disk to another event loop"),
     ("bdrv_try_change_aio_context", "to move a disk to another event loop"),
 )

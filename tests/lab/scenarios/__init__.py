@@ -32,6 +32,7 @@ from tests.lab.scenarios import (
 ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
     stuck.STUCK_RESET,
+    stuck.GUEST_RESET,
     stuck.STUCK,
     idle.IDLE,
     nine.NINE_DEVICES,

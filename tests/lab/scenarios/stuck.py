@@ -62,6 +62,26 @@ def _stop_and_reset(session: Session) -> None:
     session.settle()
 
 
+# The device's status is 20 bytes into the common configuration, which begins BAR 4 (virtio-pci.c).
+_RESET_WHEN_STUCK = """
+(while :; do
+  set -- $(cat /sys/block/vda/stat)
+  [ "$1 $5" = "$last" ] && break
+  last="$1 $5"
+  sleep 12
+done
+set -- $(sed -n 5p /sys/bus/pci/devices/0000:00:05.0/resource)
+devmem $(($1 + 20)) 8 0) &
+"""
+"""What a kernel does that takes over from one that crashed: it begins with a reset."""
+
+
+def _stop_until_it_is_reset(session: Session) -> None:
+    _stop(session)
+    session.wait_until(lambda: not session.answers(), "the reset of the disk hangs")
+    session.settle()
+
+
 STUCK = Scenario(
     name="stuck",
     summary="virtio-blk with four queues and an iothread; its NBD server has stopped",
@@ -97,6 +117,18 @@ STUCK_RESET = Scenario(
     devices=(_DISK,),
     servers=(MEMORY_SERVER,),
     incident=_stop_and_reset,
+    monitor_answers_after=False,
+)
+
+GUEST_RESET = Scenario(
+    name="guest-reset",
+    summary="as stuck; then the guest resets the disk, and a vCPU hangs in its drain",
+    arguments=_arguments("q35"),
+    script=traffic("vda") + ready(5) + _RESET_WHEN_STUCK,
+    kernel_arguments="iomem=relaxed",
+    devices=(_DISK,),
+    servers=(MEMORY_SERVER,),
+    incident=_stop_until_it_is_reset,
     monitor_answers_after=False,
 )
 
