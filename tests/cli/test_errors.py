@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,20 @@ def test_errors_as_json(words: list[str], code: str) -> None:
     assert document["error"]["code"] == code
     assert document["error"]["message"] in run.stderr
     check(run, run.returncode)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    """It is shown with its bytes escaped, by answers and by errors, and nothing fails for it."""
+    name = os.fsdecode(bytes(tmp_path) + b"/core\xff")
+    missing = vringcore("why", name, "--json")
+    assert missing.returncode == 3
+    assert json.loads(missing.stdout)["error"]["where"] == str(tmp_path / r"core\udcff")
+    Path(name).write_bytes(Path(CORE).read_bytes())
+    for words in (["why"], ["queues"], ["backtrace"]):
+        answer = vringcore(*words, name, "--json")
+        assert json.loads(answer.stdout)["core"]["path"] == str(tmp_path / r"core\udcff")
+        assert r"/core\udcff: QEMU" in vringcore(*words, name).stdout
 
 
 def test_control_characters_in_a_name_do_not_reach_the_terminal() -> None:

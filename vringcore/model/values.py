@@ -119,4 +119,20 @@ _encoder = msgspec.json.Encoder(enc_hook=to_builtin)
 
 def encode(document: Any) -> bytes:
     """Return a model object as one line of JSON (UTF-8), key and list order fixed."""
-    return _encoder.encode(document)
+    try:
+        return _encoder.encode(document)
+    except UnicodeEncodeError:  # a file's name
+        return _encoder.encode(_shown(msgspec.to_builtins(document, enc_hook=to_builtin)))
+
+
+def shown(text: str) -> str:
+    """Return a file's name as results can hold it: bytes that are no UTF-8 as ``\\udcNN``."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {shown(key): _shown(each) for key, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list | tuple) else value

@@ -14,10 +14,11 @@ import msgspec
 
 from vringcore.errors import FileError, UsageError, VringcoreError
 from vringcore.memory.files import kind_of
+from vringcore.model.values import shown
 from vringcore.scan import recognise
 from vringcore.scan.access import open_place
 from vringcore.scan.archives import Archives
-from vringcore.scan.place import Place, shown
+from vringcore.scan.place import Place
 from vringcore.scan.remote import check_url, failures, is_url, store_of, told
 
 if TYPE_CHECKING:

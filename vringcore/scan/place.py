@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from vringcore.model.values import shown
+
 MARK = "!"
 """Stands between an archive and the name of its member."""
 
 PARTS = ("devices", "queues", "requests", "findings")
 """The tables that a row can hold beside its counts."""
-
-
-def shown(text: str) -> str:
-    """Return a file's name as results can hold it: bytes that are no UTF-8 as ``\\udcNN``."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):

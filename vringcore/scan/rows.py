@@ -19,8 +19,7 @@ from vringcore.model.scan import (
     RowVerdict,
     ScanRow,
 )
-from vringcore.model.values import Absent
-from vringcore.scan.place import shown
+from vringcore.model.values import Absent, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
