@@ -52,6 +52,16 @@ def _beginning(buffers: list[gdb.Value]) -> bytes:
     return data
 
 
+def member(owner: gdb.Value, *names: str) -> Any:
+    """The first of these members that this release has, None if it has none of them."""
+    for name in names:
+        try:
+            return owner[name]
+        except gdb.error:
+            continue
+    return None
+
+
 def scsi(device: int) -> Iterator[dict[str, Any]]:
     base = pointer_to(device, "struct DeviceState")
     waiting = {int(each): each for each in in_frames("virtio_scsi_do_tmf", "req")}
@@ -63,10 +73,14 @@ def scsi(device: int) -> Iterator[dict[str, Any]]:
                 own: dict[str, object] = {
                     name: int(request[name])
                     for name in (
-                        *("refcount", "tag", "lun", "status", "host_status", "residual"),
+                        *("refcount", "tag", "lun", "status"),
                         *("enqueued", "io_canceled", "retry", "dma_started"),
                     )
                 }
+                own["residual"] = int(member(request, "residual", "resid"))  # resid until 5.2
+                status = member(request, "host_status")  # since 6.0
+                if status is not None:
+                    own["host_status"] = int(status)
                 command = request["cmd"]
                 own["cmd"] = {
                     "buf": bytes(int(command["buf"][at]) for at in range(16)).hex(),
@@ -108,7 +122,8 @@ def in_frames(function: str, variable: str) -> Iterator[gdb.Value]:
 
 def net(device: int) -> Iterator[dict[str, Any]]:
     card = pointer_to(device, "struct VirtIONet")
-    for index in range(int(card["max_queue_pairs"])):
+    pairs = member(card, "max_queue_pairs", "max_queues")  # the second until 6.1
+    for index in range(int(pairs)):
         queue = card["vqs"][index]
         if int(queue["async_tx"]["elem"]):
             found = queue["async_tx"]["elem"]
