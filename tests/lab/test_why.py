@@ -105,6 +105,12 @@ TRUTHS = {
         "to reset the machine, waits for the drain of disk0",
         (NBD, MONITOR),
     ),
+    "stuck-quit": Truth(
+        "stuck",
+        "drain-waits-for-requests",
+        "to end QEMU, waits for the drain of disk0",
+        (NBD,),
+    ),
     "guest-reset": Truth(
         "stuck",
         "drain-waits-for-requests",

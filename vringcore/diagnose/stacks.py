@@ -38,7 +38,10 @@ DRAINS = (
 POLL = "aio_poll"
 """What a drain calls until no request is left (util/aio-posix.c)."""
 
+ENDING = "to end QEMU"
+
 PURPOSES = (
+    ("vm_shutdown", ENDING),  # by `quit`, a signal, or the guest
     ("vm_stop", "to stop the VM (vm_stop)"),
     ("do_vm_stop", "to stop the VM (vm_stop)"),
     ("vm_stop_force_state", "to stop the VM (vm_stop)"),

@@ -136,7 +136,7 @@ def _of_drain(facts: Facts, drain: Drain, cause: Finding | None) -> str:
     thread = drain.thread
     names = stacks.names(thread)
     subject = "the migration" if thread.role == "migration" else f"the {thread_name(thread)}"
-    if "vm_stop" in names or "do_vm_stop" in names:
+    if drain.purpose != stacks.ENDING and ("vm_stop" in names or "do_vm_stop" in names):
         text = f"{subject} waits in vm_stop"
     elif drain.purpose:
         text = f"{subject}, {drain.purpose}, waits"

@@ -33,6 +33,7 @@ ALL: tuple[Scenario, ...] = (
     stuck.STUCK_MIGRATION,
     stuck.STUCK_RESET,
     stuck.GUEST_RESET,
+    stuck.STUCK_QUIT,
     stuck.STUCK,
     idle.IDLE,
     nine.NINE_DEVICES,

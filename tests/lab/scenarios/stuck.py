@@ -82,6 +82,12 @@ def _stop_until_it_is_reset(session: Session) -> None:
     session.settle()
 
 
+def _stop_and_quit(session: Session) -> None:
+    _stop(session)
+    session.expect_silence("quit")
+    session.settle()
+
+
 STUCK = Scenario(
     name="stuck",
     summary="virtio-blk with four queues and an iothread; its NBD server has stopped",
@@ -117,6 +123,17 @@ STUCK_RESET = Scenario(
     devices=(_DISK,),
     servers=(MEMORY_SERVER,),
     incident=_stop_and_reset,
+    monitor_answers_after=False,
+)
+
+STUCK_QUIT = Scenario(
+    name="stuck-quit",
+    summary="as stuck; then somebody ends QEMU (`quit`), which hangs in the drain of that disk",
+    arguments=_arguments("q35"),
+    script=traffic("vda") + ready(5),
+    devices=(_DISK,),
+    servers=(MEMORY_SERVER,),
+    incident=_stop_and_quit,
     monitor_answers_after=False,
 )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vringcore.diagnose import evidence
 from vringcore.diagnose.disks import disks
+from vringcore.diagnose.drains import drains
 from vringcore.diagnose.rule import rule
 from vringcore.diagnose.values import text
 from vringcore.diagnose.words import counted, device_name, joined
@@ -21,11 +22,13 @@ CLEAR = "the VM was not stopped by an error"
 BY_ORDER = ("paused", "prelaunch", "save-vm", "restore-vm", "suspended", "debug", "colo")
 """Run states in which a VM stands still because somebody wanted it to."""
 
+ENDING = "shutdown"
+
 BY_ITSELF = {
     "guest-panicked": "the guest has panicked",
     "internal-error": "KVM or QEMU met an internal error",
     "watchdog": "a watchdog of the guest expired",
-    "shutdown": "the guest has shut down",
+    ENDING: "it was shut down, by its guest, by `quit` or by a signal",
 }
 """Run states that a VM does not leave by itself."""
 
@@ -86,18 +89,20 @@ def vm_stopped_on_io_error(facts: Facts) -> Iterator[Finding]:
 
 @rule(CLEAR, needs=(), rank=5)
 def vm_stopped_by_itself(facts: Facts) -> Iterator[Finding]:
-    """The VM stands still after a panic, an internal error or a watchdog.
+    """The VM stands still after a panic, an internal error, a watchdog or its shutdown.
 
-    From: the run state.
+    From: the run state. Of a shutdown that a drain holds up, and with it the end of QEMU, this is
+    no more than a note.
     Confidence: high.
     Wrong if: never known to be.
     Source: QAPI's RunState.
     """
     reason = BY_ITSELF.get(facts.run_state)
     if reason is not None:
+        is_ending = facts.run_state == ENDING and bool(drains(facts))
         yield Finding(
             code=vm_stopped_by_itself.code,
-            severity="stuck",
+            severity="note" if is_ending else "stuck",
             confidence="high",
             summary=f"the VM stands still: {reason} (run state {facts.run_state})",
             evidence=(_state(facts),),
