@@ -41,7 +41,7 @@ POLL = "aio_poll"
 ENDING = "to end QEMU"
 
 PURPOSES = (
-    ("vm_shutdown", ENDING),  # by `quit`, a signal, or the guest
+    ("qemu_cleanup", ENDING),  # by `quit`, a signal, or the guest
     ("vm_stop", "to stop the VM (vm_stop)"),
     ("do_vm_stop", "to stop the VM (vm_stop)"),
     ("vm_stop_force_state", "to stop the VM (vm_stop)"),
