@@ -131,7 +131,8 @@ def test_two_cores_with_one_cause_have_one_signature() -> None:
     first, second = (diagnose(stuck(base=base)) for base in (700, 9000))
     assert first.signature == second.signature
     assert first.signature == (
-        "migration-waits-for-drain | virtio-blk | migration: drain to stop the VM (vm_stop)"
+        "migration-waits-for-drain+request-not-returned | virtio-blk"
+        " | migration: drain to stop the VM (vm_stop)"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vringcore.diagnose import stacks
+from vringcore.diagnose.verdict import DRAINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,9 @@ def signature_of(facts: Facts, findings: tuple[Finding, ...]) -> str:
     grave = [each for each in findings if each.severity in ("stuck", "fault")]
     if not grave:
         return ""
+    if grave[0].code in DRAINED:
+        # What a drain waits for is stuck with it; of its own it may be too young to be called so.
+        grave += [f for f in findings if f.severity == "warning" and f.code.startswith("request-")]
     codes = list(dict.fromkeys(each.code for each in grave))
     devices = [facts.device(each.device) for each in grave]
     parts = ["+".join(codes[:1] + sorted(codes[1:]))]
